@@ -1,0 +1,203 @@
+//! What can be typed after `gemba`.
+
+use std::net::SocketAddr;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, value_parser};
+use gemba::name::{ActorPath, Name};
+use gemba::{Client, INSPECT, Token};
+
+/// Looks at running nodes, operates them, and runs the demonstration.
+#[derive(Debug, Parser)]
+#[command(name = "gemba", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 no node answers, 4 the node refused (token).\n\
+     Colours are left out when NO_COLOR is set or the output is not a terminal.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the payment system under load, kill workers, and compare the books at the end
+    Demo(DemoArgs),
+    /// Show the supervision tree
+    Tree(TreeArgs),
+    /// Show lights, lines, pools and breakers
+    Board(BoardArgs),
+    /// Show what happened, the newest last
+    Receipts(ReceiptsArgs),
+    /// Kill an actor; its supervisor decides what follows
+    Kill(KillArgs),
+    /// Stop a line, or let it run again
+    Cord(CordArgs),
+    /// Be one of the demonstration's other processes
+    #[command(hide = true)]
+    Payment {
+        /// End when standard input does.
+        #[arg(long)]
+        leashed: bool,
+        /// Which one.
+        #[command(subcommand)]
+        command: gemba_payment::cli::Command,
+    },
+}
+
+/// How the demonstration goes.
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct DemoArgs {
+    /// End after so many seconds; 0 goes on until q or Ctrl-C
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seconds: u64,
+    /// Payments a second, sent by the clock whether or not answers come
+    #[arg(long, value_name = "R", default_value_t = 200, value_parser = value_parser!(u32).range(1..=RATE_MAX))]
+    pub(crate) rate: u32,
+    /// Where customers, amounts and victims come from
+    #[arg(long, value_name = "S", default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Kill a worker every so many milliseconds; 0 kills none
+    #[arg(long, value_name = "MS", default_value_t = 2_000)]
+    pub(crate) kill_every: u64,
+    /// Where the service's inspector listens; another port is taken if this one is
+    #[arg(long, value_name = "ADDR", default_value_t = INSPECT)]
+    pub(crate) inspect: SocketAddr,
+    /// Show nothing, and end with one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The highest rate one client process keeps to.
+const RATE_MAX: i64 = 10_000;
+
+/// Which node.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct NodeArgs {
+    /// Address of the node's inspector
+    #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4040")]
+    pub(crate) url: String,
+    /// Bearer token; the node prints it when it starts
+    #[arg(long, env = "GEMBA_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Token>,
+    /// Print JSON as the API gives it
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TreeArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Show so many levels below the root
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BoardArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReceiptsArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Begin after this number; without it, with the newest
+    #[arg(long, value_name = "N")]
+    pub(crate) after: Option<u64>,
+    /// Only this actor and those below it
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<ActorPath>,
+    /// At most so many at once
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = page_size)]
+    pub(crate) limit: usize,
+    /// Go on printing until interrupted
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KillArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The actor, as `gemba tree` shows it: /plant/pools/payment/workers/3
+    pub(crate) path: ActorPath,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CordArgs {
+    /// Pull or reset.
+    #[command(subcommand)]
+    pub(crate) action: CordAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CordAction {
+    /// Stop a line: it refuses every signal until the cord is reset
+    Pull {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// The line, as `gemba board` shows it
+        line: Name,
+        /// Why; it stands on the board and in the receipt
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+    /// Let a stopped line run again
+    Reset {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// The line
+        line: Name,
+    },
+}
+
+fn page_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(limit @ 1..=Client::RECEIPTS_MAX) => Ok(limit),
+        Ok(_) | Err(_) => {
+            Err(format!("give a number from 1 to {}; page on with --after", Client::RECEIPTS_MAX))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_refused_where_they_are_typed() {
+        for line in [
+            "gemba kill plant/board",
+            "gemba cord pull two/words",
+            "gemba receipts --limit 0",
+            "gemba receipts --limit 1001",
+            "gemba tree --token short",
+            "gemba tree --depth -1",
+            "gemba nonsense",
+            "gemba demo --rate 0",
+            "gemba demo --rate 10001",
+            "gemba demo --inspect somewhere",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+        for line in [
+            "gemba demo --seconds 20 --rate 500 --kill-every 200 --seed 7 --json",
+            "gemba kill /plant/board --url http://127.0.0.1:1",
+            "gemba cord pull payment --why smoke",
+            "gemba receipts --limit 1000 --after 7 --path / --follow --json",
+            "gemba tree --token sixteen-letters! --depth 2",
+        ] {
+            assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+}

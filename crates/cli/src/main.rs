@@ -1,0 +1,43 @@
+//! The `gemba` command: looks at running nodes, operates them, and runs the demonstration.
+
+mod args;
+mod demo;
+mod exit;
+mod remote;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Args, Command};
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("gemba: cannot start threads: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    runtime.block_on(run(args.command))
+}
+
+async fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Tree(args) => remote::tree(args).await.into(),
+        Command::Board(args) => remote::board(args).await.into(),
+        Command::Receipts(args) => remote::receipts(args).await.into(),
+        Command::Kill(args) => remote::kill(args).await.into(),
+        Command::Cord(args) => remote::cord(args).await.into(),
+        Command::Payment { leashed, command } => {
+            if leashed {
+                demo::leash();
+            }
+            gemba_payment::cli::run(command).await
+        }
+    }
+}

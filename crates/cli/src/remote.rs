@@ -1,0 +1,149 @@
+//! The commands that ask a running node.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use gemba::receipt::Seq;
+use gemba::view::ReceiptsView;
+use gemba::{Client, ClientError};
+use serde::Serialize;
+
+use crate::args::{BoardArgs, CordAction, CordArgs, KillArgs, NodeArgs, ReceiptsArgs, TreeArgs};
+use crate::exit::{Exit, sentence};
+use crate::show::{self, Page};
+
+/// How often `--follow` asks for more.
+const FOLLOW_PERIOD: Duration = Duration::from_millis(500);
+
+/// Why a command did not end well.
+#[derive(Debug, thiserror::Error)]
+enum RemoteError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+/// `gemba tree`.
+pub(crate) async fn tree(args: TreeArgs) -> Exit {
+    end(async {
+        let view = connect(&args.node)?.tree().await?;
+        print(&args.node, &view, |page| show::tree(&view, args.depth, page))
+    })
+    .await
+}
+
+/// `gemba board`.
+pub(crate) async fn board(args: BoardArgs) -> Exit {
+    end(async {
+        let view = connect(&args.node)?.board().await?;
+        print(&args.node, &view, |page| show::board(&view, page))
+    })
+    .await
+}
+
+/// `gemba receipts`.
+pub(crate) async fn receipts(args: ReceiptsArgs) -> Exit {
+    end(async {
+        let client = connect(&args.node)?;
+        if args.follow {
+            return follow(&client, &args).await;
+        }
+        let view = client.receipts(args.after.map(Seq), args.path.as_ref(), args.limit).await?;
+        print(&args.node, &view, |page| show::receipts(&view, page))
+    })
+    .await
+}
+
+/// `gemba kill PATH`.
+pub(crate) async fn kill(args: KillArgs) -> Exit {
+    end(async {
+        let receipt = connect(&args.node)?.kill(&args.path, &operator()).await?;
+        done(&args.node, receipt, &format!("killed {}", args.path))
+    })
+    .await
+}
+
+/// `gemba cord pull LINE` and `gemba cord reset LINE`.
+pub(crate) async fn cord(args: CordArgs) -> Exit {
+    end(async {
+        match args.action {
+            CordAction::Pull { node, line, why } => {
+                let receipt = connect(&node)?.pull_cord(&line, &operator(), why.as_deref()).await?;
+                done(&node, receipt, &format!("pulled the cord of line {line}"))
+            }
+            CordAction::Reset { node, line } => {
+                let receipt = connect(&node)?.reset_cord(&line, &operator()).await?;
+                done(&node, receipt, &format!("reset the cord of line {line}"))
+            }
+        }
+    })
+    .await
+}
+
+fn connect(node: &NodeArgs) -> Result<Client, ClientError> {
+    Client::new(&node.url, node.token.clone())
+}
+
+/// Who asks: it stands in the receipt.
+fn operator() -> String {
+    let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    user.filter(|user| !user.is_empty()).unwrap_or_else(|| "operator".to_owned())
+}
+
+async fn follow(client: &Client, args: &ReceiptsArgs) -> Result<(), RemoteError> {
+    let mut after = args.after.map(Seq);
+    loop {
+        let view = client.receipts(after, args.path.as_ref(), args.limit).await?;
+        after = Some(view.next);
+        write(&more(&view, args.node.json))?;
+        if view.receipts.len() < args.limit {
+            tokio::time::sleep(FOLLOW_PERIOD).await;
+        }
+    }
+}
+
+/// One page of many: a line each in JSON, so that it can be read as it comes.
+fn more(view: &ReceiptsView, json: bool) -> String {
+    if !json {
+        return show::receipts(view, Page::of_stdout());
+    }
+    let lines = view.receipts.iter().map(|receipt| to_json(receipt, false) + "\n");
+    lines.collect()
+}
+
+fn done(node: &NodeArgs, receipt: Seq, deed: &str) -> Result<(), RemoteError> {
+    let answer = serde_json::json!({ "receipt": receipt });
+    print(node, &answer, |_| format!("{deed} (receipt {receipt})\n"))
+}
+
+fn print<T: Serialize>(node: &NodeArgs, view: &T, text: impl Fn(Page) -> String) -> Result<(), RemoteError> {
+    let output = if node.json { to_json(view, true) + "\n" } else { text(Page::of_stdout()) };
+    Ok(write(&output)?)
+}
+
+fn to_json<T: Serialize>(view: &T, pretty: bool) -> String {
+    let text = if pretty { serde_json::to_string_pretty(view) } else { serde_json::to_string(view) };
+    text.expect("a view is plain data with text keys")
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+async fn end(command: impl Future<Output = Result<(), RemoteError>>) -> Exit {
+    match command.await {
+        Ok(()) => Exit::Fine,
+        // The reader has seen enough: `gemba receipts | head`.
+        Err(RemoteError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Fine,
+        Err(error) => {
+            eprintln!("gemba: {}", sentence(&error));
+            match &error {
+                RemoteError::Client(error) => error.into(),
+                RemoteError::Output(_) => Exit::Failed,
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Views as text, at any width from 80 columns: pure functions, so that tests see what people see.
+
+mod board;
+mod receipts;
+mod text;
+mod tree;
+
+pub(crate) use board::{bar, board};
+pub(crate) use receipts::receipts;
+pub(crate) use text::{Page, clean, clock, colours_are_wanted, cut, left, right, span};
+pub(crate) use tree::{state_light, tree};
+
+#[cfg(test)]
+pub(crate) use board::sample::troubled as board_sample;
+#[cfg(test)]
+pub(crate) use receipts::sample::crash as receipts_sample;
+#[cfg(test)]
+pub(crate) use tree::sample::plant as tree_sample;

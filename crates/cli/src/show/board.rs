@@ -1,0 +1,267 @@
+//! The andon board as text: the worst first, with why and since when.
+
+use gemba::light::Light;
+use gemba::receipt::BreakerState;
+use gemba::view::{BoardView, BreakerView, LineState, LineView, PoolView, StationView};
+
+use crate::show::text::{Page, clean, clock, left, right, span, wrap};
+
+/// Width of a station's name.
+const STATION: usize = 24;
+
+/// Prints the whole board.
+pub(crate) fn board(view: &BoardView, page: Page) -> String {
+    let mut lines = vec![format!(
+        "{} · {} UTC · receipt {}",
+        page.light(view.overall, &format!("{} {}", view.overall.glyph(), view.overall.word())),
+        &clock(view.taken_unix_ms)[..8],
+        view.receipt
+    )];
+    section(&mut lines, "STATIONS", &view.stations, page, |station| {
+        station_rows(station, view.taken_unix_ms, page)
+    });
+    section(&mut lines, "LINES", &view.lines, page, |line| line_rows(line, view.taken_unix_ms, page));
+    if !view.pools.is_empty() {
+        lines.push(String::new());
+        lines.push(page.heading(&pool_cells(["POOL", "WORKERS", "RANGE", "BUSY", "QUEUED", "UTILIZATION"])));
+        lines.extend(view.pools.iter().map(pool_row));
+    }
+    section(&mut lines, "BREAKERS", &view.breakers, page, |breaker| vec![breaker_row(breaker, page)]);
+    lines.push(String::new());
+    lines.push(arrivals(view));
+    lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn section<T>(
+    lines: &mut Vec<String>,
+    title: &str,
+    rows: &[T],
+    page: Page,
+    print: impl Fn(&T) -> Vec<String>,
+) {
+    if !rows.is_empty() {
+        lines.push(String::new());
+        lines.push(page.heading(title));
+        lines.extend(rows.iter().flat_map(print));
+    }
+}
+
+fn station_rows(station: &StationView, now: u64, page: Page) -> Vec<String> {
+    let light = left(&format!("{} {}", station.light.glyph(), station.light.word()), 10);
+    let since = right(&span(now.saturating_sub(station.since_unix_ms)), 5);
+    let why_width = page.width - 10 - STATION - 5 - 3;
+    wrap(&clean(&station.why), why_width)
+        .iter()
+        .enumerate()
+        .map(|(row, why)| match row {
+            0 => format!(
+                "{} {} {} {since}",
+                page.light(station.light, &light),
+                left(station.name.as_str(), STATION),
+                left(why, why_width)
+            ),
+            _ => format!("{} {why}", " ".repeat(10 + 1 + STATION)),
+        })
+        .collect()
+}
+
+fn line_rows(line: &LineView, now: u64, page: Page) -> Vec<String> {
+    let light = match line.state {
+        LineState::Running => Light::Green,
+        LineState::Stopped => Light::Red,
+        LineState::Draining => Light::Purple,
+    };
+    let state = left(&format!("{} {}", light.glyph(), line.state), 10);
+    let mut rows = vec![
+        format!(
+            "{} {} {} in flight · {:.1}/s · p50 {:.1} ms · p99 {:.1} ms",
+            page.light(light, &state),
+            left(line.name.as_str(), 12),
+            line.in_flight,
+            line.throughput_per_s,
+            line.p50_ms,
+            line.p99_ms
+        ),
+        format!(
+            "           {} arrived · {} succeeded · {} rejected · {} refused · {} failed",
+            line.arrived, line.succeeded, line.rejected, line.refused, line.failed
+        ),
+    ];
+    if let Some(cord) = &line.cord {
+        let since = span(now.saturating_sub(cord.since_unix_ms));
+        let note = format!("cord pulled by {} {since} ago: {}", clean(&cord.by), clean(&cord.why));
+        rows.extend(wrap(&note, page.width - 11).iter().map(|part| format!("           {part}")));
+    }
+    rows
+}
+
+fn pool_cells(cells: [&str; 6]) -> String {
+    let [name, workers, range, busy, queued, utilization] = cells;
+    format!(
+        "{} {} {} {} {}   {utilization}",
+        left(name, 24),
+        right(workers, 7),
+        right(range, 11),
+        right(busy, 5),
+        right(queued, 11)
+    )
+}
+
+fn pool_row(pool: &PoolView) -> String {
+    let surge = if pool.surge == 0 { String::new() } else { format!("+{}", pool.surge) };
+    pool_cells([
+        pool.name.as_str(),
+        &pool.workers.to_string(),
+        &format!("{}–{}{surge}", pool.workers_min, pool.workers_max),
+        &pool.busy.to_string(),
+        &format!("{}/{}", pool.queued, pool.queue_max),
+        &format!("{} {:>3.0} %", bar(pool.utilization, 8), pool.utilization * 100.0),
+    ])
+}
+
+/// A ratio as a bar of `width` columns.
+pub(crate) fn bar(ratio: f64, width: usize) -> String {
+    let full = (ratio.clamp(0.0, 1.0) * width as f64).round() as usize;
+    "█".repeat(full) + &"░".repeat(width - full)
+}
+
+fn breaker_row(breaker: &BreakerView, page: Page) -> String {
+    let light = match breaker.state {
+        BreakerState::Closed => Light::Green,
+        BreakerState::HalfOpen => Light::Yellow,
+        BreakerState::Open => Light::Red,
+    };
+    let state = left(&format!("{} {}", light.glyph(), breaker.state), 11);
+    let retry = breaker.retry_in_ms.map(|ms| format!(" · probe in {}", span(ms))).unwrap_or_default();
+    let failures = breaker.failures_in_a_row;
+    format!(
+        "{} {} {failures} failures in a row{retry}",
+        page.light(light, &state),
+        left(breaker.name.as_str(), STATION)
+    )
+}
+
+fn arrivals(view: &BoardView) -> String {
+    let baseline = match view.arrivals.baseline_per_s {
+        Some(baseline) => format!("baseline {baseline:.1}/s"),
+        None => "no baseline yet".to_owned(),
+    };
+    let surge = if view.arrivals.surge { "surge" } else { "no surge" };
+    format!(
+        "arrivals {:.1}/s · {baseline} · {surge} · balance {:.2}",
+        view.arrivals.fast_per_s, view.balance_ratio
+    )
+}
+
+#[cfg(test)]
+pub(crate) mod sample {
+    use gemba::receipt::Seq;
+    use gemba::view::{ArrivalsView, CordView};
+
+    use super::*;
+
+    /// A board on which something of everything is wrong.
+    pub(crate) fn troubled() -> BoardView {
+        let now = 50_531_123;
+        let station = |name: &str, light, why: &str, ago| StationView {
+            name: name.parse().unwrap(),
+            light,
+            why: why.into(),
+            since_unix_ms: now - ago,
+            receipt: Some(Seq(3)),
+        };
+        BoardView {
+            overall: Light::Red,
+            taken_unix_ms: now,
+            receipt: Seq(1204),
+            stations: vec![
+                station(
+                    "breaker:gateway",
+                    Light::Red,
+                    "open: 5 of 5 calls failed; every payment is refused at once",
+                    102_000,
+                ),
+                station("line:payment", Light::Yellow, "cord pulled", 12_000),
+                station("node", Light::Green, "all as it should be", 3_600_000),
+            ],
+            lines: vec![LineView {
+                name: "payment".parse().unwrap(),
+                state: LineState::Stopped,
+                cord: Some(CordView { by: "ann".into(), why: "smoke".into(), since_unix_ms: now - 12_000 }),
+                in_flight: 2,
+                arrived: 2_400,
+                refused: 12,
+                rejected: 80,
+                succeeded: 2_280,
+                failed: 28,
+                throughput_per_s: 198.25,
+                p50_ms: 4.1,
+                p99_ms: 12.0,
+            }],
+            pools: vec![PoolView {
+                name: "payment".parse().unwrap(),
+                workers: 8,
+                busy: 3,
+                queued: 0,
+                queue_max: 512,
+                workers_min: 4,
+                workers_max: 16,
+                surge: 2,
+                utilization: 0.37,
+            }],
+            breakers: vec![BreakerView {
+                name: "gateway".parse().unwrap(),
+                state: BreakerState::Open,
+                failures_in_a_row: 5,
+                retry_in_ms: Some(18_000),
+            }],
+            arrivals: ArrivalsView { fast_per_s: 200.1, baseline_per_s: None, surge: false },
+            balance_ratio: 0.98,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+
+    #[test]
+    fn a_board_says_what_why_and_since_when() {
+        let text = board(&sample::troubled(), Page::PLAIN);
+        let expected = "\
+■ critical · 14:02:11 UTC · receipt #1204
+
+STATIONS
+■ critical breaker:gateway          open: 5 of 5 calls failed; every          1m
+                                    payment is refused at once
+▲ warning  line:payment             cord pulled                              12s
+● normal   node                     all as it should be                     1h00
+
+LINES
+■ stopped  payment      2 in flight · 198.2/s · p50 4.1 ms · p99 12.0 ms
+           2400 arrived · 2280 succeeded · 80 rejected · 12 refused · 28 failed
+           cord pulled by ann 12s ago: smoke
+
+POOL                     WORKERS       RANGE  BUSY      QUEUED   UTILIZATION
+payment                        8      4–16+2     3       0/512   ███░░░░░  37 %
+
+BREAKERS
+■ open      gateway                  5 failures in a row · probe in 18s
+
+arrivals 200.1/s · no baseline yet · no surge · balance 0.98
+";
+        assert_eq!(text, expected);
+        assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn an_empty_board_is_two_lines() {
+        let text = board(&BoardView::default(), Page::PLAIN);
+        assert_eq!(
+            text,
+            "● normal · 00:00:00 UTC · receipt #0\n\narrivals 0.0/s · no baseline yet · no surge · balance 0.00\n"
+        );
+    }
+}

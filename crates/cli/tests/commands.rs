@@ -1,0 +1,137 @@
+//! The command as a process: what it prints where, and how it exits.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests unwrap like the tests themselves")]
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use gemba::{Context, Node, Server, Stop, server};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+struct Idle;
+
+impl Server for Idle {
+    type Msg = ();
+
+    async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+/// A node with one server below its root, inspected on a port of its own.
+async fn node() -> (Node, String, String) {
+    let builder = Node::builder("bench").inspect("127.0.0.1:0".parse().unwrap());
+    let node = builder.child(server("idle", || Idle)).start().await.unwrap();
+    let (address, token) = node.inspector().unwrap();
+    let (url, token) = (format!("http://{address}"), token.reveal().to_owned());
+    (node, url, token)
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gemba"));
+    command
+        .args(args)
+        .env_remove("GEMBA_URL")
+        .env_remove("GEMBA_TOKEN")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+async fn gemba(args: &[&str]) -> Output {
+    timeout(LIMIT, command(args).output()).await.expect("the command did not end").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_goes_to_stdout_and_words_to_stderr() {
+    let (_node, url, token) = node().await;
+    for (args, word) in
+        [(vec!["tree"], "idle"), (vec!["board"], "● normal"), (vec!["receipts"], "node bench started")]
+    {
+        let output = gemba(&[args.as_slice(), &["--url", &url]].concat()).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(text.contains(word) && !text.contains('\u{1b}'), "{args:?}: {text}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+
+        let output = gemba(&[args.as_slice(), &["--url", &url, "--json"]].concat()).await;
+        assert!(serde_json::from_slice::<Value>(&output.stdout).unwrap().is_object(), "{args:?}");
+    }
+    let killed = gemba(&["kill", "/idle", "--url", &url, "--token", &token, "--json"]).await;
+    let answer: Value = serde_json::from_slice(&killed.stdout).unwrap();
+    assert!(answer["receipt"].is_u64(), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_trouble_has_its_exit_code() {
+    let (_node, url, token) = node().await;
+    let nowhere = "http://127.0.0.1:1";
+    for (args, code, word) in [
+        (vec!["kill", "/idle", "--url", &url], 4, "GEMBA_TOKEN"),
+        (vec!["kill", "/idle", "--url", &url, "--token", "sixteen-letters!"], 4, "token"),
+        (vec!["kill", "/", "--url", &url, "--token", &token], 4, "root"),
+        (vec!["kill", "/nobody", "--url", &url, "--token", &token], 1, "/nobody"),
+        (vec!["cord", "pull", "payment", "--url", &url, "--token", &token], 1, "no plant"),
+        (vec!["tree", "--url", nowhere], 3, "gemba demo"),
+        (vec!["receipts", "--follow", "--url", nowhere], 3, "gemba demo"),
+        (vec!["tree", "--url", "nonsense"], 2, "http://127.0.0.1:4040"),
+        (vec!["tree", "--depth", "deep"], 2, "--depth"),
+        (vec!["tree", "--token", "short"], 2, "16"),
+        (vec!["demo", "--rate", "0"], 2, "--rate"),
+        (vec!["nonsense"], 2, "nonsense"),
+    ] {
+        let output = gemba(&args).await;
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {words}");
+        assert!(words.contains(word), "{args:?}: {words}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_prints_what_happens_as_a_line_each() {
+    let (_node, url, token) = node().await;
+    let mut follower =
+        command(&["receipts", "--follow", "--json", "--after", "0", "--limit", "1", "--url", &url])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = async || {
+        let line = timeout(LIMIT, lines.next_line()).await.expect("nothing more came").unwrap().unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    assert_eq!(next().await["seq"], 1);
+    assert_eq!(next().await["seq"], 2, "pages join without a gap");
+    gemba(&["kill", "/idle", "--url", &url, "--token", &token]).await;
+    while next().await["event"]["kind"] != "child_restarted" {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leashed_process_ends_with_whoever_started_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("gateway.db");
+    let args = [
+        "payment",
+        "--leashed",
+        "gateway",
+        "--listen",
+        "127.0.0.1:0",
+        "--database",
+        database.to_str().unwrap(),
+    ];
+    let mut gateway = command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Waiting for a child closes its input: it is held here for as long as the leash should hold.
+    let leash = gateway.stdin.take();
+    let mut lines = BufReader::new(gateway.stdout.take().unwrap()).lines();
+    let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(line.starts_with("listening on http://127.0.0.1:"), "{line}");
+    assert!(gateway.try_wait().unwrap().is_none(), "it runs as long as the leash is held");
+    drop(leash);
+    timeout(LIMIT, gateway.wait()).await.expect("it went on without its leash").unwrap();
+}

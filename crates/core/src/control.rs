@@ -1,0 +1,60 @@
+//! What an operator may ask of a node, besides looking at it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Name;
+
+/// A request of an operator to the actors of the plant. It travels as a message like everything else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "control", rename_all = "snake_case")]
+pub enum Control {
+    /// Stop a line: it refuses every signal until the cord is reset.
+    PullCord {
+        /// The line.
+        line: Name,
+        /// Who asks.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// Let a stopped line run again.
+    ResetCord {
+        /// The line.
+        line: Name,
+        /// Who asks.
+        by: Arc<str>,
+    },
+}
+
+/// Why an operator's request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No line has this name.
+    #[error("no line is called '{line}'; the lines are: {known}")]
+    UnknownLine {
+        /// The name asked for.
+        line: Name,
+        /// The lines there are.
+        known: Arc<str>,
+    },
+    /// The cord of this line is pulled already.
+    #[error("the cord of line '{line}' is pulled already, by {by}; reset it first")]
+    AlreadyPulled {
+        /// The line.
+        line: Name,
+        /// Who pulled it.
+        by: Arc<str>,
+    },
+    /// The cord of this line is not pulled.
+    #[error("the cord of line '{line}' is not pulled; nothing to reset")]
+    NotPulled {
+        /// The line.
+        line: Name,
+    },
+    /// Nothing on this node takes such requests, or it is just restarting.
+    #[error("no board answers on this node now; it has no plant, or the plant is restarting: try again")]
+    Unavailable,
+}

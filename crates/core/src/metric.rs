@@ -1,0 +1,104 @@
+//! The table of all metrics; `docs/metrics.md` is printed from it.
+
+/// What a metric counts like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows only.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+impl Kind {
+    /// Prometheus' word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric: its name, labels from closed sets, and what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// `gemba_<part>_<what>_<unit>`.
+    pub name: &'static str,
+    /// What it counts like.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What it says, for people.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $($(#[$doc])* #[doc = $help] pub const $id: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// Every metric, in the order of the table.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    ACTORS = Gauge "gemba_actors" ["kind", "state"] "Actors in the tree.";
+    MAILBOX_MESSAGES = Gauge "gemba_actor_mailbox_messages" ["kind"] "Messages waiting in mailboxes.";
+    HANDLED = Counter "gemba_actor_messages_total" ["kind"] "Messages handled.";
+    EXITS = Counter "gemba_supervisor_exits_total" ["reason"] "Children that ended.";
+    RESTARTS = Counter "gemba_supervisor_restarts_total" [] "Children started again after an exit, group restarts included.";
+    GAVE_UP = Counter "gemba_supervisor_gave_up_total" [] "Supervisors that reached their restart intensity.";
+    RECEIPTS = Counter "gemba_journal_receipts_total" [] "Receipts written.";
+    SIGNALS = Counter "gemba_line_signals_total" ["line", "outcome"] "Signals by how they ended.";
+    LATENCY = Histogram "gemba_line_duration_seconds" ["line"] "Time from arrival to answer, refusals not included.";
+    IN_FLIGHT = Gauge "gemba_line_in_flight_signals" ["line"] "Signals in flight.";
+    LIMIT = Gauge "gemba_admission_limit_signals" ["limit"] "Signals in flight at which a tier is warned (soft) or refused.";
+    ADMITTED_IN_FLIGHT = Gauge "gemba_admission_in_flight_signals" [] "Signals that hold a permit.";
+    WORKERS = Gauge "gemba_pool_workers" ["pool", "state"] "Workers of a pool.";
+    QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
+    UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
+    BALANCE = Gauge "gemba_balancer_balance_ratio" [] "How evenly the pools are loaded: 1 is level.";
+    BREAKER = Gauge "gemba_breaker_state" ["breaker", "state"] "1 for the state a breaker is in, 0 for the others.";
+    BREAKER_MOVES = Counter "gemba_breaker_transitions_total" ["breaker", "to"] "Changes of a breaker's state.";
+    POOL_RESIZES = Counter "gemba_pool_resizes_total" ["pool", "direction"] "Changes of a pool's size.";
+    ARRIVALS = Gauge "gemba_burst_arrivals_per_second" ["window"] "Arrivals per second, refused ones included.";
+    SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
+    LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
+    CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
+}
+
+/// The page `docs/metrics.md`.
+pub fn markdown() -> String {
+    use std::fmt::Write;
+    let mut page = String::from(
+        "# Metrics\n\nPrinted from `crates/core/src/metric.rs`; a test compares the two.\n\n\
+         | metric | kind | labels | says |\n| --- | --- | --- | --- |\n",
+    );
+    for metric in ALL {
+        let labels = if metric.labels.is_empty() {
+            "–".to_owned()
+        } else {
+            metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(page, "| `{}` | {} | {labels} | {} |", metric.name, metric.kind.word(), metric.help)
+            .expect("writing to a string cannot fail");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        for metric in ALL {
+            assert!(metric.name.starts_with("gemba_"), "{}", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

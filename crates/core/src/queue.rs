@@ -1,0 +1,241 @@
+//! A bounded queue in which higher tiers go first and may take the place of lower ones.
+
+use std::collections::VecDeque;
+
+use crate::admission::Tier;
+use crate::time::Timestamp;
+
+/// What became of an item that was to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an item that is not queued must be answered"]
+pub enum Pushed<T> {
+    /// It waits.
+    Queued,
+    /// It waits, and this one, the newest of the lowest tier, had to go for it.
+    Displaced(T),
+    /// There is no room, and nothing of a lower tier waits.
+    Full(T),
+}
+
+/// What came out of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an item that left the queue must be answered"]
+pub enum Popped<T> {
+    /// The next to be worked on.
+    Work {
+        /// The item.
+        item: T,
+        /// The tier it waited in.
+        tier: Tier,
+        /// When its answer is due.
+        deadline: Timestamp,
+    },
+    /// It waited too long: its deadline has come, so do not start it.
+    Expired(T),
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    item: T,
+    deadline: Timestamp,
+}
+
+/// A queue of at most a fixed number of items: first in, first out within a tier, higher tiers first.
+///
+/// # Units and limits
+///
+/// The capacity is shared by all tiers. Only [`push_front`](Self::push_front) may exceed it, by the items
+/// that had left the queue before.
+#[derive(Debug)]
+#[doc(alias = "heijunka")]
+pub struct TieredQueue<T> {
+    tiers: [VecDeque<Waiting<T>>; Tier::ALL.len()],
+    capacity: usize,
+}
+
+impl<T> TieredQueue<T> {
+    /// An empty queue for `capacity` items; with 0, every push is refused.
+    pub const fn new(capacity: usize) -> Self {
+        Self { tiers: [const { VecDeque::new() }; Tier::ALL.len()], capacity }
+    }
+
+    /// Queues `item` behind its tier, in place of the newest item of a lower tier if the queue is full.
+    pub fn push(&mut self, item: T, tier: Tier, deadline: Timestamp) -> Pushed<T> {
+        if self.len() < self.capacity {
+            self.tier(tier).push_back(Waiting { item, deadline });
+            return Pushed::Queued;
+        }
+        let lower = Tier::ALL.into_iter().rev().take_while(|other| tier < *other);
+        for other in lower {
+            if let Some(displaced) = self.tier(other).pop_back() {
+                self.tier(tier).push_back(Waiting { item, deadline });
+                return Pushed::Displaced(displaced.item);
+            }
+        }
+        Pushed::Full(item)
+    }
+
+    /// Puts an item that comes back unstarted at the head of its tier.
+    ///
+    /// It was accepted once and is not refused now, so the queue may exceed its capacity by it.
+    pub fn push_front(&mut self, item: T, tier: Tier, deadline: Timestamp) {
+        self.tier(tier).push_front(Waiting { item, deadline });
+    }
+
+    /// Takes the oldest item of the highest tier, or `None` if nothing waits.
+    pub fn pop(&mut self, now: Timestamp) -> Option<Popped<T>> {
+        Tier::ALL.into_iter().find_map(|tier| {
+            let Waiting { item, deadline } = self.tier(tier).pop_front()?;
+            Some(if deadline <= now { Popped::Expired(item) } else { Popped::Work { item, tier, deadline } })
+        })
+    }
+
+    /// How many items wait.
+    pub fn len(&self) -> usize {
+        self.tiers.iter().map(VecDeque::len).sum()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.tiers.iter().all(VecDeque::is_empty)
+    }
+
+    /// How many items of `tier` wait.
+    pub fn len_of(&self, tier: Tier) -> usize {
+        self.tiers[tier as usize].len()
+    }
+
+    /// How many items may wait.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Empties the queue, in the order in which the items would have been served.
+    pub fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.tiers.iter_mut().flat_map(|tier| tier.drain(..)).map(|waiting| waiting.item)
+    }
+
+    const fn tier(&mut self, tier: Tier) -> &mut VecDeque<Waiting<T>> {
+        &mut self.tiers[tier as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
+    use proptest::sample::select;
+
+    use super::*;
+
+    const DUE: Timestamp = Timestamp::from_secs(10);
+    const NOW: Timestamp = Timestamp::from_secs(1);
+
+    fn served(queue: &mut TieredQueue<u32>) -> Vec<u32> {
+        queue.drain().collect()
+    }
+
+    #[test]
+    fn higher_tiers_go_first_and_a_tier_keeps_its_order() {
+        let mut queue = TieredQueue::new(6);
+        for (item, tier) in
+            [(1, Tier::Batch), (2, Tier::Normal), (3, Tier::Critical), (4, Tier::Normal), (5, Tier::Critical)]
+        {
+            assert_eq!(queue.push(item, tier, DUE), Pushed::Queued);
+        }
+        assert_eq!(queue.pop(NOW), Some(Popped::Work { item: 3, tier: Tier::Critical, deadline: DUE }));
+        assert_eq!((queue.len(), queue.len_of(Tier::Critical), queue.len_of(Tier::Normal)), (4, 1, 2));
+        assert_eq!(served(&mut queue), [5, 2, 4, 1]);
+        assert!(queue.is_empty());
+        assert_eq!(queue.pop(NOW), None);
+    }
+
+    #[test]
+    fn in_a_full_queue_the_newest_of_the_lowest_tier_makes_room_for_a_higher_one() {
+        let mut queue = TieredQueue::new(4);
+        for (item, tier) in [(1, Tier::Batch), (2, Tier::Batch), (3, Tier::Normal), (4, Tier::Normal)] {
+            assert_eq!(queue.push(item, tier, DUE), Pushed::Queued);
+        }
+        assert_eq!(queue.push(5, Tier::Batch, DUE), Pushed::Full(5));
+        assert_eq!(queue.push(6, Tier::Normal, DUE), Pushed::Displaced(2));
+        assert_eq!(queue.push(7, Tier::Critical, DUE), Pushed::Displaced(1));
+        assert_eq!(queue.push(8, Tier::Normal, DUE), Pushed::Full(8));
+        assert_eq!(queue.push(9, Tier::Critical, DUE), Pushed::Displaced(6));
+        assert_eq!(served(&mut queue), [7, 9, 3, 4]);
+    }
+
+    #[test]
+    fn an_item_is_work_until_its_deadline_and_expired_from_then_on() {
+        for (now, work) in [(DUE - std::time::Duration::from_nanos(1), true), (DUE, false)] {
+            let mut queue = TieredQueue::new(1);
+            assert_eq!(queue.push((), Tier::Normal, DUE), Pushed::Queued);
+            assert_eq!(matches!(queue.pop(now), Some(Popped::Work { .. })), work, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_comes_back_goes_first_though_the_queue_is_full() {
+        let mut queue = TieredQueue::new(1);
+        assert_eq!(queue.push(2, Tier::Normal, DUE), Pushed::Queued);
+        queue.push_front(1, Tier::Normal, DUE);
+        assert_eq!(queue.push(3, Tier::Normal, DUE), Pushed::Full(3));
+        assert_eq!(served(&mut queue), [1, 2]);
+    }
+
+    #[test]
+    fn a_queue_without_capacity_takes_nothing() {
+        assert_eq!(TieredQueue::new(0).push(1, Tier::Critical, DUE), Pushed::Full(1));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Tier, u64),
+        Return(Tier),
+        Pop,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let tier = || select(&Tier::ALL[..]);
+        let push = (tier(), 0u64..20).prop_map(|(tier, due)| Step::Push(tier, due));
+        vec(prop_oneof![4 => push, 1 => tier().prop_map(Step::Return), 2 => Just(Step::Pop)], 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_its_capacity_and_what_came_back_and_loses_nothing(capacity in 0usize..8, steps in steps()) {
+            let mut queue = TieredQueue::new(capacity);
+            let (mut offered, mut out, mut returned) = (0usize, 0usize, 0usize);
+            for step in steps {
+                match step {
+                    Step::Push(tier, due) => {
+                        offered += 1;
+                        match queue.push(offered, tier, Timestamp::from_secs(due)) {
+                            Pushed::Queued => prop_assert!(queue.len() <= capacity),
+                            Pushed::Displaced(_) | Pushed::Full(_) => out += 1,
+                        }
+                    }
+                    Step::Return(tier) => {
+                        offered += 1;
+                        returned += 1;
+                        queue.push_front(offered, tier, DUE);
+                    }
+                    Step::Pop => {
+                        let highest = Tier::ALL.into_iter().find(|tier| 0 < queue.len_of(*tier));
+                        match queue.pop(DUE) {
+                            None => prop_assert!(queue.is_empty()),
+                            Some(Popped::Expired(_)) => out += 1,
+                            Some(Popped::Work { tier, deadline, .. }) => {
+                                prop_assert_eq!(Some(tier), highest);
+                                prop_assert!(DUE < deadline);
+                                out += 1;
+                            }
+                        }
+                    }
+                }
+                prop_assert_eq!(queue.len() + out, offered);
+                prop_assert!(queue.len() <= capacity + returned);
+            }
+            prop_assert_eq!(queue.drain().count() + out, offered);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Receipts: what happened, in order, each naming its cause.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::exit::{ExitReason, Incarnation};
+use crate::light::Light;
+use crate::name::{ActorPath, Name};
+use crate::time::Timestamp;
+
+/// The number of a receipt. The first is 1; numbers have no gaps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// What happened, to whom, when, and because of what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Its number.
+    pub seq: Seq,
+    /// When, in the node's own time.
+    #[serde(rename = "at_ns")]
+    pub at: Timestamp,
+    /// When, in milliseconds since 1970, for people; decisions never read it.
+    pub unix_ms: u64,
+    /// The receipt that led to this one; `None` for a first cause.
+    pub cause: Option<Seq>,
+    /// The actor it is about.
+    pub path: ActorPath,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened. Past tense; values, not prose.
+///
+/// Not `#[non_exhaustive]`: a new event must meet every reader of receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    /// The node's first receipt.
+    NodeStarted {
+        /// The name of the node.
+        node: Name,
+    },
+    /// The node begins to stop.
+    NodeStopping {
+        /// What made it stop: a signal's name, or the caller.
+        why: Arc<str>,
+    },
+    /// A child runs for the first time.
+    ChildStarted {
+        /// The new life.
+        incarnation: Incarnation,
+    },
+    /// A child ended.
+    ChildExited {
+        /// The life that ended.
+        incarnation: Incarnation,
+        /// Why it ended.
+        reason: ExitReason,
+    },
+    /// A child runs again.
+    ChildRestarted {
+        /// The new life.
+        incarnation: Incarnation,
+        /// How often this place has been filled again since the node started.
+        restarts: u64,
+    },
+    /// A child did not come to run.
+    ChildStartFailed {
+        /// Why not.
+        reason: ExitReason,
+    },
+    /// A child ignored its shutdown and its kill: it is in code that never yields.
+    ChildUnkillable {
+        /// The life that does not end.
+        incarnation: Incarnation,
+    },
+    /// A supervisor reached its restart intensity and ended.
+    SupervisorGaveUp {
+        /// [`ExitReason::GaveUp`].
+        reason: ExitReason,
+    },
+    /// An operator asked for an actor's death.
+    KillRequested {
+        /// Who asked.
+        by: Arc<str>,
+    },
+    /// A breaker changed its state.
+    BreakerMoved {
+        /// Its name.
+        breaker: Name,
+        /// The state it left.
+        from: BreakerState,
+        /// The state it is in.
+        to: BreakerState,
+        /// What tipped it, in words.
+        why: Arc<str>,
+    },
+    /// A pool was given another size.
+    PoolResized {
+        /// Its name.
+        pool: Name,
+        /// Workers before.
+        from: u32,
+        /// Workers after.
+        to: u32,
+        /// What for, in words.
+        why: Arc<str>,
+    },
+    /// More arrives than the baseline explains.
+    SurgeStarted {
+        /// Arrivals per second now, times 1000.
+        fast_milli: u64,
+        /// Arrivals per second normally, times 1000.
+        baseline_milli: u64,
+    },
+    /// Arrivals are back to normal.
+    SurgeEnded {
+        /// How long it lasted, in milliseconds.
+        lasted_ms: u64,
+    },
+    /// Someone stopped a line.
+    CordPulled {
+        /// The line.
+        line: Name,
+        /// Who pulled.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// Someone let a line run again.
+    CordReset {
+        /// The line.
+        line: Name,
+        /// Who reset it.
+        by: Arc<str>,
+    },
+    /// The line admits under new limits.
+    LimitsChanged {
+        /// Before: the number in flight at which everyone is refused.
+        hard_from: u32,
+        /// After.
+        hard_to: u32,
+        /// What for, in words.
+        why: Arc<str>,
+    },
+    /// More is in flight than the soft limit; nothing is refused yet.
+    SoftLimitPassed {
+        /// Signals in flight.
+        in_flight: u32,
+        /// The soft limit.
+        soft: u32,
+    },
+    /// A line's share of failures moved to another step of the ladder.
+    LadderMoved {
+        /// The line.
+        line: Name,
+        /// The light before.
+        from: Light,
+        /// The light now.
+        to: Light,
+        /// Failures in the window.
+        failures: u64,
+        /// Outcomes in the window.
+        outcomes: u64,
+    },
+    /// A station's light changed.
+    LightChanged {
+        /// The station: a line, pool, breaker, supervisor, or the node.
+        station: Name,
+        /// The light before.
+        from: Light,
+        /// The light now.
+        to: Light,
+        /// Why, in words.
+        why: Arc<str>,
+    },
+}
+
+impl Event {
+    /// The event's name, as it stands in JSON under `kind`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::NodeStarted { .. } => "node_started",
+            Self::NodeStopping { .. } => "node_stopping",
+            Self::ChildStarted { .. } => "child_started",
+            Self::ChildExited { .. } => "child_exited",
+            Self::ChildRestarted { .. } => "child_restarted",
+            Self::ChildStartFailed { .. } => "child_start_failed",
+            Self::ChildUnkillable { .. } => "child_unkillable",
+            Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
+            Self::KillRequested { .. } => "kill_requested",
+            Self::BreakerMoved { .. } => "breaker_moved",
+            Self::PoolResized { .. } => "pool_resized",
+            Self::SurgeStarted { .. } => "surge_started",
+            Self::SurgeEnded { .. } => "surge_ended",
+            Self::CordPulled { .. } => "cord_pulled",
+            Self::CordReset { .. } => "cord_reset",
+            Self::LimitsChanged { .. } => "limits_changed",
+            Self::SoftLimitPassed { .. } => "soft_limit_passed",
+            Self::LadderMoved { .. } => "ladder_moved",
+            Self::LightChanged { .. } => "light_changed",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeStarted { node } => write!(f, "node {node} started"),
+            Self::NodeStopping { why } => write!(f, "node stops: {why}"),
+            Self::ChildStarted { incarnation } => write!(f, "started as {incarnation}"),
+            Self::ChildExited { incarnation, reason } => write!(f, "{incarnation} exited: {reason}"),
+            Self::ChildRestarted { incarnation, restarts } => {
+                write!(f, "restarted as {incarnation} (restart {restarts})")
+            }
+            Self::ChildStartFailed { reason } => write!(f, "failed to start: {reason}"),
+            Self::ChildUnkillable { incarnation } => {
+                write!(f, "{incarnation} ignores its kill: it runs code that never yields")
+            }
+            Self::SupervisorGaveUp { reason } => write!(f, "{reason}"),
+            Self::KillRequested { by } => write!(f, "kill asked for by {by}"),
+            Self::BreakerMoved { breaker, from, to, why } => {
+                write!(f, "breaker {breaker} {from} → {to}: {why}")
+            }
+            Self::PoolResized { pool, from, to, why } => {
+                write!(f, "pool {pool} {from} → {to} workers: {why}")
+            }
+            Self::SurgeStarted { fast_milli, baseline_milli } => write!(
+                f,
+                "surge: {:.1}/s against a baseline of {:.1}/s",
+                *fast_milli as f64 / 1e3,
+                *baseline_milli as f64 / 1e3
+            ),
+            Self::SurgeEnded { lasted_ms } => write!(f, "surge over after {:.1} s", *lasted_ms as f64 / 1e3),
+            Self::CordPulled { line, by, why } => write!(f, "cord of line {line} pulled by {by}: {why}"),
+            Self::CordReset { line, by } => write!(f, "cord of line {line} reset by {by}"),
+            Self::LimitsChanged { hard_from, hard_to, why } => {
+                write!(f, "hard limit {hard_from} → {hard_to}: {why}")
+            }
+            Self::SoftLimitPassed { in_flight, soft } => {
+                write!(f, "{in_flight} in flight, soft limit {soft}")
+            }
+            Self::LadderMoved { line, from, to, failures, outcomes } => {
+                write!(f, "line {line} {from} → {to}: {failures} of {outcomes} failed")
+            }
+            Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
+        }
+    }
+}
+
+/// Where a breaker stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Calls pass.
+    #[default]
+    Closed,
+    /// Calls are refused at once.
+    Open,
+    /// A few probes pass, to see whether the downstream is back.
+    HalfOpen,
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_in_json_is_the_kind_in_code() {
+        let event = Event::ChildExited { incarnation: Incarnation(3), reason: ExitReason::Killed };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["kind"], event.kind());
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}

@@ -1,0 +1,62 @@
+//! What a line does with a signal.
+
+use std::future::Future;
+use std::time::Duration;
+
+use gemba_core::breaker::Outcome;
+use gemba_core::time::Timestamp;
+use gemba_kernel::System;
+
+/// The work of a line: what its workers run, behind the breaker.
+///
+/// A panic ends the worker, not the plant: the caller is told that the outcome is unknown, and the worker's
+/// supervisor starts another.
+pub trait Action: Send + Sync + 'static {
+    /// What it needs.
+    type Input: Send + 'static;
+    /// What it gives.
+    type Output: Send + 'static;
+    /// How it fails.
+    type Error: std::error::Error + Send + 'static;
+
+    /// Does the work.
+    ///
+    /// # Errors
+    ///
+    /// Its own; the caller gets them as [`SubmitError::Failed`](crate::SubmitError::Failed).
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the signal's deadline passes and when the worker is killed. What it
+    /// has begun outside this process may have happened.
+    fn run(
+        &self,
+        input: Self::Input,
+        job: &JobContext,
+    ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
+
+    /// What the result says about the downstream. By default every error is a failure; a downstream that
+    /// answers "no" is in good health and should be [`Outcome::Ignored`] or [`Outcome::Success`].
+    fn judge(&self, result: &Result<Self::Output, Self::Error>) -> Outcome {
+        if result.is_ok() { Outcome::Success } else { Outcome::Failure }
+    }
+}
+
+/// What an action knows of the job in hand.
+#[derive(Debug, Clone)]
+pub struct JobContext {
+    pub(crate) system: System,
+    pub(crate) deadline: Timestamp,
+}
+
+impl JobContext {
+    /// The node.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// How much time is left: what a call to a downstream gets.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.since(self.system.now())
+    }
+}

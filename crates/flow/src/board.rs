@@ -1,0 +1,173 @@
+//! The andon board: folds the receipts into lights, publishes them, and takes the cord.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba_core::board::{Board, BoardRules, LightChange, Station};
+use gemba_core::control::{Control, ControlError};
+use gemba_core::name::Name;
+use gemba_core::receipt::{Event, Seq};
+use gemba_core::view::{BoardView, CordView, LineView};
+use gemba_kernel::{Address, Context, Reply, Server, Stop};
+
+use crate::floor::Floor;
+use crate::gate::Standing;
+use crate::line::LineCell;
+use crate::regulator::RegulatorMsg;
+
+/// How often the board reads the journal: well within the second in which a problem must show.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many receipts it folds at one go.
+const PAGE: usize = 1024;
+
+/// What the board understands.
+#[derive(Debug)]
+pub(crate) enum BoardMsg {
+    Control { control: Control, reply: Reply<Result<Seq, ControlError>> },
+    Tick,
+}
+
+/// The actor. A new life folds the journal again and stands where the old one stood.
+pub(crate) struct AndonBoard {
+    floor: Arc<Floor>,
+    regulator: Address<RegulatorMsg>,
+    board: Board,
+    read: Seq,
+}
+
+impl AndonBoard {
+    pub(crate) fn new(floor: Arc<Floor>, regulator: Address<RegulatorMsg>) -> Self {
+        Self { floor, regulator, board: Board::new(BoardRules::default()), read: Seq(0) }
+    }
+
+    fn fold(&mut self, ctx: &Context<BoardMsg>) {
+        loop {
+            let page = ctx.system().journal().after(self.read, None, PAGE);
+            if page.receipts.is_empty() {
+                return;
+            }
+            for receipt in &page.receipts {
+                let changes = self.board.apply(receipt);
+                if *self.floor.told.latest() < receipt.seq {
+                    tell(changes, ctx);
+                }
+            }
+            self.read = page.next;
+            self.floor.told.publish(self.read.max(*self.floor.told.latest()));
+        }
+    }
+
+    fn tick(&mut self, ctx: &Context<BoardMsg>) {
+        self.fold(ctx);
+        let changes = self.board.tick(ctx.now(), ctx.system().unix_ms());
+        tell(changes, ctx);
+        ctx.system().board_publisher().publish(self.view(ctx));
+    }
+
+    fn view(&self, ctx: &Context<BoardMsg>) -> BoardView {
+        let measured = self.floor.line_views.latest();
+        let line_view = |line: &Arc<LineCell>| {
+            let rates = measured.iter().find(|view| view.name == line.name);
+            let (throughput_per_s, p50_ms, p99_ms) =
+                rates.map_or((0.0, 0.0, 0.0), |rates| (rates.throughput_per_s, rates.p50_ms, rates.p99_ms));
+            // Counts of this moment, rates of the last second.
+            LineView { throughput_per_s, p50_ms, p99_ms, ..line.view() }
+        };
+        BoardView {
+            overall: self.board.overall(),
+            taken_unix_ms: ctx.system().unix_ms(),
+            stations: self.board.stations(),
+            lines: self.floor.lines.iter().map(line_view).collect(),
+            pools: self.floor.pools.iter().map(|pool| pool.view()).collect(),
+            breakers: self.floor.lines.iter().map(|line| line.guard.view()).collect(),
+            arrivals: *self.floor.arrivals.latest(),
+            balance_ratio: self.floor.routes.balance(),
+            receipt: self.read,
+        }
+    }
+
+    /// Checks the request, writes the receipt, and leaves the rest to the regulator, which answers.
+    fn control(
+        &mut self,
+        control: Control,
+        reply: Reply<Result<Seq, ControlError>>,
+        ctx: &Context<BoardMsg>,
+    ) {
+        let checked = match control {
+            Control::PullCord { line, by, why } => self.pull(line, by, why, ctx),
+            Control::ResetCord { line, by } => self.reset(line, by, ctx),
+        };
+        match checked {
+            Ok((line, cord, receipt)) => {
+                let set = RegulatorMsg::SetCord { line, cord, receipt, reply };
+                // A regulator that is down takes the plant, and this board, with it: the operator is told.
+                let _ = self.regulator.cast(set);
+                self.fold(ctx);
+            }
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+
+    fn pull(&self, line: Name, by: Arc<str>, why: Arc<str>, ctx: &Context<BoardMsg>) -> Checked {
+        let cell = self.line(&line)?;
+        if let Standing { cord: Some(cord), .. } = cell.gate.standing() {
+            return Err(ControlError::AlreadyPulled { line, by: cord.by });
+        }
+        let event = Event::CordPulled { line, by: by.clone(), why: why.clone() };
+        let receipt = ctx.system().record(None, ctx.path(), event);
+        Ok((cell, Some(CordView { by, why, since_unix_ms: ctx.system().unix_ms() }), receipt))
+    }
+
+    fn reset(&self, line: Name, by: Arc<str>, ctx: &Context<BoardMsg>) -> Checked {
+        let cell = self.line(&line)?;
+        if cell.gate.standing().cord.is_none() {
+            return Err(ControlError::NotPulled { line });
+        }
+        let receipt = ctx.system().record(None, ctx.path(), Event::CordReset { line, by });
+        Ok((cell, None, receipt))
+    }
+
+    fn line(&self, line: &Name) -> Result<Arc<LineCell>, ControlError> {
+        self.floor.line(line).cloned().ok_or_else(|| ControlError::UnknownLine {
+            line: line.clone(),
+            known: self.floor.line_names().into(),
+        })
+    }
+}
+
+fn tell(changes: Vec<LightChange>, ctx: &Context<BoardMsg>) {
+    for LightChange { station, from, to, why, cause } in changes {
+        ctx.system().record(Some(cause), ctx.path(), Event::LightChanged { station, from, to, why });
+    }
+}
+
+type Checked = Result<(Arc<LineCell>, Option<CordView>, Seq), ControlError>;
+
+impl Server for AndonBoard {
+    type Msg = BoardMsg;
+
+    async fn init(&mut self, ctx: &mut Context<BoardMsg>) -> Result<(), Stop> {
+        let unix_ms = ctx.system().unix_ms();
+        self.board.add(Station::Node, unix_ms);
+        for line in &self.floor.lines {
+            self.board.add(Station::Line(&line.name), unix_ms);
+            self.board.add(Station::Breaker(&line.guard.view().name), unix_ms);
+        }
+        for pool in &self.floor.pools {
+            self.board.add(Station::Pool(&pool.name), unix_ms);
+        }
+        self.fold(ctx);
+        ctx.system().board_publisher().publish(self.view(ctx));
+        ctx.every(TICK, || BoardMsg::Tick);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: BoardMsg, ctx: &mut Context<BoardMsg>) -> Result<(), Stop> {
+        match msg {
+            BoardMsg::Control { control, reply } => self.control(control, reply, ctx),
+            BoardMsg::Tick => self.tick(ctx),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! The floor of a plant: its lines, pools and limits, which outlive the actors that govern them.
+
+use std::sync::Arc;
+
+use gemba_core::name::Name;
+use gemba_core::receipt::Seq;
+use gemba_core::view::{ArrivalsView, LineView};
+use gemba_kernel::Publisher;
+
+use crate::balancer::Routes;
+use crate::line::LineCell;
+use crate::permit::Ceiling;
+use crate::pool::PoolCell;
+
+/// What the actors of one plant share: the cells, and what they publish for each other.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    pub lines: Vec<Arc<LineCell>>,
+    pub pools: Vec<Arc<PoolCell>>,
+    /// For each line, the pools that can do its work.
+    pub serves: Vec<Vec<usize>>,
+    pub ceiling: Arc<Ceiling>,
+    pub routes: Arc<Routes>,
+    /// Published by kaizen each second.
+    pub line_views: Publisher<Vec<LineView>>,
+    /// Published by burst.
+    pub arrivals: Publisher<ArrivalsView>,
+    /// The newest receipt the board has told of; a new life of it does not tell twice.
+    pub told: Publisher<Seq>,
+}
+
+impl Floor {
+    pub(crate) fn line(&self, name: &Name) -> Option<&Arc<LineCell>> {
+        self.lines.iter().find(|line| line.name == *name)
+    }
+
+    /// The names of all lines, for an error that helps.
+    pub(crate) fn line_names(&self) -> String {
+        self.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Signals that came since the node started, refused ones included.
+    pub(crate) fn arrived(&self) -> u64 {
+        self.lines.iter().map(|line| line.meter.counts().arrived).sum()
+    }
+}

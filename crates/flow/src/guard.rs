@@ -1,0 +1,91 @@
+//! A cell: the breaker around an action, and the pass each call holds.
+
+#![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use gemba_core::breaker::{Breaker, BreakerRules, Moved, Outcome, Ticket};
+use gemba_core::name::{ActorPath, Name};
+use gemba_core::receipt::Event;
+use gemba_core::view::BreakerView;
+use gemba_kernel::System;
+
+/// A breaker by name. It outlives the workers that fail behind it.
+pub(crate) struct Guard {
+    name: Name,
+    path: ActorPath,
+    system: System,
+    breaker: Mutex<Breaker>,
+}
+
+impl Guard {
+    pub(crate) fn new(name: Name, path: ActorPath, rules: BreakerRules, system: System) -> Arc<Self> {
+        Arc::new(Self { name, path, system, breaker: Mutex::new(Breaker::new(rules)) })
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().expect("the breaker does not panic")
+    }
+
+    /// Lets a call pass, or says when to come again.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Duration> {
+        let entry = self.breaker().enter(self.system.now()).map_err(|refused| refused.retry_in)?;
+        self.tell(entry.moved);
+        Ok(Pass { guard: self.clone(), ticket: Some(entry.ticket) })
+    }
+
+    fn record(&self, ticket: Ticket, outcome: Outcome) {
+        let moved = self.breaker().record(ticket, outcome, self.system.now());
+        self.tell(moved);
+    }
+
+    fn tell(&self, moved: Option<Moved>) {
+        if let Some(Moved { from, to, why }) = moved {
+            let event = Event::BreakerMoved { breaker: self.name.clone(), from, to, why };
+            self.system.record(None, &self.path, event);
+        }
+    }
+
+    pub(crate) fn view(&self) -> BreakerView {
+        let breaker = self.breaker();
+        BreakerView {
+            name: self.name.clone(),
+            state: breaker.state(),
+            failures_in_a_row: breaker.failures_in_a_row(),
+            retry_in_ms: breaker.retry_in(self.system.now()).map(|left| left.as_millis() as u64),
+        }
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Permission to run one action. Dropping it unspent, as a panic, a kill and a time-out do, is a failure.
+#[must_use = "an unspent pass counts as a failure"]
+#[derive(Debug)]
+pub(crate) struct Pass {
+    guard: Arc<Guard>,
+    ticket: Option<Ticket>,
+}
+
+impl Pass {
+    /// Says how the action went.
+    pub(crate) fn spend(mut self, outcome: Outcome) {
+        if let Some(ticket) = self.ticket.take() {
+            self.guard.record(ticket, outcome);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.guard.record(ticket, Outcome::Failure);
+        }
+    }
+}

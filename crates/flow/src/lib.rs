@@ -1,0 +1,32 @@
+//! The line: admit, decide, route, pull, run, reply, and the actors that govern it.
+//!
+//! A signal enters at [`Line::submit`]; start reading there. The tree of actors is put together by
+//! [`Plant`].
+
+mod action;
+mod balancer;
+mod board;
+mod burst;
+mod dispatcher;
+mod floor;
+mod gate;
+mod guard;
+mod job;
+mod kaizen;
+mod line;
+mod load;
+mod meter;
+mod permit;
+mod plant;
+mod pool;
+mod regulator;
+mod submit;
+mod worker;
+
+pub use action::{Action, JobContext};
+pub use line::{DEADLINE, Line, LineSpec, Signal};
+pub use permit::Permit;
+pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
+pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
+pub use regulator::RegulatorHandle;
+pub use submit::{Refusal, RefusalReason, SubmitError};

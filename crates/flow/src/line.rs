@@ -1,0 +1,395 @@
+//! One request, from its arrival to its answer: read [`Line::submit`] from top to bottom.
+//!
+//! Everything up to the pool happens in the caller's task, without a mailbox: admission, policy, routing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba_core::admission::Tier;
+use gemba_core::breaker::BreakerRules;
+use gemba_core::name::Name;
+use gemba_core::policy::{BoxPolicy, Policy, Verdict, approve_all};
+use gemba_core::routing::{RouteError, key_hash};
+use gemba_core::time::Timestamp;
+use gemba_core::view::{LineState, LineView};
+use gemba_kernel::System;
+use tracing::Instrument;
+
+use crate::action::Action;
+use crate::balancer::Routes;
+use crate::gate::{Gate, Standing};
+use crate::guard::Guard;
+use crate::job::{Answer, Because, Job, Order};
+use crate::meter::{Ended, Meter};
+use crate::permit::{Ceiling, Permit};
+use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
+
+/// How long a signal may take unless its line or the signal itself says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often a job that came back unstarted is sent out again; the pause doubles from 1 ms, so a restart of
+/// the whole plant has 63 ms before callers notice it.
+const ROUTES_MAX: u32 = 7;
+
+/// How much longer than the deadline a caller waits for the worker to say that time is up. A worker whose
+/// thread is blocked cannot.
+const ANSWER_GRACE: Duration = Duration::from_millis(250);
+
+/// What enters a line.
+#[derive(Debug, Clone)]
+pub struct Signal<I> {
+    input: I,
+    key: Option<u64>,
+    tier: Option<Tier>,
+    deadline: Option<Duration>,
+}
+
+impl<I> Signal<I> {
+    /// A signal with the tier and deadline of its line.
+    pub fn new(input: I) -> Self {
+        Self { input, key: None, tier: None, deadline: None }
+    }
+
+    /// Signals of one key go to one pool while it has room.
+    pub fn key(mut self, key: &[u8]) -> Self {
+        self.key = Some(key_hash(key));
+        self
+    }
+
+    /// How urgent it is.
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.tier = Some(tier);
+        self
+    }
+
+    /// How long it may take, from now.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+}
+
+/// A line to be: what it does, for whom, and within which limits.
+///
+/// # Units and limits
+///
+/// Defaults: tier normal, deadline [`DEADLINE`], no policy, breaker rules of the design (5 failures in a row,
+/// or half of 20 in 10 s; open for 30 s at first).
+pub struct LineSpec<A: Action, F = ()> {
+    pub(crate) name: String,
+    pub(crate) action: A,
+    pub(crate) policy: BoxPolicy<A::Input, F>,
+    pub(crate) pools: Vec<String>,
+    pub(crate) tier: Tier,
+    pub(crate) deadline: Duration,
+    pub(crate) breaker: BreakerRules,
+}
+
+impl<A: Action, F: 'static> LineSpec<A, F> {
+    /// A line called `name` that runs `action`, in the pool of the same name unless told otherwise.
+    pub fn new(name: &str, action: A) -> Self {
+        Self {
+            name: name.to_owned(),
+            action,
+            policy: Box::new(approve_all()),
+            pools: Vec::new(),
+            tier: Tier::default(),
+            deadline: DEADLINE,
+            breaker: BreakerRules::default(),
+        }
+    }
+
+    /// Which signals it approves, given the facts handed to [`Line::submit`].
+    pub fn policy(mut self, policy: impl Policy<A::Input, F> + 'static) -> Self {
+        self.policy = Box::new(policy);
+        self
+    }
+
+    /// Adds a pool that can do its work.
+    pub fn pool(mut self, pool: &str) -> Self {
+        self.pools.push(pool.to_owned());
+        self
+    }
+
+    /// The tier of its signals.
+    pub fn tier(mut self, tier: Tier) -> Self {
+        self.tier = tier;
+        self
+    }
+
+    /// How long a signal may take, waiting included.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// When its breaker opens and closes.
+    pub fn breaker(mut self, rules: BreakerRules) -> Self {
+        self.breaker = rules;
+        self
+    }
+}
+
+impl<A: Action, F> fmt::Debug for LineSpec<A, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineSpec")
+            .field("name", &self.name)
+            .field("pools", &self.pools)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What all actors of the plant know of a line, whatever its types.
+#[derive(Debug)]
+pub(crate) struct LineCell {
+    pub name: Name,
+    pub gate: Gate,
+    pub meter: Meter,
+    pub guard: Arc<Guard>,
+}
+
+impl LineCell {
+    /// The line as it is now; rates and quantiles are for kaizen to fill in.
+    pub(crate) fn view(&self) -> LineView {
+        let Standing { state, cord } = self.gate.standing();
+        let counts = self.meter.counts();
+        LineView {
+            name: self.name.clone(),
+            state,
+            cord,
+            in_flight: counts.in_flight(),
+            arrived: counts.arrived,
+            refused: counts.of(Ended::Refused),
+            rejected: counts.of(Ended::Rejected),
+            succeeded: counts.of(Ended::Succeeded),
+            failed: counts.of(Ended::Failed),
+            throughput_per_s: 0.0,
+            p50_ms: 0.0,
+            p99_ms: 0.0,
+        }
+    }
+}
+
+/// A line: where signals enter. Clones are handles to the same line, and survive restarts of the plant.
+pub struct Line<A: Action, F = ()>(Arc<Inner<A, F>>);
+
+struct Inner<A: Action, F> {
+    cell: Arc<LineCell>,
+    action: Arc<A>,
+    policy: BoxPolicy<A::Input, F>,
+    tier: Tier,
+    deadline: Duration,
+    ceiling: Arc<Ceiling>,
+    routes: Arc<Routes>,
+    /// Where the line stands in the table of routes.
+    index: usize,
+    system: System,
+}
+
+impl<A: Action, F: Sync + 'static> Line<A, F> {
+    pub(crate) fn new(
+        spec: LineSpec<A, F>,
+        cell: Arc<LineCell>,
+        ceiling: Arc<Ceiling>,
+        routes: Arc<Routes>,
+        index: usize,
+        system: System,
+    ) -> Self {
+        let LineSpec { action, policy, tier, deadline, .. } = spec;
+        let action = Arc::new(action);
+        Self(Arc::new(Inner { cell, action, policy, tier, deadline, ceiling, routes, index, system }))
+    }
+
+    /// The line's name.
+    pub fn name(&self) -> &Name {
+        &self.0.cell.name
+    }
+
+    /// Takes a signal through the line and gives its one answer.
+    ///
+    /// `facts` is what the line's policy decides from, gathered before: the same signal and facts give the
+    /// same verdict for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::Refused`] and [`SubmitError::Rejected`]: nothing was done.
+    /// [`SubmitError::Failed`]: the action's own error.
+    /// [`SubmitError::WorkerDied`] and [`SubmitError::TimedOut`]: what the action had begun may have happened.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future withdraws a signal whose action has not started, and releases its permit; an
+    /// action that runs is not interrupted.
+    pub async fn submit(
+        &self,
+        signal: Signal<A::Input>,
+        facts: &F,
+    ) -> Result<A::Output, SubmitError<A::Error>> {
+        let line = &*self.0;
+        let span = tracing::debug_span!(target: "gemba::signal", "process_signal", line = %line.cell.name);
+        line.tallied(line.process(signal, facts)).instrument(span).await
+    }
+}
+
+impl<A: Action, F> Inner<A, F> {
+    async fn process(&self, signal: Signal<A::Input>, facts: &F) -> Result<A::Output, SubmitError<A::Error>> {
+        let Signal { input, key, tier, deadline } = signal;
+        let tier = tier.unwrap_or(self.tier);
+        let deadline = self.system.now() + deadline.unwrap_or(self.deadline);
+
+        let permit = self.admit(tier)?;
+        if let Verdict::Reject(violations) = self.evaluate(&input, facts) {
+            return Err(SubmitError::Rejected(violations));
+        }
+        match self.perform(input, permit, key, tier, deadline).await? {
+            Ok(output) => Ok(output),
+            Err(error) => Err(SubmitError::Failed(error)),
+        }
+    }
+
+    /// Refuses at once, or gives the right to be in flight.
+    fn admit(&self, tier: Tier) -> Result<Permit, SubmitError<A::Error>> {
+        if let Some(standing) = self.cell.gate.closed() {
+            return Err(closed(standing));
+        }
+        self.ceiling.admit(tier).map_err(|(in_flight, limit)| {
+            refused(RefusalReason::Overloaded { in_flight, limit }, RETRY_AFTER)
+        })
+    }
+
+    fn evaluate(&self, input: &A::Input, facts: &F) -> Verdict {
+        let span =
+            tracing::debug_span!(target: "gemba::signal", "evaluate_policy", policy = self.policy.name());
+        span.in_scope(|| self.policy.evaluate(input, facts))
+    }
+
+    /// Sends the job to a pool and waits for its answer; a job that comes back unstarted because its holder
+    /// died is sent again.
+    async fn perform(
+        &self,
+        mut input: A::Input,
+        mut permit: Permit,
+        key: Option<u64>,
+        tier: Tier,
+        deadline: Timestamp,
+    ) -> Result<Result<A::Output, A::Error>, SubmitError<A::Error>> {
+        let mut last = Because::HolderDied;
+        for attempt in 0..ROUTES_MAX {
+            match self.routes.choose(self.index, key) {
+                Ok(pool) => {
+                    let order = Order {
+                        action: self.action.clone(),
+                        guard: self.cell.guard.clone(),
+                        system: self.system.clone(),
+                        input,
+                        permit,
+                    };
+                    let (job, answer) = Job::new(order, tier, deadline);
+                    pool.dispatch(job);
+                    match self.wait(answer, deadline).await? {
+                        Answer::Done(result) => return Ok(result),
+                        Answer::TimedOut => return Err(SubmitError::TimedOut),
+                        Answer::Returned { input: back, permit: held, because } => {
+                            (input, permit, last) = (back, held, because);
+                        }
+                    }
+                }
+                Err(RouteError::Full) => last = Because::QueueFull,
+                Err(_) => last = Because::HolderDied,
+            }
+            if last != Because::HolderDied {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1 << attempt)).await;
+        }
+        Err(self.turned_back(last))
+    }
+
+    async fn wait(
+        &self,
+        answer: tokio::sync::oneshot::Receiver<Answer<A>>,
+        deadline: Timestamp,
+    ) -> Result<Answer<A>, SubmitError<A::Error>> {
+        let limit = deadline.since(self.system.now()) + ANSWER_GRACE;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(SubmitError::WorkerDied),
+            Err(_) => Err(SubmitError::TimedOut),
+        }
+    }
+
+    fn turned_back(&self, because: Because) -> SubmitError<A::Error> {
+        match because {
+            Because::QueueFull => refused(RefusalReason::QueueFull, RETRY_AFTER),
+            Because::Expired => refused(RefusalReason::Expired, RETRY_AFTER),
+            Because::BreakerOpen { retry_in } => refused(RefusalReason::BreakerOpen, retry_in),
+            Because::HolderDied => match self.cell.gate.closed() {
+                Some(standing) => closed(standing),
+                None => refused(RefusalReason::Restarting, Duration::from_millis(100)),
+            },
+        }
+    }
+
+    /// Counts the arrival now and the end when it comes, also when the caller goes away before.
+    async fn tallied(
+        &self,
+        process: impl Future<Output = Result<A::Output, SubmitError<A::Error>>>,
+    ) -> Result<A::Output, SubmitError<A::Error>> {
+        let mut tally = Tally {
+            cell: &self.cell,
+            system: &self.system,
+            arrived: self.system.now(),
+            ended: Ended::Failed,
+        };
+        self.cell.meter.arrived();
+        let result = process.await;
+        tally.ended = match &result {
+            Ok(_) => Ended::Succeeded,
+            Err(SubmitError::Refused(_)) => Ended::Refused,
+            Err(SubmitError::Rejected(_)) => Ended::Rejected,
+            Err(SubmitError::Failed(_) | SubmitError::WorkerDied | SubmitError::TimedOut) => Ended::Failed,
+        };
+        result
+    }
+}
+
+struct Tally<'a> {
+    cell: &'a LineCell,
+    system: &'a System,
+    arrived: Timestamp,
+    ended: Ended,
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.cell.meter.ended(self.ended, self.system.now().since(self.arrived));
+    }
+}
+
+fn refused<E>(reason: RefusalReason, retry_after: Duration) -> SubmitError<E> {
+    SubmitError::Refused(Refusal { reason, retry_after })
+}
+
+fn closed<E>(standing: Standing) -> SubmitError<E> {
+    match (standing.state, standing.cord) {
+        (LineState::Stopped, Some(cord)) => {
+            refused(RefusalReason::Stopped { by: cord.by, why: cord.why }, Duration::from_secs(5))
+        }
+        (LineState::Stopped | LineState::Draining | LineState::Running, _) => {
+            refused(RefusalReason::Draining, RETRY_AFTER)
+        }
+    }
+}
+
+impl<A: Action, F> Clone for Line<A, F> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: Action, F> fmt::Debug for Line<A, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("name", &self.0.cell.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,313 @@
+//! The plant: puts lines, pools and the actors that govern them together under one `one_for_all` supervisor.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use gemba_core::admission::Limits;
+use gemba_core::burst::BurstRules;
+use gemba_core::ladder::LadderRules;
+use gemba_core::name::{ActorPath, Name, NameError};
+use gemba_core::receipt::Seq;
+use gemba_core::scaling::ScaleRulesError;
+use gemba_core::view::ArrivalsView;
+use gemba_kernel::{ChildSpec, Publisher, Supervisor, System, server};
+
+use crate::action::Action;
+use crate::balancer::{Balancer, POOLS_PER_LINE_MAX, Routes};
+use crate::board::{AndonBoard, BoardMsg};
+use crate::burst::BurstHandler;
+use crate::dispatcher::Dispatcher;
+use crate::floor::Floor;
+use crate::gate::Gate;
+use crate::guard::Guard;
+use crate::kaizen::Kaizen;
+use crate::line::{Line, LineCell, LineSpec};
+use crate::meter::Meter;
+use crate::permit::Ceiling;
+use crate::pool::{PoolCell, PoolHandle, PoolSpec};
+use crate::regulator::{Regulator, RegulatorHandle};
+
+/// How many messages a dispatcher's mailbox takes: every signal in flight, and every worker's pull.
+const DISPATCHER_MAILBOX: usize = 8192;
+
+/// What is wrong with a plant. All faults are told together, and nothing is started.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlantError {
+    /// A line or pool has a name that cannot stand in a path.
+    #[error("{0}")]
+    Name(#[from] NameError),
+    /// Two pools or two lines have the same name.
+    #[error("two {what}s are called '{name}'; give each its own name")]
+    Duplicate {
+        /// `line` or `pool`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A line names a pool that does not exist.
+    #[error("line '{line}' names pool '{pool}', which the plant does not have; add it with `pool`")]
+    UnknownPool {
+        /// The line.
+        line: String,
+        /// The pool it names.
+        pool: String,
+    },
+    /// A line names too many pools.
+    #[error("line '{line}' names {pools} pools; {POOLS_PER_LINE_MAX} is the limit")]
+    TooManyPools {
+        /// The line.
+        line: String,
+        /// How many it names.
+        pools: usize,
+    },
+    /// A pool's rules contradict each other.
+    #[error("pool '{pool}': {error}")]
+    Scaling {
+        /// The pool.
+        pool: String,
+        /// What is wrong.
+        error: ScaleRulesError,
+    },
+}
+
+/// Everything wrong with a plant.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{} fault(s) in the plant, nothing was started:\n  {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
+pub struct PlantErrors(pub Vec<PlantError>);
+
+/// A plant to be.
+#[derive(Debug)]
+pub struct PlantBuilder {
+    system: System,
+    limits: Limits,
+    burst: BurstRules,
+    ladder: LadderRules,
+    ceiling: Arc<Ceiling>,
+    routes: Arc<Routes>,
+    pools: Vec<PoolSpec>,
+    lines: Vec<Arc<LineCell>>,
+    serves: Vec<Vec<String>>,
+    errors: Vec<PlantError>,
+}
+
+/// The plant: the owner's root `one_for_all`, as a child of the node.
+#[derive(Debug)]
+pub struct Plant {
+    supervisor: Supervisor,
+    regulator: RegulatorHandle,
+}
+
+impl Plant {
+    /// A plant on this node, with the default limits and without lines.
+    pub fn builder(system: &System) -> PlantBuilder {
+        let limits = Limits::default();
+        PlantBuilder {
+            system: system.clone(),
+            limits,
+            burst: BurstRules::default(),
+            ladder: LadderRules::default(),
+            ceiling: Ceiling::new(limits),
+            routes: Routes::new(),
+            pools: Vec::new(),
+            lines: Vec::new(),
+            serves: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// The regulator, for those who operate it.
+    pub fn regulator(&self) -> RegulatorHandle {
+        self.regulator.clone()
+    }
+
+    /// A pool by name, for those who operate it.
+    pub fn pool(&self, name: &str) -> Option<PoolHandle> {
+        self.regulator.floor.pools.iter().find(|pool| pool.name.as_str() == name).cloned().map(PoolHandle)
+    }
+}
+
+impl From<Plant> for ChildSpec {
+    fn from(plant: Plant) -> Self {
+        plant.supervisor.into()
+    }
+}
+
+impl PlantBuilder {
+    /// How many signals may be in flight.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self.ceiling.set_limits(limits);
+        self
+    }
+
+    /// When more arrivals are a surge.
+    pub fn burst(mut self, rules: BurstRules) -> Self {
+        self.burst = rules;
+        self
+    }
+
+    /// Which share of failures lights which light.
+    pub fn ladder(mut self, rules: LadderRules) -> Self {
+        self.ladder = rules;
+        self
+    }
+
+    /// Adds a pool.
+    pub fn pool(mut self, pool: PoolSpec) -> Self {
+        self.pools.push(pool);
+        self
+    }
+
+    /// Adds a line and gives the handle where signals enter. A fault in the spec is told by
+    /// [`build`](Self::build); until the plant runs, the line refuses.
+    pub fn line<A: Action, F: Sync + 'static>(&mut self, spec: LineSpec<A, F>) -> Line<A, F> {
+        let name = Name::new(&spec.name).unwrap_or_else(|error| {
+            self.errors.push(error.into());
+            Name::new("line").expect("a valid literal")
+        });
+        if self.lines.iter().any(|line| line.name == name) {
+            self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
+        }
+        let plant = ActorPath::new("/plant").expect("a valid literal");
+        let guard = Guard::new(name.clone(), plant, spec.breaker, self.system.clone());
+        let cell = Arc::new(LineCell { name, gate: Gate::open(), meter: Meter::new(), guard });
+        let index = self.lines.len();
+        self.lines.push(cell.clone());
+        let own = vec![spec.name.clone()];
+        self.serves.push(if spec.pools.is_empty() { own } else { spec.pools.clone() });
+        let (ceiling, routes) = (self.ceiling.clone(), self.routes.clone());
+        Line::new(spec, cell, ceiling, routes, index, self.system.clone())
+    }
+
+    /// Checks everything and puts the tree together.
+    ///
+    /// # Errors
+    ///
+    /// [`PlantErrors`] with every fault.
+    pub fn build(mut self) -> Result<Plant, PlantErrors> {
+        let mut pools = Vec::new();
+        let mut pool_specs = Vec::new();
+        for spec in std::mem::take(&mut self.pools) {
+            match assemble_pool(&spec) {
+                Ok((cell, supervisor)) => {
+                    pools.push(cell);
+                    pool_specs.push(supervisor);
+                }
+                Err(error) => self.errors.push(error),
+            }
+        }
+        self.check_pool_names(&pools);
+        let serves = self.resolve(&pools);
+        if !self.errors.is_empty() {
+            return Err(PlantErrors(self.errors));
+        }
+        let floor = Arc::new(Floor {
+            lines: self.lines,
+            pools,
+            serves,
+            ceiling: self.ceiling,
+            routes: self.routes,
+            line_views: Publisher::new(Vec::new()),
+            arrivals: Publisher::new(ArrivalsView::default()),
+            told: Publisher::new(Seq(0)),
+        });
+        Ok(assemble(&floor, pool_specs, self.burst, self.ladder, &self.system))
+    }
+
+    fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
+        let mut names = HashSet::new();
+        for pool in pools {
+            if !names.insert(&pool.name) {
+                self.errors.push(PlantError::Duplicate { what: "pool", name: pool.name.to_string() });
+            }
+        }
+    }
+
+    /// Turns the names of pools into places in the list.
+    fn resolve(&mut self, pools: &[Arc<PoolCell>]) -> Vec<Vec<usize>> {
+        let mut resolved = Vec::new();
+        for (line, names) in self.lines.iter().zip(&self.serves) {
+            let line = line.name.to_string();
+            if POOLS_PER_LINE_MAX < names.len() {
+                self.errors.push(PlantError::TooManyPools { line: line.clone(), pools: names.len() });
+            }
+            let mut serves = Vec::new();
+            for pool in names {
+                match pools.iter().position(|other| other.name.as_str() == pool) {
+                    Some(index) => serves.push(index),
+                    None => {
+                        self.errors.push(PlantError::UnknownPool { line: line.clone(), pool: pool.clone() });
+                    }
+                }
+            }
+            resolved.push(serves);
+        }
+        resolved
+    }
+}
+
+/// `rest_for_one`: workers that died all together take the dispatcher's idle list with them.
+fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantError> {
+    let name = Name::new(&spec.name)?;
+    let rules =
+        spec.scaling.build().map_err(|error| PlantError::Scaling { pool: spec.name.clone(), error })?;
+    let workers = Supervisor::dynamic("workers").intensity(spec.intensity.restarts, spec.intensity.period);
+    let supervisor = workers.handle();
+    // The dispatcher's address is part of the cell that the dispatcher is made from.
+    let cell: Arc<OnceLock<Arc<PoolCell>>> = Arc::new(OnceLock::new());
+    let filled = cell.clone();
+    let dispatcher = server("dispatcher", move || {
+        let cell = filled.get().expect("it is filled before anything starts");
+        Dispatcher::new(cell.clone(), supervisor.clone())
+    })
+    .mailbox(DISPATCHER_MAILBOX);
+    let pool = Arc::new(PoolCell::new(name, rules, spec.queue_max, dispatcher.address()));
+    let pool = cell.get_or_init(|| pool).clone();
+    Ok((pool, Supervisor::rest_for_one(&spec.name).child(workers).child(dispatcher)))
+}
+
+fn assemble(
+    floor: &Arc<Floor>,
+    pool_specs: Vec<Supervisor>,
+    burst_rules: BurstRules,
+    ladder_rules: LadderRules,
+    system: &System,
+) -> Plant {
+    let (for_regulator, for_system) = (floor.clone(), system.clone());
+    let regulator = server("regulator", move || Regulator::new(for_regulator.clone(), for_system.clone()));
+    let address = regulator.address();
+    let (for_board, regulator_address) = (floor.clone(), address.clone());
+    let board = server("board", move || AndonBoard::new(for_board.clone(), regulator_address.clone()));
+    let for_balancer = floor.clone();
+    let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
+    let for_burst = floor.clone();
+    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), burst_rules));
+    let for_kaizen = floor.clone();
+    let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), ladder_rules));
+
+    let board_address = board.address();
+    system.on_control(move |control, reply| {
+        // A board that is down drops the request with its reply: the operator is told to try again.
+        let _ = board_address.cast(BoardMsg::Control { control, reply });
+    });
+
+    let pools = pool_specs.into_iter().fold(Supervisor::one_for_one("pools"), Supervisor::child);
+    let supervisor = Supervisor::one_for_all("plant")
+        .intensity(10, Duration::from_secs(60))
+        .child(board)
+        .child(regulator)
+        .child(pools)
+        .child(balancer)
+        .child(burst)
+        .child(kaizen);
+    Plant { supervisor, regulator: RegulatorHandle { address, floor: floor.clone() } }
+}
+
+impl fmt::Display for Plant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plant with lines {}", self.regulator.floor.line_names())
+    }
+}

@@ -1,0 +1,152 @@
+//! Pools: which there are, how large, and what is known of each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba_core::name::Name;
+use gemba_core::routing::{PoolLoad, key_hash};
+use gemba_core::scaling::ScaleRules;
+use gemba_core::scaling::ScaleRulesBuilder;
+use gemba_core::supervision::Intensity;
+use gemba_core::view::PoolView;
+use gemba_kernel::{Address, CallError};
+
+use crate::dispatcher::PoolMsg;
+use crate::job::{Because, Job};
+use crate::load::LoadCell;
+
+/// How many jobs may wait for a worker of a pool, unless its spec says otherwise.
+pub const QUEUE_MAX: u32 = 1024;
+
+/// A pool to be: how many workers, how long a queue, how many crashes.
+///
+/// # Units and limits
+///
+/// Defaults: 2 to 50 workers, [`QUEUE_MAX`] waiting jobs, ten crashes in 60 s before the pool gives up.
+#[derive(Debug, Clone)]
+pub struct PoolSpec {
+    pub(crate) name: String,
+    pub(crate) scaling: ScaleRulesBuilder,
+    pub(crate) queue_max: u32,
+    pub(crate) intensity: Intensity,
+}
+
+impl PoolSpec {
+    /// A pool called `name`.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            scaling: ScaleRules::builder(),
+            queue_max: QUEUE_MAX,
+            intensity: Intensity { restarts: 10, period: Duration::from_secs(60) },
+        }
+    }
+
+    /// Fewest and most workers, outside a surge.
+    pub fn workers(mut self, workers_min: u32, workers_max: u32) -> Self {
+        self.scaling = self.scaling.workers(workers_min, workers_max);
+        self
+    }
+
+    /// When it grows and shrinks.
+    pub fn scaling(mut self, rules: ScaleRulesBuilder) -> Self {
+        self.scaling = rules;
+        self
+    }
+
+    /// How many jobs may wait.
+    pub fn queue_max(mut self, queue_max: u32) -> Self {
+        self.queue_max = queue_max;
+        self
+    }
+
+    /// How many of its workers may crash within `period` before the whole pool is started anew.
+    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+        self.intensity = Intensity { restarts, period };
+        self
+    }
+}
+
+/// What all actors of the plant know of a pool.
+#[derive(Debug)]
+pub(crate) struct PoolCell {
+    pub name: Name,
+    pub hash: u64,
+    pub rules: ScaleRules,
+    pub queue_max: u32,
+    pub load: LoadCell,
+    pub address: Address<PoolMsg>,
+}
+
+impl PoolCell {
+    pub(crate) fn new(name: Name, rules: ScaleRules, queue_max: u32, address: Address<PoolMsg>) -> Self {
+        let hash = key_hash(name.as_str().as_bytes());
+        Self { name, hash, rules, queue_max, load: LoadCell::default(), address }
+    }
+
+    /// Hop 1: hands a job to the dispatcher. A job that is not taken answers by itself.
+    pub(crate) fn dispatch(&self, job: Job) {
+        if let Err(error) = self.address.cast(PoolMsg::Dispatch(job)) {
+            let full = matches!(error, gemba_kernel::CastError::Full { .. });
+            if let PoolMsg::Dispatch(job) = error.into_message() {
+                job.give_back(if full { Because::QueueFull } else { Because::HolderDied });
+            }
+        }
+    }
+
+    pub(crate) fn routing_load(&self) -> PoolLoad {
+        let now = self.load.read();
+        let in_hand = now.busy.saturating_add(now.queued);
+        PoolLoad { hash: self.hash, workers: now.workers, in_hand, queue_max: self.queue_max }
+    }
+
+    pub(crate) fn view(&self) -> PoolView {
+        let now = self.load.read();
+        PoolView {
+            name: self.name.clone(),
+            workers: now.workers,
+            busy: now.busy,
+            queued: now.queued,
+            queue_max: self.queue_max,
+            workers_min: self.rules.workers_min(),
+            workers_max: self.rules.workers_max(),
+            surge: now.surge,
+            utilization: now.utilization,
+        }
+    }
+}
+
+/// A running pool, for those who operate it.
+#[derive(Debug, Clone)]
+pub struct PoolHandle(pub(crate) Arc<PoolCell>);
+
+/// What became of a request to resize.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resized {
+    /// Workers before.
+    pub from: u32,
+    /// Workers from now on: what was asked for, within the pool's limits.
+    pub to: u32,
+}
+
+impl PoolHandle {
+    /// The pool as it is now.
+    pub fn view(&self) -> PoolView {
+        self.0.view()
+    }
+
+    /// Sets how many workers the pool should have, and waits until it has taken note. Workers beyond the
+    /// new number finish what they have. The size moves on with the load afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Timeout`] after five seconds; the change may still happen.
+    /// [`CallError::NotRunning`] and [`CallError::Died`]: the next life starts from the fewest workers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn resize(&self, workers: u32) -> Result<Resized, CallError> {
+        self.0.address.call(|reply| PoolMsg::Resize { workers, reply }).await
+    }
+}

@@ -1,0 +1,96 @@
+//! What a caller gets when a signal does not succeed, and what can be done about it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba_core::policy::Violation;
+
+/// When a refused signal may try again, where nothing better is known.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a signal has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError<E> {
+    /// Nothing was done. Try again after the time it names, or somewhere else.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// A policy says no, for every reason it found. Nothing was done; trying again changes nothing.
+    #[error("rejected by policy: {}", list(.0))]
+    Rejected(Vec<Violation>),
+    /// The action failed.
+    #[error("the action failed")]
+    Failed(#[source] E),
+    /// The worker died while it ran the action. What it had begun may have happened.
+    #[error("the worker died in the action; what it had begun may have happened")]
+    WorkerDied,
+    /// The deadline passed while the action ran. What it had begun may have happened.
+    #[error("the deadline passed in the action; what it had begun may have happened")]
+    TimedOut,
+}
+
+fn list(violations: &[Violation]) -> String {
+    violations.iter().map(|violation| &*violation.message).collect::<Vec<_>>().join("; ")
+}
+
+/// A refusal: nothing was done, and when it is worth trying again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// When to try again, at the earliest.
+    pub retry_after: Duration,
+}
+
+/// Why a signal was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// As many signals of its tier as may be are in flight.
+    Overloaded {
+        /// Signals in flight.
+        in_flight: u32,
+        /// The limit of its tier.
+        limit: u32,
+    },
+    /// The queue of every pool that could do the work is full.
+    QueueFull,
+    /// Someone pulled the cord.
+    Stopped {
+        /// Who.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// The node is going down.
+    Draining,
+    /// The downstream fails, and its breaker is open.
+    BreakerOpen,
+    /// The deadline passed before a worker was free.
+    Expired,
+    /// The pool is between two lives.
+    Restarting,
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overloaded { in_flight, limit } => {
+                write!(f, "line is full: {in_flight} of {limit} in flight")
+            }
+            Self::QueueFull => f.write_str("queue is full"),
+            Self::Stopped { by, why } => write!(f, "line was stopped by {by}: {why}"),
+            Self::Draining => f.write_str("line is draining"),
+            Self::BreakerOpen => f.write_str("breaker is open"),
+            Self::Expired => f.write_str("deadline passed before a worker was free"),
+            Self::Restarting => f.write_str("pool is restarting"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; nothing was done, try again in {:?}", self.reason, self.retry_after)
+    }
+}

@@ -1,0 +1,99 @@
+//! The inspector as a child of the node: a listener that outlives its restarts.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::sync::Arc;
+
+use gemba_core::metric;
+use gemba_core::view::{ActorKind, ActorState};
+use gemba_inspect::{InspectConfig, Inspector, Token};
+use gemba_kernel::{ChildSpec, Instruments, Stop, System, task};
+use gemba_observe::Prometheus;
+
+/// Where the inspector listens unless told otherwise.
+pub const INSPECT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 4040));
+
+/// Why the inspector cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// The address is taken, or not this machine's.
+    #[error("the inspector cannot listen on {address}: {source}; name another address, or port 0 for any")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A bound inspector: its address is known before the node starts.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    listener: TcpListener,
+    token: Token,
+}
+
+impl Bound {
+    pub(crate) fn new(address: SocketAddr, token: Token) -> Result<Self, InspectError> {
+        let bind = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        match bind() {
+            Ok(listener) => Ok(Self { listener, token }),
+            Err(source) => Err(InspectError::Bind { address, source }),
+        }
+    }
+
+    pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// A transient child: it stays down when it ends on purpose.
+    pub(crate) fn child(self, prometheus: Prometheus) -> ChildSpec {
+        let this = Arc::new(self);
+        let body = move |ctx: gemba_kernel::TaskContext| {
+            let (this, prometheus) = (this.clone(), prometheus.clone());
+            async move {
+                let system = ctx.system().clone();
+                let listener = this.listener.try_clone()?;
+                let config = InspectConfig::new(this.token.clone(), page(system.clone(), prometheus));
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                Inspector::new(system, config).serve(listener, ctx.stopped()).await?;
+                Ok::<(), Stop>(())
+            }
+        };
+        task("inspector", body).transient().into()
+    }
+}
+
+/// The metrics page: what the actors count, and what the tree shows at this moment.
+fn page(system: System, prometheus: Prometheus) -> Arc<dyn Fn() -> String + Send + Sync> {
+    Arc::new(move || {
+        measure(&system, system.instruments());
+        prometheus.render()
+    })
+}
+
+fn measure(system: &System, instruments: &Instruments) {
+    let tree = system.tree();
+    for kind in [ActorKind::Supervisor, ActorKind::Server, ActorKind::Actor, ActorKind::Task] {
+        let of_kind = || tree.root.iter().filter(move |actor| actor.kind == kind);
+        let word = kind.to_string();
+        for state in [
+            ActorState::Starting,
+            ActorState::Running,
+            ActorState::Stopping,
+            ActorState::Unkillable,
+            ActorState::Down,
+        ] {
+            let actors = of_kind().filter(|actor| actor.state == state).count();
+            instruments.gauge(&metric::ACTORS, &[&word, &state.to_string()]).set(actors as f64);
+        }
+        let waiting: u64 = of_kind().filter_map(|actor| actor.mailbox).map(|mailbox| mailbox.depth).sum();
+        instruments.gauge(&metric::MAILBOX_MESSAGES, &[&word]).set(waiting as f64);
+        let handled = of_kind().map(|actor| actor.handled).sum();
+        instruments.counter(&metric::HANDLED, &[&word]).absolute(handled);
+    }
+}

@@ -1,0 +1,57 @@
+//! OTP-style supervision for tokio services, with Toyota's flow control.
+//!
+//! Services built on it crash small, restart by rule, and show why. Start with [`Server`] and [`Node`]; when
+//! work arrives faster than it can be done, put it on a [`Line`] of a [`Plant`].
+//!
+//! ```
+//! use gemba::{Context, Node, Reply, Server, Stop, server};
+//!
+//! struct Counter(u64);
+//!
+//! enum Msg { Add(u64), Get(Reply<u64>) }
+//!
+//! impl Server for Counter {
+//!     type Msg = Msg;
+//!     async fn handle(&mut self, msg: Msg, _: &mut Context<Msg>) -> Result<(), Stop> {
+//!         match msg {
+//!             Msg::Add(n) => self.0 = self.0.checked_add(n).expect("the counter overflowed"),
+//!             Msg::Get(reply) => reply.send(self.0),
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let counter = server("counter", || Counter(0));
+//!     let address = counter.address();
+//!     let node = Node::builder("hello").child(counter).start().await?;
+//!     address.cast(Msg::Add(1))?;
+//!     assert_eq!(address.call(Msg::Get).await?, 1);
+//!     address.cast(Msg::Add(u64::MAX))?; // Panics; its supervisor starts a new one, and the address still leads to it.
+//!     node.stop("done").await?;
+//!     Ok(())
+//! }
+//! ```
+
+mod inspector;
+mod node;
+
+pub use gemba_core::{
+    admission, board, breaker, burst, control, exit, ladder, light, metric, name, policy, queue, receipt,
+    routing, scaling, supervision, time, view,
+};
+pub use gemba_flow::{
+    Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle,
+    PoolSpec, QUEUE_MAX, Refusal, RefusalReason, RegulatorHandle, Resized, Signal, SubmitError,
+};
+pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
+pub use gemba_kernel::{
+    ActorSpec, Address, CALL_TIMEOUT, CallError, CastError, ChildSpec, Context, DynamicSupervisor,
+    Instruments, JOURNAL_CAPACITY, Journal, KillError, MAILBOX_CAPACITY, Pinned, Reply, START_LIMIT,
+    STOP_LIMIT, Server, ServerSpec, Shutdown, SpecError, StartChildError, Stop, Supervisor, System,
+    TaskContext, TaskSpec, actor, server, task,
+};
+pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
+pub use inspector::{INSPECT, InspectError};
+pub use node::{Node, NodeBuilder, NodeError};

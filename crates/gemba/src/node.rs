@@ -1,0 +1,159 @@
+//! A node with its inspector and its metrics.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gemba_core::exit::ExitReason;
+use gemba_inspect::Token;
+use gemba_kernel::{ChildSpec, Instruments, System};
+use gemba_observe::Prometheus;
+
+use crate::inspector::{Bound, InspectError};
+
+/// Why a node did not start, or ended otherwise than asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The tree did not start, or did not end in order.
+    #[error(transparent)]
+    Tree(#[from] gemba_kernel::NodeError),
+    /// The inspector cannot listen.
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+}
+
+/// The inspector to be, and before which child it starts.
+#[derive(Debug)]
+struct Inspect {
+    address: SocketAddr,
+    token: Token,
+    place: usize,
+}
+
+/// A node to be: a name, the children of its root supervisor (a `one_for_one`), and how it is inspected.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    kernel: gemba_kernel::NodeBuilder,
+    prometheus: Prometheus,
+    inspect: Option<Inspect>,
+    children: Vec<ChildSpec>,
+}
+
+impl NodeBuilder {
+    /// Adds a child behind those there are. Children start in order and stop in reverse.
+    pub fn child(mut self, child: impl Into<ChildSpec>) -> Self {
+        self.children.push(child.into());
+        self
+    }
+
+    /// How many restarts the root makes within `period` before the node ends; default 3 in 5 s.
+    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+        self.kernel = self.kernel.intensity(restarts, period);
+        self
+    }
+
+    /// How long the node may take to stop; default [`STOP_LIMIT`](crate::STOP_LIMIT).
+    pub fn stop_limit(mut self, limit: Duration) -> Self {
+        self.kernel = self.kernel.stop_limit(limit);
+        self
+    }
+
+    /// Shows the node on `address`, usually [`INSPECT`](crate::INSPECT), with a token made up for this start.
+    ///
+    /// The inspector is a child like the others: it outlives what is added after it.
+    pub fn inspect(self, address: SocketAddr) -> Self {
+        self.inspect_with(address, Token::generate())
+    }
+
+    /// Shows the node on `address`; what changes it needs `token`.
+    pub fn inspect_with(mut self, address: SocketAddr, token: Token) -> Self {
+        self.inspect = Some(Inspect { address, token, place: self.children.len() });
+        self
+    }
+
+    /// The node's system, for what is built before the node starts: [`Plant::builder`](crate::Plant::builder).
+    pub fn system(&self) -> &System {
+        self.kernel.system()
+    }
+
+    /// Starts the tree, in order, and returns when every child runs.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]; what was started has been stopped again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills what was started.
+    pub async fn start(self) -> Result<Node, NodeError> {
+        let mut kernel = self.kernel.instruments(Instruments::new(self.prometheus.recorder()));
+        let mut children = self.children;
+        let mut inspector = None;
+        if let Some(Inspect { address, token, place }) = self.inspect {
+            let bound = Bound::new(address, token.clone())?;
+            let address = bound.address().map_err(|source| InspectError::Bind { address, source })?;
+            children.insert(place, bound.child(self.prometheus));
+            inspector = Some((address, token));
+        }
+        for child in children {
+            kernel = kernel.child(child);
+        }
+        Ok(Node { kernel: kernel.start().await?, inspector })
+    }
+}
+
+/// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
+#[derive(Debug)]
+pub struct Node {
+    kernel: gemba_kernel::Node,
+    inspector: Option<(SocketAddr, Token)>,
+}
+
+impl Node {
+    /// A node called `name`.
+    pub fn builder(name: &str) -> NodeBuilder {
+        NodeBuilder {
+            kernel: gemba_kernel::Node::builder(name),
+            prometheus: Prometheus::new(),
+            inspect: None,
+            children: Vec::new(),
+        }
+    }
+
+    /// The node from the inside.
+    pub fn system(&self) -> &System {
+        self.kernel.system()
+    }
+
+    /// Where the inspector listens, and the token it asks for, if there is one.
+    pub fn inspector(&self) -> Option<(SocketAddr, &Token)> {
+        self.inspector.as_ref().map(|(address, token)| (*address, token))
+    }
+
+    /// Waits until the root supervisor ends by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn ended(&mut self) -> ExitReason {
+        self.kernel.ended().await
+    }
+
+    /// Stops the tree in reverse order of its start, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Tree`] if it took too long or ended otherwise.
+    pub async fn stop(self, why: &str) -> Result<(), NodeError> {
+        Ok(self.kernel.stop(why).await?)
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, then stops in order. A second signal ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Tree`] if it took too long, was interrupted, or ended by itself.
+    pub async fn run_until_signal(self) -> Result<(), NodeError> {
+        Ok(self.kernel.run_until_signal().await?)
+    }
+}

@@ -1,0 +1,191 @@
+//! What can be changed: an actor's life, a line's cord. Each answers with the number of its receipt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Path, State};
+use gemba_core::control::Control;
+use gemba_core::name::{ActorPath, Name};
+use gemba_core::receipt::Seq;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::{Kind, Problem};
+use crate::server::Shared;
+
+/// The largest body of a request, in bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a body may take to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The longest "who" and "why", in characters: they stand in receipts.
+const WORDS_CHARS_MAX: usize = 200;
+
+/// Who asks, when the request does not say.
+const SOMEONE: &str = "operator";
+
+/// Who asks for a change, and why. Both may be left out, and the whole body too.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ask {
+    /// Who.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) by: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+}
+
+/// What a change answers with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// The receipt of the change.
+    pub(crate) receipt: Seq,
+}
+
+/// `POST /api/v1/actors/{path}/kill`. An actor's path has slashes, so the whole rest arrives as one.
+pub(crate) async fn kill(
+    State(shared): State<Arc<Shared>>,
+    Path(rest): Path<String>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let path = victim(&rest)?;
+    let ask = read(body).await?;
+    let receipt = shared.system.kill(&path, who(&ask))?;
+    Ok(Json(Done { receipt }))
+}
+
+/// `POST /api/v1/lines/{line}/cord`.
+pub(crate) async fn pull_cord(
+    State(shared): State<Arc<Shared>>,
+    Path(line): Path<String>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let line = line_name(&line)?;
+    let ask = read(body).await?;
+    let why = ask.why.as_deref().unwrap_or("no reason given").into();
+    let receipt = shared.system.control(Control::PullCord { line, by: who(&ask).into(), why }).await?;
+    Ok(Json(Done { receipt }))
+}
+
+/// `DELETE /api/v1/lines/{line}/cord`.
+pub(crate) async fn reset_cord(
+    State(shared): State<Arc<Shared>>,
+    Path(line): Path<String>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let line = line_name(&line)?;
+    let ask = read(body).await?;
+    let receipt = shared.system.control(Control::ResetCord { line, by: who(&ask).into() }).await?;
+    Ok(Json(Done { receipt }))
+}
+
+/// The actor that `plant/board/kill` names, seen from `/api/v1/actors/`.
+fn victim(rest: &str) -> Result<ActorPath, Problem> {
+    let path = match rest.strip_suffix("/kill") {
+        Some(path) => path,
+        // `/api/v1/actors/kill` names the root itself.
+        None if rest == "kill" => "",
+        None => {
+            return Err(Problem::new(
+                Kind::NotFound,
+                "an actor can be asked to 'kill'; write POST /api/v1/actors/PATH/kill",
+            ));
+        }
+    };
+    ActorPath::new(&format!("/{path}"))
+        .map_err(|error| Problem::new(Kind::BadRequest, format!("the actor's path is wrong: {error}")))
+}
+
+fn line_name(text: &str) -> Result<Name, Problem> {
+    Name::new(text)
+        .map_err(|error| Problem::new(Kind::BadRequest, format!("the line's name is wrong: {error}")))
+}
+
+async fn read(body: Body) -> Result<Ask, Problem> {
+    let arrived = tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_BYTES_MAX)).await;
+    let bytes = arrived
+        .map_err(|_| {
+            Problem::new(
+                Kind::TooSlow,
+                format!("the body did not arrive within {} s; send it at once", BODY_TIME_MAX.as_secs()),
+            )
+        })?
+        .map_err(|_| {
+            Problem::new(
+                Kind::TooLarge,
+                format!("the body is larger than {BODY_BYTES_MAX} bytes; send {{\"why\": …, \"by\": …}} or nothing"),
+            )
+        })?;
+    if bytes.is_empty() {
+        return Ok(Ask::default());
+    }
+    let ask: Ask = serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::new(Kind::BadRequest, format!("the body is not {{\"why\": \"…\", \"by\": \"…\"}}: {error}"))
+    })?;
+    readable("why", ask.why.as_deref())?;
+    readable("by", ask.by.as_deref())?;
+    Ok(ask)
+}
+
+/// Receipts are shown in terminals and logs: what stands in them is short and cannot move a cursor.
+fn readable(field: &str, text: Option<&str>) -> Result<(), Problem> {
+    let Some(text) = text else {
+        return Ok(());
+    };
+    if WORDS_CHARS_MAX < text.chars().count() || text.chars().any(char::is_control) {
+        return Err(Problem::new(
+            Kind::BadRequest,
+            format!("'{field}' must be at most {WORDS_CHARS_MAX} characters on one line"),
+        ));
+    }
+    Ok(())
+}
+
+fn who(ask: &Ask) -> &str {
+    ask.by.as_deref().unwrap_or(SOMEONE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_segment_is_the_deed_and_the_rest_the_actor() {
+        for (rest, path) in [
+            ("plant/pools/payment/workers/3/kill", Some("/plant/pools/payment/workers/3")),
+            ("plant/kill/kill", Some("/plant/kill")),
+            ("kill", Some("/")),
+            ("plant", None),
+            ("plant/killer", None),
+            ("plant//kill", None),
+            ("two words/kill", None),
+        ] {
+            assert_eq!(victim(rest).ok(), path.map(|path| ActorPath::new(path).unwrap()), "{rest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_is_small_strict_and_may_be_absent() {
+        let limit = format!("{{\"why\":\"{}\"}}", "x".repeat(WORDS_CHARS_MAX));
+        let above = format!("{{\"why\":\"{}\"}}", "x".repeat(WORDS_CHARS_MAX + 1));
+        for (body, kind) in [
+            (String::new(), None),
+            ("{}".to_owned(), None),
+            (r#"{"why":"smoke","by":"ann"}"#.to_owned(), None),
+            (limit, None),
+            (above, Some(Kind::BadRequest)),
+            (r#"{"why":"\u001b[2J"}"#.to_owned(), Some(Kind::BadRequest)),
+            (r#"{"reason":"smoke"}"#.to_owned(), Some(Kind::BadRequest)),
+            (r#"{"why":1}"#.to_owned(), Some(Kind::BadRequest)),
+            ("smoke".to_owned(), Some(Kind::BadRequest)),
+            (" ".repeat(BODY_BYTES_MAX), Some(Kind::BadRequest)),
+            (" ".repeat(BODY_BYTES_MAX + 1), Some(Kind::TooLarge)),
+        ] {
+            let shown: String = body.chars().take(40).collect();
+            assert_eq!(read(Body::from(body)).await.err().map(|problem| problem.kind()), kind, "{shown}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The client of the API, as the command line and the terminal use it.
+
+use std::fmt;
+use std::time::Duration;
+
+use gemba_core::name::{ActorPath, Name};
+use gemba_core::receipt::Seq;
+use gemba_core::view::{BoardView, ReceiptsView, TreeView};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use crate::actions::{Ask, Done};
+use crate::problem::Document;
+use crate::reads::RECEIPTS_MAX;
+use crate::token::Token;
+
+/// How long a call may take.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a call brought no answer that could be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The address cannot be one of a node.
+    #[error("'{url}' is not the address of a node; write it like http://127.0.0.1:4040")]
+    Address {
+        /// The address given.
+        url: Box<str>,
+    },
+    /// Nothing answers there, or not within [`CALL_TIMEOUT`].
+    #[error("no node answers at {url}; start one with `gemba demo`, or say where it is with --url")]
+    Unreachable {
+        /// The address asked.
+        url: Url,
+        /// What the connection says.
+        source: reqwest::Error,
+    },
+    /// The token is missing or wrong.
+    #[error("{detail} (pass it with --token or GEMBA_TOKEN)")]
+    Unauthorized {
+        /// What the node says.
+        detail: Box<str>,
+    },
+    /// The node forbids it, whoever asks.
+    #[error("refused: {detail}")]
+    Refused {
+        /// What the node says.
+        detail: Box<str>,
+    },
+    /// What the call names does not exist.
+    #[error("{detail}")]
+    NotFound {
+        /// What the node says.
+        detail: Box<str>,
+    },
+    /// The node could not do it now, or not as asked.
+    #[error("{detail}")]
+    Failed {
+        /// The status of the answer.
+        status: StatusCode,
+        /// What the node says.
+        detail: Box<str>,
+    },
+    /// The answer is not what this version understands.
+    #[error("{url} answers with status {status} in a form this version does not know; is it a gemba node of version {}?", env!("CARGO_PKG_VERSION"))]
+    Invalid {
+        /// The address asked.
+        url: Url,
+        /// The status of the answer.
+        status: StatusCode,
+        /// What could not be read, if it was the body.
+        source: Option<reqwest::Error>,
+    },
+}
+
+/// Whether a node takes work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It does.
+    Ready,
+    /// It does not, and says why.
+    NotReady(Box<str>),
+}
+
+/// Asks a node over HTTP. Every call ends within [`CALL_TIMEOUT`]. Cloning is cheap.
+///
+/// Only `http://` addresses are understood: the node itself serves no TLS.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_inspect::Client;
+///
+/// let client = Client::new("http://127.0.0.1:4040", None)?;
+/// assert_eq!(client.url(), "http://127.0.0.1:4040/");
+/// assert!(Client::new("127.0.0.1", None).is_err());
+/// # Ok::<(), gemba_inspect::ClientError>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    base: Url,
+    token: Option<Token>,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// The most receipts one call can bring.
+    pub const RECEIPTS_MAX: usize = RECEIPTS_MAX;
+
+    /// A client of the node at `url`. Without a token it can look, but change nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Address`] if `url` is not an `http://` address without query.
+    pub fn new(url: &str, token: Option<Token>) -> Result<Self, ClientError> {
+        let wrong = || ClientError::Address { url: url.into() };
+        let base: Url = format!("{}/", url.trim_end_matches('/')).parse().map_err(|_| wrong())?;
+        if base.scheme() != "http" || base.query().is_some() || base.fragment().is_some() {
+            return Err(wrong());
+        }
+        let http = reqwest::Client::builder().timeout(CALL_TIMEOUT).build().map_err(|_| wrong())?;
+        Ok(Self { base, token, http })
+    }
+
+    /// The address of the node.
+    pub fn url(&self) -> &str {
+        self.base.as_str()
+    }
+
+    /// The supervision tree.
+    pub async fn tree(&self) -> Result<TreeView, ClientError> {
+        self.get("api/v1/tree").await
+    }
+
+    /// The andon board.
+    pub async fn board(&self) -> Result<BoardView, ClientError> {
+        self.get("api/v1/board").await
+    }
+
+    /// At most `limit` receipts, which is at most [`RECEIPTS_MAX`](Self::RECEIPTS_MAX), after number `after`, or the newest if it is `None`; only those of
+    /// `path` and below it, if one is given.
+    pub async fn receipts(
+        &self,
+        after: Option<Seq>,
+        path: Option<&ActorPath>,
+        limit: usize,
+    ) -> Result<ReceiptsView, ClientError> {
+        // Nothing needs escaping: a path is made of letters that may stand in a query as they are.
+        let after = after.map(|after| format!("&after={}", after.0)).unwrap_or_default();
+        let path = path.map(|path| format!("&path={path}")).unwrap_or_default();
+        self.get(&format!("api/v1/receipts?limit={limit}{after}{path}")).await
+    }
+
+    /// Kills an actor. Its supervisor decides what follows.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`] says which path may have been meant.
+    pub async fn kill(&self, path: &ActorPath, by: &str) -> Result<Seq, ClientError> {
+        let address = format!("api/v1/actors/{}/kill", path.as_str().trim_start_matches('/'));
+        // The root's path is empty there.
+        let address = address.replace("//", "/");
+        self.change(Method::POST, &address, &Ask { by: Some(by.to_owned()), why: None }).await
+    }
+
+    /// Stops a line: it refuses every signal until the cord is reset.
+    pub async fn pull_cord(&self, line: &Name, by: &str, why: Option<&str>) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned) };
+        self.change(Method::POST, &format!("api/v1/lines/{line}/cord"), &ask).await
+    }
+
+    /// Lets a stopped line run again.
+    pub async fn reset_cord(&self, line: &Name, by: &str) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), why: None };
+        self.change(Method::DELETE, &format!("api/v1/lines/{line}/cord"), &ask).await
+    }
+
+    /// Whether the node takes work.
+    pub async fn ready(&self) -> Result<Readiness, ClientError> {
+        let (url, response) = self.send(self.http.get(self.at("readyz")?)).await?;
+        let status = response.status();
+        let why =
+            response.text().await.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+        match status {
+            StatusCode::OK => Ok(Readiness::Ready),
+            StatusCode::SERVICE_UNAVAILABLE => Ok(Readiness::NotReady(why.trim().into())),
+            status => Err(ClientError::Invalid { url, status, source: None }),
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.call(self.http.get(self.at(path)?)).await
+    }
+
+    async fn change(&self, method: Method, path: &str, ask: &Ask) -> Result<Seq, ClientError> {
+        let done: Done = self.call(self.http.request(method, self.at(path)?).json(ask)).await?;
+        Ok(done.receipt)
+    }
+
+    fn at(&self, path: &str) -> Result<Url, ClientError> {
+        self.base.join(path).map_err(|_| ClientError::Address { url: format!("{}{path}", self.base).into() })
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let (url, response) = self.send(request).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refusal(url, response).await);
+        }
+        response.json().await.map_err(|source| ClientError::Invalid { url, status, source: Some(source) })
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<(Url, Response), ClientError> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        };
+        match request.send().await {
+            Ok(response) => Ok((self.base.clone(), response)),
+            Err(source) => {
+                Err(ClientError::Unreachable { url: self.base.clone(), source: source.without_url() })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("base", &self.base.as_str())
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an answer other than success means.
+async fn refusal(url: Url, response: Response) -> ClientError {
+    let status = response.status();
+    let document: Document = match response.json().await {
+        Ok(document) => document,
+        Err(source) => return ClientError::Invalid { url, status, source: Some(source) },
+    };
+    let detail = document.detail.into();
+    match status {
+        StatusCode::UNAUTHORIZED => ClientError::Unauthorized { detail },
+        StatusCode::FORBIDDEN => ClientError::Refused { detail },
+        StatusCode::NOT_FOUND => ClientError::NotFound { detail },
+        status => ClientError::Failed { status, detail },
+    }
+}

@@ -1,0 +1,181 @@
+//! Plain ractor actors as children, just as they are.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
+use gemba_core::exit::ExitReason;
+use gemba_core::view::{ActorKind, ActorState};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use crate::child::{ChildSpec, Shutdown, child_rules};
+use crate::exit::{guarded, guarded_call};
+use crate::lifeline::Lifeline;
+use crate::slot::Killer;
+use crate::start::{Birth, Handle, Start, StartFailed, Stopper};
+
+/// A ractor actor as a child.
+pub struct ActorSpec<A: Actor> {
+    child: ChildSpec,
+    current: Arc<Current<A>>,
+}
+
+type Current<A> = ArcSwapOption<ActorRef<<A as Actor>::Msg>>;
+
+/// A ractor actor called `name`; `make` gives the actor and its arguments for each life.
+///
+/// Its mailbox is ractor's: without a bound, and without a depth the inspector could show. A kill or a
+/// panic is told with its reason and place like those of our own servers.
+pub fn actor<A: Actor>(
+    name: &str,
+    make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+) -> ActorSpec<A> {
+    let current = Arc::new(ArcSwapOption::empty());
+    let start = ActorStart { make: Arc::new(make), current: current.clone() };
+    let shutdown = Shutdown::Within(Duration::from_secs(5));
+    ActorSpec { child: ChildSpec::new(name, shutdown, Arc::new(start)), current }
+}
+
+impl<A: Actor> ActorSpec<A> {
+    /// Asks for the actor's present life: `None` before its start.
+    pub fn link(&self) -> impl Fn() -> Option<ActorRef<A::Msg>> + Send + Sync + 'static {
+        let current = self.current.clone();
+        move || current.load().as_deref().cloned()
+    }
+}
+
+child_rules!(ActorSpec<A: Actor>);
+
+struct ActorStart<A: Actor> {
+    make: Arc<dyn Fn() -> (A, A::Arguments) + Send + Sync>,
+    current: Arc<Current<A>>,
+}
+
+impl<A: Actor> Start for ActorStart<A> {
+    fn kind(&self) -> ActorKind {
+        ActorKind::Actor
+    }
+
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>> {
+        let made = guarded_call(|| (self.make)());
+        let current = self.current.clone();
+        Box::pin(async move {
+            let (actor, arguments) = made?;
+            let lifeline = birth.lifeline.clone();
+            let arguments = (arguments, lifeline.clone());
+            let actor = Birth::spawn(birth.supervisor, &birth.lifeline, Hosted(actor), arguments).await?;
+            current.store(Some(Arc::new(actor.clone())));
+            Ok(Handle {
+                killer: Killer::Actor(actor.get_cell()),
+                stopper: Stopper::Actor(actor.get_cell()),
+                lifeline: Arc::downgrade(&lifeline),
+            })
+        })
+    }
+}
+
+/// The user's actor under our guard: each callback's panic is caught with its place, and the state is
+/// dropped here rather than in the supervisor.
+struct Hosted<A>(A);
+
+struct Held<S> {
+    state: Option<S>,
+    lifeline: Arc<Lifeline>,
+}
+
+impl<S> Held<S> {
+    fn state(&mut self) -> &mut S {
+        self.state.as_mut().expect("the state is taken in post_stop, after the last callback")
+    }
+
+    /// Keeps the first reason for the announcement and hands ractor an error of its own kind.
+    fn judge(
+        &self,
+        result: Result<Result<(), ActorProcessingErr>, ExitReason>,
+    ) -> Result<(), ActorProcessingErr> {
+        let reason = match result {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => ExitReason::error(&*error),
+            Err(panic) => panic,
+        };
+        self.lifeline.ends(reason.clone());
+        Err(StartFailed(reason).into())
+    }
+}
+
+impl<A: Actor> Actor for Hosted<A> {
+    type Msg = A::Msg;
+    type State = Held<A::State>;
+    type Arguments = (A::Arguments, Arc<Lifeline>);
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<A::Msg>,
+        (arguments, lifeline): Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        match guarded(self.0.pre_start(myself, arguments)).await {
+            Ok(Ok(state)) => {
+                lifeline.arm();
+                Ok(Held { state: Some(state), lifeline })
+            }
+            Ok(Err(error)) => Err(StartFailed(ExitReason::error(&*error)).into()),
+            Err(panic) => Err(StartFailed(panic).into()),
+        }
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<A::Msg>,
+        held: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let result = guarded(self.0.post_start(myself, held.state())).await;
+        held.judge(result)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<A::Msg>,
+        message: A::Msg,
+        held: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let begun = held.lifeline.system.now();
+        let result = guarded(self.0.handle(myself, message, held.state())).await;
+        held.lifeline.slot.meter.count(1, held.lifeline.system.now().since(begun));
+        held.judge(result)
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<A::Msg>,
+        event: SupervisionEvent,
+        held: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let result = guarded(self.0.handle_supervisor_evt(myself, event, held.state())).await;
+        held.judge(result)
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<A::Msg>,
+        held: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let result = guarded(self.0.post_stop(myself, held.state())).await;
+        held.judge(result)?;
+        let state = held.state.take();
+        let asked = held.lifeline.slot.state() == ActorState::Stopping;
+        held.lifeline.ends(match guarded_call(move || drop(state)) {
+            Ok(()) if asked => ExitReason::Shutdown,
+            Ok(()) => ExitReason::Normal,
+            Err(panic) => panic,
+        });
+        Ok(())
+    }
+}
+
+impl<A> fmt::Debug for Hosted<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hosted")
+    }
+}

@@ -1,0 +1,39 @@
+//! Keeps actors alive: behaviours, supervisors, registry, shutdown, journal, published views.
+//!
+//! Supervision is useful without the line: this crate knows nothing of signals, pools and lights.
+
+#[cfg(panic = "abort")]
+compile_error!("supervision cannot catch panics with `panic = \"abort\"`; set `panic = \"unwind\"`");
+
+mod actor;
+mod address;
+mod child;
+mod exit;
+mod instruments;
+mod journal;
+mod lifeline;
+mod node;
+mod publish;
+mod registry;
+mod scribe;
+mod server;
+mod slot;
+mod start;
+mod supervisor;
+mod system;
+mod task;
+
+pub use actor::{ActorSpec, actor};
+pub use address::{Address, CALL_TIMEOUT, CallError, CastError, MAILBOX_CAPACITY, Pinned, Reply};
+pub use child::{ChildSpec, Shutdown, SpecError};
+pub use exit::Stop;
+pub use instruments::Instruments;
+pub use journal::{JOURNAL_CAPACITY, Journal};
+pub use node::{Node, NodeBuilder, NodeError, STOP_LIMIT};
+pub use publish::Publisher;
+pub use server::{Context, Server, ServerSpec, server};
+pub use slot::Meter;
+pub use start::START_LIMIT;
+pub use supervisor::{DynamicSupervisor, StartChildError, Supervisor};
+pub use system::{KillError, System};
+pub use task::{TaskContext, TaskSpec, task};

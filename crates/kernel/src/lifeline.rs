@@ -1,0 +1,103 @@
+//! A cell: the bond between a life and its supervisor, whose end announces the exit.
+//!
+//! Every process holds its lifeline, and through it those of its supervisors. When the last holder lets
+//! go, the process and all below it are gone: only then is the place given free, and after that the exit
+//! announced. A kill, a panic and an abort drop the lifeline just as an orderly end does.
+
+#![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use gemba_core::exit::{ExitReason, Incarnation};
+use gemba_core::supervision::ChildKey;
+use ractor::ActorRef;
+use tokio::sync::watch;
+
+use crate::slot::Slot;
+use crate::supervisor::Message;
+use crate::system::System;
+
+/// Who is told of an exit.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Supervisor(ActorRef<Message>, ChildKey),
+    Node(watch::Sender<Option<ExitReason>>),
+}
+
+pub(crate) struct Lifeline {
+    pub system: System,
+    pub slot: Arc<Slot>,
+    pub incarnation: Incarnation,
+    report: Report,
+    reason: OnceLock<ExitReason>,
+    armed: OnceLock<()>,
+    /// Dropped after the announcement: our exit keeps our supervisor's waiting.
+    supervisor: Mutex<Option<Arc<Lifeline>>>,
+}
+
+impl Lifeline {
+    pub(crate) fn new(
+        system: System,
+        slot: Arc<Slot>,
+        incarnation: Incarnation,
+        report: Report,
+        supervisor: Option<Arc<Self>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            system,
+            slot,
+            incarnation,
+            report,
+            reason: OnceLock::new(),
+            armed: OnceLock::new(),
+            supervisor: Mutex::new(supervisor),
+        })
+    }
+
+    /// From now on the end is announced; before that, whoever started the life reports its failure.
+    pub(crate) fn arm(&self) {
+        // Arming twice is arming once.
+        let _ = self.armed.set(());
+    }
+
+    /// Says why the life ends. Whoever says it first is right; nobody says it when it is killed.
+    pub(crate) fn ends(&self, reason: ExitReason) {
+        // A later reason is a consequence of the first.
+        let _ = self.reason.set(reason);
+    }
+
+    /// Lets the supervisor end without waiting for this life: it is unkillable.
+    pub(crate) fn detach(&self) {
+        self.supervisor.lock().expect("nothing panics while it holds a lifeline").take();
+    }
+}
+
+impl Drop for Lifeline {
+    fn drop(&mut self) {
+        let reason = self.reason.take().unwrap_or(ExitReason::Killed);
+        self.slot.release(self.incarnation, reason.clone(), self.system.unix_ms());
+        if self.armed.get().is_none() {
+            return;
+        }
+        match &self.report {
+            Report::Supervisor(supervisor, key) => {
+                let exited = Message::Exited { key: *key, incarnation: self.incarnation, reason };
+                // A supervisor that is gone has been announced to its own.
+                let _ = supervisor.cast(exited);
+            }
+            Report::Node(exit) => {
+                exit.send_replace(Some(reason));
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Lifeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifeline")
+            .field("path", &self.slot.path)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,262 @@
+//! A node: one tree of actors from its start to its orderly end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba_core::exit::ExitReason;
+use gemba_core::name::{ActorPath, Name, NameError};
+use gemba_core::receipt::{Event, Seq};
+use gemba_core::view::ActorKind;
+use tokio::sync::watch;
+
+use crate::child::{ChildSpec, SpecError, check_children};
+use crate::exit::install_panic_hook;
+use crate::instruments::Instruments;
+use crate::lifeline::{Lifeline, Report};
+use crate::scribe::scribe;
+use crate::slot::Profile;
+use crate::start::{Birth, Handle};
+use crate::supervisor::Supervisor;
+use crate::system::{Phase, System};
+use crate::task::task;
+
+/// How long a node may take to stop, unless its builder says otherwise.
+pub const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Why a node did not start, or ended otherwise than asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The node's own name is wrong.
+    #[error("the node's name: {0}")]
+    Name(#[from] NameError),
+    /// The tree is wrong; every fault is named, and nothing was started.
+    #[error("{} fault(s) in the tree, nothing was started:\n  {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
+    Spec(Vec<SpecError>),
+    /// A child did not start; those before it were stopped again.
+    #[error("the node did not start: {0}")]
+    Start(ExitReason),
+    /// The root supervisor ended by itself, as after too many restarts.
+    #[error("the root supervisor ended: {0}")]
+    Ended(ExitReason),
+    /// The tree did not stop within the limit; what was left was abandoned.
+    #[error("the tree did not stop within {0:?}; what was left was abandoned")]
+    StopOverdue(Duration),
+    /// A second signal came while the node was stopping.
+    #[error("a second signal ended the node before it had stopped")]
+    Interrupted,
+}
+
+/// A node to be: its name and the children of its root supervisor, a `one_for_one`.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    name: String,
+    root: Supervisor,
+    stop_limit: Duration,
+    system: System,
+    children: Vec<ChildSpec>,
+}
+
+impl NodeBuilder {
+    /// Adds a child behind those there are.
+    pub fn child(mut self, child: impl Into<ChildSpec>) -> Self {
+        self.children.push(child.into());
+        self
+    }
+
+    /// How many restarts the root makes within `period` before the node ends; default 3 in 5 s.
+    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+        self.root = self.root.intensity(restarts, period);
+        self
+    }
+
+    /// How long the node may take to stop; default [`STOP_LIMIT`].
+    pub fn stop_limit(mut self, limit: Duration) -> Self {
+        self.stop_limit = limit;
+        self
+    }
+
+    /// Where its metrics go; nowhere by default.
+    pub fn instruments(self, instruments: Instruments) -> Self {
+        self.system.set_instruments(instruments);
+        self
+    }
+
+    /// The node's system, which the actors to be may hold already.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// Starts the tree, in order, and returns when every child runs.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Name`] and [`NodeError::Spec`] before anything is started; [`NodeError::Start`] after
+    /// what was started has been stopped again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future kills what was started.
+    pub async fn start(self) -> Result<Node, NodeError> {
+        Name::new(&self.name)?;
+        let mut errors = Vec::new();
+        check_children(&self.children, "/", &mut errors);
+        if !errors.is_empty() {
+            return Err(NodeError::Spec(errors));
+        }
+        install_panic_hook();
+        let system = self.system;
+        let root_path = ActorPath::root();
+        let started = system.record(None, &root_path, Event::NodeStarted { node: system.node().clone() });
+        let position = Arc::new(watch::Sender::new(Seq(0)));
+        let mut root = self.root.child(task("journal", move |ctx| scribe(ctx, position.clone())));
+        for child in self.children {
+            root = root.child(child);
+        }
+        let root: ChildSpec = root.into();
+        let (exit_sender, exit) = watch::channel(None);
+        let profile =
+            Profile { kind: ActorKind::Supervisor, strategy: root.start.strategy(), order: 0, mailbox: None };
+        let slot = system.registry().slot(&root_path, &profile);
+        let incarnation = system.next_incarnation();
+        slot.claim(incarnation, profile).expect("the node has just been made");
+        let lifeline =
+            Lifeline::new(system.clone(), slot.clone(), incarnation, Report::Node(exit_sender), None);
+        let birth = Birth { lifeline, supervisor: None, cause: Some(started) };
+        let root = root.start.start(birth).await.map_err(NodeError::Start)?;
+        slot.running(incarnation, system.now());
+        system.enter(Phase::Running);
+        Ok(Node { system, root, exit, stop_limit: self.stop_limit })
+    }
+}
+
+/// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
+#[derive(Debug)]
+pub struct Node {
+    system: System,
+    root: Handle,
+    exit: watch::Receiver<Option<ExitReason>>,
+    stop_limit: Duration,
+}
+
+impl Node {
+    /// A node called `name`, with only the journal in its tree.
+    ///
+    /// # Errors
+    ///
+    /// A name that cannot stand in a path is reported by [`NodeBuilder::start`].
+    pub fn builder(name: &str) -> NodeBuilder {
+        let checked = Name::new(name).unwrap_or_else(|_| Name::new("node").expect("a valid literal"));
+        NodeBuilder {
+            name: name.to_owned(),
+            root: Supervisor::one_for_one("node"),
+            stop_limit: STOP_LIMIT,
+            system: System::new(checked),
+            children: Vec::new(),
+        }
+    }
+
+    /// The node from the inside.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// Waits until the root supervisor ends by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn ended(&mut self) -> ExitReason {
+        match self.exit.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or(ExitReason::Killed),
+            Err(_) => ExitReason::Killed,
+        }
+    }
+
+    /// Stops the tree in reverse order of its start, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::StopOverdue`] if it took longer than the stop limit; the rest was killed then.
+    /// [`NodeError::Ended`] if it ended otherwise than by this stop.
+    pub async fn stop(mut self, why: &str) -> Result<(), NodeError> {
+        self.begin_stop(why);
+        self.await_stop().await
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, then stops in order. A second signal ends the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop), and [`NodeError::Interrupted`].
+    pub async fn run_until_signal(mut self) -> Result<(), NodeError> {
+        let mut signals = Signals::new();
+        tokio::select! {
+            reason = self.ended() => return Err(NodeError::Ended(reason)),
+            signal = signals.next() => self.begin_stop(signal),
+        }
+        tokio::select! {
+            result = self.await_stop() => result,
+            _ = signals.next() => Err(NodeError::Interrupted),
+        }
+    }
+
+    fn begin_stop(&mut self, why: &str) {
+        self.system.enter(Phase::Stopping);
+        let event = Event::NodeStopping { why: why.into() };
+        let receipt = self.system.record(None, &ActorPath::root(), event);
+        self.root.stop(Some(receipt));
+    }
+
+    async fn await_stop(&mut self) -> Result<(), NodeError> {
+        let limit = self.stop_limit;
+        match tokio::time::timeout(limit, self.ended()).await {
+            Ok(ExitReason::Shutdown) => Ok(()),
+            Ok(reason) => Err(NodeError::Ended(reason)),
+            Err(_) => Err(NodeError::StopOverdue(limit)),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.root.killer.kill();
+    }
+}
+
+/// SIGTERM and Ctrl-C.
+struct Signals {
+    #[cfg(unix)]
+    terminate: Option<tokio::signal::unix::Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok(),
+        }
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) -> &'static str {
+        let Some(terminate) = &mut self.terminate else { return interrupt().await };
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            signal = interrupt() => signal,
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) -> &'static str {
+        interrupt().await
+    }
+}
+
+async fn interrupt() -> &'static str {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => "Ctrl-C",
+        // Without the signal there is only SIGTERM, or the end by itself.
+        Err(_) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,132 @@
+//! The journal's actor: logs and counts each receipt, in one place, so that log, counters and receipts agree.
+
+use std::sync::Arc;
+
+use gemba_core::exit::ExitReason;
+use gemba_core::metric;
+use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
+use tokio::sync::watch;
+
+use crate::exit::Stop;
+use crate::instruments::Instruments;
+use crate::task::TaskContext;
+
+/// How many receipts are read at one go.
+const PAGE: usize = 1024;
+
+/// How many of them are written as lines; of a storm beyond that the log tells the count.
+const LINES_MAX: usize = 256;
+
+/// Follows the ring until it is asked to stop. `position` outlives this life: what an earlier one has
+/// written is not written again.
+pub(crate) async fn scribe(ctx: TaskContext, position: Arc<watch::Sender<Seq>>) -> Result<(), Stop> {
+    let journal = ctx.system().journal();
+    let instruments = ctx.system().instruments().clone();
+    let mut newest = journal.subscribe();
+    loop {
+        let begun = ctx.system().now();
+        let page = journal.after(*position.borrow(), None, PAGE);
+        for (line, receipt) in page.receipts.iter().enumerate() {
+            count(&instruments, receipt);
+            if line < LINES_MAX {
+                log(receipt);
+            }
+        }
+        let unlogged = page.receipts.len().saturating_sub(LINES_MAX) as u64 + page.forgotten;
+        if 0 < unlogged {
+            tracing::warn!(receipts = unlogged, "receipts not logged");
+        }
+        position.send_replace(page.next);
+        ctx.count(page.receipts.len() as u64, ctx.system().now().since(begun));
+        if page.next < *newest.borrow_and_update() {
+            continue;
+        }
+        tokio::select! {
+            () = ctx.stopped() => return Ok(()),
+            changed = newest.changed() => changed?,
+        }
+    }
+}
+
+fn count(to: &Instruments, receipt: &Receipt) {
+    to.counter(&metric::RECEIPTS, &[]).increment(1);
+    match &receipt.event {
+        Event::ChildExited { reason, .. } => to.counter(&metric::EXITS, &[word(reason)]).increment(1),
+        Event::ChildRestarted { .. } => to.counter(&metric::RESTARTS, &[]).increment(1),
+        Event::SupervisorGaveUp { .. } => to.counter(&metric::GAVE_UP, &[]).increment(1),
+        Event::BreakerMoved { breaker, to: state, .. } => {
+            let state = match state {
+                BreakerState::Closed => "closed",
+                BreakerState::Open => "open",
+                BreakerState::HalfOpen => "half_open",
+            };
+            to.counter(&metric::BREAKER_MOVES, &[breaker.as_str(), state]).increment(1);
+        }
+        Event::PoolResized { pool, from, to: size, .. } => {
+            let direction = if from < size { "up" } else { "down" };
+            to.counter(&metric::POOL_RESIZES, &[pool.as_str(), direction]).increment(1);
+        }
+        Event::SurgeStarted { .. } => to.counter(&metric::SURGES, &[]).increment(1),
+        Event::CordPulled { line, .. } => to.counter(&metric::CORDS, &[line.as_str()]).increment(1),
+        Event::NodeStarted { .. }
+        | Event::NodeStopping { .. }
+        | Event::ChildStarted { .. }
+        | Event::ChildStartFailed { .. }
+        | Event::ChildUnkillable { .. }
+        | Event::KillRequested { .. }
+        | Event::SurgeEnded { .. }
+        | Event::CordReset { .. }
+        | Event::LimitsChanged { .. }
+        | Event::SoftLimitPassed { .. }
+        | Event::LadderMoved { .. }
+        | Event::LightChanged { .. } => {}
+    }
+}
+
+const fn word(reason: &ExitReason) -> &'static str {
+    match reason {
+        ExitReason::Normal => "normal",
+        ExitReason::Shutdown | ExitReason::ShutdownWith { .. } => "shutdown",
+        ExitReason::Error { .. } => "error",
+        ExitReason::Panic { .. } => "panic",
+        ExitReason::Killed => "killed",
+        ExitReason::NoProc => "noproc",
+        ExitReason::GaveUp { .. } => "gave_up",
+    }
+}
+
+fn log(receipt: &Receipt) {
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                seq = receipt.seq.0,
+                cause = receipt.cause.map(|cause| cause.0),
+                actor = %receipt.path,
+                event = receipt.event.kind(),
+                "{}",
+                receipt.event
+            )
+        };
+    }
+    match &receipt.event {
+        Event::SupervisorGaveUp { .. } | Event::ChildUnkillable { .. } => line!(error),
+        Event::ChildExited { reason, .. } if reason.is_clean() => line!(debug),
+        Event::ChildStarted { .. } => line!(debug),
+        Event::ChildExited { .. }
+        | Event::ChildStartFailed { .. }
+        | Event::ChildRestarted { .. }
+        | Event::BreakerMoved { .. }
+        | Event::CordPulled { .. }
+        | Event::SurgeStarted { .. }
+        | Event::SoftLimitPassed { .. }
+        | Event::LadderMoved { .. } => line!(warn),
+        Event::NodeStarted { .. }
+        | Event::NodeStopping { .. }
+        | Event::KillRequested { .. }
+        | Event::PoolResized { .. }
+        | Event::SurgeEnded { .. }
+        | Event::CordReset { .. }
+        | Event::LimitsChanged { .. }
+        | Event::LightChanged { .. } => line!(info),
+    }
+}

@@ -1,0 +1,214 @@
+//! A cell: one place of the tree, what is known of it, and who holds it.
+//!
+//! A slot outlives the lives that fill it, so that counts, addresses and the last exit survive restarts,
+//! and the tree can be shown without asking a busy actor.
+
+#![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
+
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use gemba_core::exit::{ExitReason, Incarnation};
+use gemba_core::name::ActorPath;
+use gemba_core::receipt::Seq;
+use gemba_core::supervision::Strategy;
+use gemba_core::time::Timestamp;
+use gemba_core::view::{ActorKind, ActorState, ActorView, ExitView, MailboxView};
+use ractor::ActorCell;
+use tokio::task::AbortHandle;
+
+/// What can be asked of any mailbox of ours.
+pub(crate) trait Mailbox: Any + Send + Sync {
+    fn view(&self) -> MailboxView;
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// How to kill what holds a place.
+#[derive(Debug, Clone)]
+pub(crate) enum Killer {
+    Actor(ActorCell),
+    Task(AbortHandle),
+}
+
+impl Killer {
+    pub(crate) fn kill(&self) {
+        match self {
+            Self::Actor(cell) => cell.kill(),
+            Self::Task(handle) => handle.abort(),
+        }
+    }
+}
+
+/// What stands at a place, the same for each of its lives.
+#[derive(Clone)]
+pub(crate) struct Profile {
+    pub kind: ActorKind,
+    pub strategy: Option<Strategy>,
+    pub order: u64,
+    pub mailbox: Option<Arc<dyn Mailbox>>,
+}
+
+/// Counts what an actor does; written by the actor alone, read by anyone.
+#[derive(Debug, Default)]
+pub struct Meter {
+    handled: AtomicU64,
+    busy_ns: AtomicU64,
+}
+
+impl Meter {
+    /// Counts messages that took `busy` together.
+    pub fn count(&self, messages: u64, busy: Duration) {
+        self.handled.fetch_add(messages, Relaxed);
+        self.busy_ns.fetch_add(u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Messages handled.
+    pub fn handled(&self) -> u64 {
+        self.handled.load(Relaxed)
+    }
+
+    /// Time spent handling them.
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(self.busy_ns.load(Relaxed))
+    }
+}
+
+struct Life {
+    profile: Profile,
+    state: ActorState,
+    incarnation: Option<Incarnation>,
+    lives: u64,
+    started: Timestamp,
+    last_exit: Option<ExitView>,
+    killer: Option<Killer>,
+    kill_receipt: Option<Seq>,
+}
+
+/// One place of the tree.
+pub(crate) struct Slot {
+    pub path: ActorPath,
+    pub meter: Meter,
+    life: Mutex<Life>,
+}
+
+impl Slot {
+    pub(crate) fn new(path: ActorPath, profile: Profile) -> Self {
+        let life = Life {
+            profile,
+            state: ActorState::Down,
+            incarnation: None,
+            lives: 0,
+            started: Timestamp::START,
+            last_exit: None,
+            killer: None,
+            kill_receipt: None,
+        };
+        Self { path, meter: Meter::default(), life: Mutex::new(life) }
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().expect("nothing panics while it holds a slot")
+    }
+
+    /// Takes the place for a new life, or names the one that still holds it.
+    pub(crate) fn claim(&self, incarnation: Incarnation, profile: Profile) -> Result<(), Incarnation> {
+        let mut life = self.life();
+        if life.state != ActorState::Down {
+            return Err(life.incarnation.expect("a place that is taken has a holder"));
+        }
+        life.profile = profile;
+        life.state = ActorState::Starting;
+        life.incarnation = Some(incarnation);
+        Ok(())
+    }
+
+    pub(crate) fn set_killer(&self, incarnation: Incarnation, killer: Killer) {
+        let mut life = self.life();
+        if life.incarnation == Some(incarnation) && life.state != ActorState::Down {
+            life.killer = Some(killer);
+        }
+    }
+
+    /// The life of this place serves from now on. Tells how often the place has been filled again.
+    pub(crate) fn running(&self, incarnation: Incarnation, now: Timestamp) -> u64 {
+        let mut life = self.life();
+        if life.incarnation == Some(incarnation) && life.state == ActorState::Starting {
+            life.state = ActorState::Running;
+            life.started = now;
+            life.lives += 1;
+        }
+        life.lives.saturating_sub(1)
+    }
+
+    pub(crate) fn set_state(&self, incarnation: Incarnation, state: ActorState) {
+        let mut life = self.life();
+        if life.incarnation == Some(incarnation) && life.state != ActorState::Down {
+            life.state = state;
+        }
+    }
+
+    /// Gives the place free; the counts stay.
+    pub(crate) fn release(&self, incarnation: Incarnation, reason: ExitReason, unix_ms: u64) {
+        let mut life = self.life();
+        if life.incarnation == Some(incarnation) {
+            life.state = ActorState::Down;
+            life.killer = None;
+            life.last_exit = Some(ExitView { incarnation, reason, unix_ms });
+        }
+    }
+
+    /// How to kill the present life, and the note that an operator asked for it.
+    pub(crate) fn killer(&self) -> Option<Killer> {
+        self.life().killer.clone()
+    }
+
+    pub(crate) fn note_kill(&self, receipt: Seq) {
+        self.life().kill_receipt = Some(receipt);
+    }
+
+    /// The receipt of the operator's kill, once.
+    pub(crate) fn take_kill_receipt(&self) -> Option<Seq> {
+        self.life().kill_receipt.take()
+    }
+
+    pub(crate) fn state(&self) -> ActorState {
+        self.life().state
+    }
+
+    pub(crate) fn order(&self) -> u64 {
+        self.life().profile.order
+    }
+
+    pub(crate) fn mailbox(&self) -> Option<Arc<dyn Mailbox>> {
+        self.life().profile.mailbox.clone()
+    }
+
+    /// The actor as the tree shows it, without its children.
+    pub(crate) fn view(&self, now: Timestamp) -> ActorView {
+        let life = self.life();
+        let up = matches!(life.state, ActorState::Running | ActorState::Stopping | ActorState::Unkillable);
+        ActorView {
+            path: self.path.clone(),
+            kind: life.profile.kind,
+            strategy: life.profile.strategy,
+            state: life.state,
+            incarnation: life.incarnation,
+            restarts: life.lives.saturating_sub(1),
+            uptime_ms: if up { now.since(life.started).as_millis() as u64 } else { 0 },
+            mailbox: life.profile.mailbox.as_ref().map(|mailbox| mailbox.view()),
+            handled: self.meter.handled(),
+            busy_ms: self.meter.busy().as_millis() as u64,
+            last_exit: life.last_exit.clone(),
+            children: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("path", &self.path).field("state", &self.state()).finish_non_exhaustive()
+    }
+}

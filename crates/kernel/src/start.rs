@@ -1,0 +1,136 @@
+//! Starting one life: what every kind of child does alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use gemba_core::exit::ExitReason;
+use gemba_core::name::ActorPath;
+use gemba_core::receipt::Seq;
+use gemba_core::supervision::Strategy;
+use gemba_core::view::ActorKind;
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use tokio::sync::watch;
+
+use crate::child::ChildSpec;
+use crate::lifeline::Lifeline;
+use crate::slot::{Killer, Mailbox};
+use crate::supervisor::Message;
+use crate::system::System;
+
+/// How long a child may take to start; then the start has failed.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How one kind of child comes to run.
+pub(crate) trait Start: Send + Sync + 'static {
+    fn kind(&self) -> ActorKind;
+    fn strategy(&self) -> Option<Strategy> {
+        None
+    }
+    fn mailbox(&self) -> Option<Arc<dyn Mailbox>> {
+        None
+    }
+    fn mailbox_capacity(&self) -> Option<u64> {
+        self.mailbox().map(|mailbox| mailbox.view().capacity)
+    }
+    fn children(&self) -> &[ChildSpec] {
+        &[]
+    }
+    /// Starts a life. It is armed, and reports its end through its lifeline, from the moment this says `Ok`.
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>>;
+}
+
+/// What a new life is given.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub lifeline: Arc<Lifeline>,
+    pub supervisor: Option<ActorCell>,
+    /// The receipt that led to this start.
+    pub cause: Option<Seq>,
+}
+
+impl Birth {
+    pub(crate) fn system(&self) -> &System {
+        &self.lifeline.system
+    }
+
+    pub(crate) fn path(&self) -> &ActorPath {
+        &self.lifeline.slot.path
+    }
+
+    /// Spawns a ractor actor, linked to the supervisor so that it cannot outlive it.
+    pub(crate) async fn spawn<A: Actor>(
+        supervisor: Option<ActorCell>,
+        lifeline: &Lifeline,
+        actor: A,
+        arguments: A::Arguments,
+    ) -> Result<ActorRef<A::Msg>, ExitReason> {
+        let spawned = match supervisor {
+            Some(supervisor) => Actor::spawn_linked(None, actor, arguments, supervisor).await,
+            None => Actor::spawn(None, actor, arguments).await,
+        };
+        match spawned {
+            Ok((actor, _)) => {
+                lifeline.slot.set_killer(lifeline.incarnation, Killer::Actor(actor.get_cell()));
+                Ok(actor)
+            }
+            Err(error) => Err(start_failure(error)),
+        }
+    }
+}
+
+/// A failed start as ractor's error; carries our reason through `pre_start`.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct StartFailed(pub ExitReason);
+
+fn start_failure(error: SpawnErr) -> ExitReason {
+    match error {
+        SpawnErr::StartupFailed(error) => match error.downcast::<StartFailed>() {
+            Ok(failed) => failed.0,
+            Err(error) => ExitReason::error(&*error),
+        },
+        SpawnErr::ActorAlreadyStarted | SpawnErr::ActorAlreadyRegistered(_) => ExitReason::error(&error),
+    }
+}
+
+/// How the supervisor reaches a life that runs.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub killer: Killer,
+    pub stopper: Stopper,
+    pub lifeline: std::sync::Weak<Lifeline>,
+}
+
+/// How a life is asked to stop.
+#[derive(Debug)]
+pub(crate) enum Stopper {
+    Signal(watch::Sender<bool>),
+    Supervisor(ActorRef<Message>),
+    Actor(ActorCell),
+}
+
+impl Handle {
+    pub(crate) fn stop(&self, cause: Option<Seq>) {
+        match &self.stopper {
+            Stopper::Signal(signal) => {
+                signal.send_replace(true);
+            }
+            Stopper::Supervisor(supervisor) => {
+                // One that is gone already announces its exit.
+                let _ = supervisor.cast(Message::Shutdown { cause });
+            }
+            Stopper::Actor(cell) => cell.stop(None),
+        }
+    }
+}
+
+impl Drop for Handle {
+    /// A supervisor that is killed takes its children with it: ractor kills linked actors, we the tasks.
+    fn drop(&mut self) {
+        match &self.killer {
+            Killer::Task(task) => task.abort(),
+            Killer::Actor(_) => {}
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What all actors of a node share: clock, registry, journal, published views.
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "the counter of incarnations; one of the cells of docs/architecture.md"
+)]
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use gemba_core::control::{Control, ControlError};
+use gemba_core::exit::Incarnation;
+use gemba_core::name::{ActorPath, Name};
+use gemba_core::receipt::{Event, Seq};
+use gemba_core::time::Timestamp;
+use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::address::{Address, Lane, Reply};
+use crate::instruments::Instruments;
+use crate::journal::Journal;
+use crate::publish::Publisher;
+use crate::registry::Registry;
+
+/// How long an operator waits for the plant to carry out a request.
+const CONTROL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A node from the inside, and for those who inspect it. Clones are handles to the same node.
+#[derive(Clone)]
+pub struct System(Arc<Inner>);
+
+struct Inner {
+    node: Name,
+    epoch: Instant,
+    epoch_unix_ms: u64,
+    registry: Registry,
+    journal: Journal,
+    board: Publisher<BoardView>,
+    controls: ArcSwapOption<Controls>,
+    incarnations: AtomicU64,
+    phase: watch::Sender<Phase>,
+    instruments: OnceLock<Instruments>,
+}
+
+type Controls = Box<dyn Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Running,
+    Stopping,
+}
+
+/// Why an actor was not killed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KillError {
+    /// No actor has this path.
+    #[error("no actor stands at '{path}'{}", similar.as_ref().map_or(String::new(), |similar| format!("; did you mean '{similar}'?")))]
+    NotFound {
+        /// The path asked for.
+        path: ActorPath,
+        /// The path most like it.
+        similar: Option<ActorPath>,
+    },
+    /// The actor is down at the moment, or on its way.
+    #[error("'{path}' is not running now; there is nothing to kill")]
+    NotRunning {
+        /// The path asked for.
+        path: ActorPath,
+    },
+    /// The root supervisor is not killed: stop the node.
+    #[error("'{path}' is the root of the node; send the process SIGTERM to stop it")]
+    Protected {
+        /// The root.
+        path: ActorPath,
+    },
+}
+
+impl System {
+    pub(crate) fn new(node: Name) -> Self {
+        Self(Arc::new(Inner {
+            node,
+            epoch: Instant::now(),
+            epoch_unix_ms: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+            registry: Registry::default(),
+            journal: Journal::new(),
+            board: Publisher::new(BoardView::default()),
+            controls: ArcSwapOption::empty(),
+            incarnations: AtomicU64::new(1),
+            phase: watch::Sender::new(Phase::Starting),
+            instruments: OnceLock::new(),
+        }))
+    }
+
+    /// The name of the node.
+    pub fn node(&self) -> &Name {
+        &self.0.node
+    }
+
+    /// The time since the node started.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(u64::try_from(self.0.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Milliseconds since 1970, for people; decisions use [`now`](Self::now).
+    ///
+    /// Read once, at the start, and counted on from there: receipts stay in order when someone sets the
+    /// clock.
+    pub fn unix_ms(&self) -> u64 {
+        self.0.epoch_unix_ms + self.now().as_millis()
+    }
+
+    /// What happened on this node.
+    pub fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
+    /// Writes a receipt: what happened, to whom, because of what.
+    pub fn record(&self, cause: Option<Seq>, path: &ActorPath, event: Event) -> Seq {
+        self.0.journal.record(cause, path, event, self.now(), self.unix_ms())
+    }
+
+    /// The supervision tree as it is now. Takes no actor's time.
+    pub fn tree(&self) -> TreeView {
+        let root = self.0.registry.tree(&ActorPath::root(), self.now());
+        let root = root.expect("the root's place is made before the node is handed out");
+        TreeView::new(self.0.node.clone(), self.unix_ms(), root)
+    }
+
+    /// The andon board as its actor published it last; all green and empty on a node without a plant.
+    pub fn board(&self) -> Arc<BoardView> {
+        self.0.board.latest()
+    }
+
+    /// Where the board is published.
+    pub fn board_publisher(&self) -> &Publisher<BoardView> {
+        &self.0.board
+    }
+
+    /// Whether the node can take work; if not, a sentence that says why.
+    pub fn ready(&self) -> Result<(), String> {
+        match *self.0.phase.borrow() {
+            Phase::Starting => return Err("the node is starting".into()),
+            Phase::Stopping => return Err("the node is stopping".into()),
+            Phase::Running => {}
+        }
+        let tree = self.tree();
+        let supervisors = tree.root.iter().filter(|actor| actor.kind == ActorKind::Supervisor);
+        for actor in supervisors.flat_map(|supervisor| &supervisor.children) {
+            if actor.kind == ActorKind::Supervisor && actor.state != ActorState::Running {
+                return Err(format!("'{}' is {}", actor.path, actor.state));
+            }
+        }
+        Ok(())
+    }
+
+    /// The places right below `path`, in no order.
+    pub fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
+        self.0.registry.children(path)
+    }
+
+    /// The address of the server at `path`, if it takes messages of type `M`.
+    pub fn address<M: Send + 'static>(&self, path: &ActorPath) -> Option<Address<M>> {
+        let mailbox = self.0.registry.get(path)?.mailbox()?;
+        mailbox.as_any().downcast::<Lane<M>>().ok().map(Address::from_lane)
+    }
+
+    /// Whether the node has been asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.phase.borrow() == Phase::Stopping
+    }
+
+    /// Where the node's metrics go.
+    pub fn instruments(&self) -> &Instruments {
+        self.0.instruments.get_or_init(Instruments::default)
+    }
+
+    /// Says where the metrics go; the first one to say it is right.
+    pub(crate) fn set_instruments(&self, instruments: Instruments) {
+        // An actor that asked before has been given instruments that go nowhere.
+        let _ = self.0.instruments.set(instruments);
+    }
+
+    /// Kills the actor at `path`, as a fault would; its supervisor decides what follows.
+    ///
+    /// # Errors
+    ///
+    /// [`KillError`] says why nothing was killed.
+    pub fn kill(&self, path: &ActorPath, by: &str) -> Result<Seq, KillError> {
+        if path.is_root() {
+            return Err(KillError::Protected { path: path.clone() });
+        }
+        let Some(slot) = self.0.registry.get(path) else {
+            let similar = self.0.registry.similar(path);
+            return Err(KillError::NotFound { path: path.clone(), similar });
+        };
+        let Some(killer) = slot.killer() else {
+            return Err(KillError::NotRunning { path: path.clone() });
+        };
+        let receipt = self.record(None, path, Event::KillRequested { by: by.into() });
+        slot.note_kill(receipt);
+        killer.kill();
+        Ok(receipt)
+    }
+
+    /// Asks the actors of the plant to carry out an operator's request.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`]; [`ControlError::Unavailable`] also after five seconds without an answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn control(&self, control: Control) -> Result<Seq, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let controls = self.0.controls.load_full().ok_or(ControlError::Unavailable)?;
+        controls(control, Reply::new(reply));
+        match tokio::time::timeout(CONTROL_LIMIT, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(ControlError::Unavailable),
+        }
+    }
+
+    /// Names who carries out operators' requests: the plant's board.
+    pub fn on_control(
+        &self,
+        controls: impl Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync + 'static,
+    ) {
+        self.0.controls.store(Some(Arc::new(Box::new(controls))));
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(crate) fn next_incarnation(&self) -> Incarnation {
+        Incarnation(self.0.incarnations.fetch_add(1, Relaxed))
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.0.phase.send_replace(phase);
+    }
+}
+
+impl fmt::Debug for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("System").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,62 @@
+//! Metrics in the text format of Prometheus, one recorder a node: nothing is global.
+
+use std::fmt;
+use std::sync::Arc;
+
+use gemba_core::metric;
+use metrics::Recorder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Upper bounds of the latency buckets, in seconds.
+const BUCKETS: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// A recorder for a node's metrics, and the page it renders.
+#[derive(Clone)]
+pub struct Prometheus {
+    recorder: Arc<PrometheusRecorder>,
+    page: PrometheusHandle,
+}
+
+impl Prometheus {
+    /// A recorder that knows the buckets of the metric table.
+    pub fn new() -> Self {
+        let latency = Matcher::Full(metric::LATENCY.name.to_owned());
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(latency, BUCKETS)
+            .expect("the list of buckets is not empty");
+        let recorder = builder.build_recorder();
+        let page = recorder.handle();
+        Self { recorder: Arc::new(recorder), page }
+    }
+
+    /// Where metrics are written to.
+    pub fn recorder(&self) -> Arc<dyn Recorder + Send + Sync> {
+        self.recorder.clone()
+    }
+
+    /// The page as it is now.
+    pub fn render(&self) -> String {
+        // Folds the samples since the last scrape into the buckets, which bounds what is kept between two.
+        self.page.run_upkeep();
+        self.page.render()
+    }
+
+    /// Folds what has been sampled into the buckets. For a node that nobody scrapes.
+    pub fn upkeep(&self) {
+        self.page.run_upkeep();
+    }
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Prometheus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prometheus")
+    }
+}

@@ -1,0 +1,99 @@
+//! What a request is answered once its payment has moved; stored with the key, so a replay is the same.
+
+use serde_json::json;
+
+use crate::payment::{Payment, PaymentId, State};
+use crate::problem::{Kind, Problem};
+use gemba::policy::Violation;
+
+/// An answer as it is stored and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The payment it is about.
+    pub payment: PaymentId,
+    /// The HTTP status.
+    pub status: u16,
+    /// The JSON body: the payment for a status below 400, otherwise a problem.
+    pub body: String,
+}
+
+impl Answer {
+    /// The answer for a payment that has just moved; `violations` are those it was rejected for.
+    ///
+    /// `None` for a payment that is not answered by its state: it is still worked on, or it failed
+    /// before anything was sent and its key is free again.
+    pub fn of(payment: &Payment, violations: &[Violation]) -> Option<Self> {
+        let (status, body) = match payment.state {
+            State::Captured => (201, payment.view()),
+            State::Unknown => (202, payment.view()),
+            State::Declined => problem(&declined(payment)),
+            State::RejectedByPolicy => problem(&rejected(payment, violations)),
+            State::Authorising | State::Failed => return None,
+        };
+        Some(Self { payment: payment.id, status, body: body.to_string() })
+    }
+}
+
+fn problem(problem: &Problem) -> (u16, serde_json::Value) {
+    (problem.kind().status().as_u16(), problem.to_json())
+}
+
+fn declined(payment: &Payment) -> Problem {
+    let code = payment.decline_code.as_deref().unwrap_or("unspecified");
+    Problem::new(Kind::Declined, format!("the gateway declined with '{code}'; nothing was charged"))
+        .about(payment.location())
+        .with("decline_code", code)
+        .with("payment", payment.id.to_string())
+}
+
+fn rejected(payment: &Payment, violations: &[Violation]) -> Problem {
+    Problem::new(
+        Kind::RejectedByPolicy,
+        "nothing was charged; see violations for each rule that does not hold",
+    )
+    .about(payment.location())
+    .with("payment", payment.id.to_string())
+    .with("violations", json!(violations))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::store::tests::payment;
+
+    fn answer_in(state: State, violations: &[Violation]) -> Option<(u16, Value)> {
+        let payment = Payment { state, decline_code: Some("card_declined".into()), ..payment() };
+        Answer::of(&payment, violations).map(|a| (a.status, serde_json::from_str(&a.body).unwrap()))
+    }
+
+    #[test]
+    fn each_state_has_its_status() {
+        for (state, status) in [
+            (State::Captured, Some(201)),
+            (State::Unknown, Some(202)),
+            (State::Declined, Some(402)),
+            (State::RejectedByPolicy, Some(422)),
+            (State::Authorising, None),
+            (State::Failed, None),
+        ] {
+            assert_eq!(answer_in(state, &[]).map(|(status, _)| status), status, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_its_reasons_and_never_the_card() {
+        let violation = Violation { rule: "velocity".into(), version: 3, message: "too fast".into() };
+        let (_, rejected) = answer_in(State::RejectedByPolicy, &[violation]).unwrap();
+        assert_eq!(rejected["violations"][0]["rule"], "velocity");
+        assert_eq!(rejected["violations"][0]["version"], 3);
+        let (_, declined) = answer_in(State::Declined, &[]).unwrap();
+        assert_eq!(declined["decline_code"], "card_declined");
+        let (_, captured) = answer_in(State::Captured, &[]).unwrap();
+        assert_eq!(captured["status"], "captured");
+        for body in [rejected, declined, captured] {
+            assert!(!body.to_string().contains("tok_"), "{body}");
+        }
+    }
+}

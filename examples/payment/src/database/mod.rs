@@ -1,0 +1,108 @@
+//! One SQLite file: a thread that writes, threads that read, and what can go wrong with it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+pub(crate) mod readers;
+pub(crate) mod writer;
+
+/// How long a statement waits for another process that holds the file, such as a backup.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Statements each connection keeps prepared; more than either database has.
+const STATEMENTS_KEPT: usize = 64;
+
+/// What a database could not do.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatabaseError {
+    /// The file cannot be read or written, or the disk is full; nothing of the operation was kept.
+    #[error("the database does not answer; free its disk or mend the file, then try again")]
+    Unavailable(#[source] Arc<rusqlite::Error>),
+    /// The queue of the thread is full.
+    #[error("{limit} operations wait for the database already; try again in a moment")]
+    Busy {
+        /// How many may wait.
+        limit: usize,
+    },
+    /// The thread ended: a sync failed, and what the disk holds is known after a restart only.
+    #[error("the database was given up after a failed sync; restart the process")]
+    Stopped,
+    /// The operating system gave no thread to run it on.
+    #[error("no thread for the database; raise the limit of threads of this process")]
+    NoThread(#[source] Arc<std::io::Error>),
+    /// The file was written by a later version of this program.
+    #[error("the database has schema {found}, this program knows up to {known}; use the newer program")]
+    Newer {
+        /// The schema of the file.
+        found: i64,
+        /// The newest schema this program knows.
+        known: i64,
+    },
+}
+
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable(Arc::new(error))
+    }
+}
+
+impl DatabaseError {
+    fn no_thread(error: std::io::Error) -> Self {
+        Self::NoThread(Arc::new(error))
+    }
+}
+
+/// A connection on which a commit is on the disk before it returns.
+pub(crate) fn connect(path: &Path) -> Result<Connection, DatabaseError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(LOCK_WAIT_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    Ok(connection)
+}
+
+/// Brings a file to `schema`, the first and so far only version of its tables.
+pub(crate) fn migrate(connection: &mut Connection, schema: &str) -> Result<(), DatabaseError> {
+    const KNOWN: i64 = 1;
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        0 => {
+            transaction.execute_batch(schema)?;
+            transaction.pragma_update(None, "user_version", KNOWN)?;
+        }
+        KNOWN => {}
+        _ => return Err(DatabaseError::Newer { found, known: KNOWN }),
+    }
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_a_later_version_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut connection = connect(&directory.path().join("a.db")).unwrap();
+        migrate(&mut connection, "CREATE TABLE a (b INTEGER) STRICT").unwrap();
+        migrate(&mut connection, "not run a second time").unwrap();
+        connection.pragma_update(None, "user_version", 7).unwrap();
+        let refused = migrate(&mut connection, "not run");
+        assert!(matches!(refused, Err(DatabaseError::Newer { found: 7, known: 1 })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_a_typed_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        std::fs::write(&path, "this is a letter to the bank, not a database at all").unwrap();
+        assert!(matches!(connect(&path), Err(DatabaseError::Unavailable(_))));
+    }
+}

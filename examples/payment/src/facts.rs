@@ -1,0 +1,260 @@
+//! What is known about a customer before a payment is judged: how often, in what, and how much of late.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use gemba::time::Timestamp;
+
+use crate::charge::Order;
+use crate::currency::Currency;
+use crate::money::Money;
+
+/// How far back attempts are counted.
+pub const VELOCITY_WINDOW: Duration = Duration::from_secs(60);
+
+/// How far back currencies are counted.
+pub const CURRENCY_WINDOW: Duration = Duration::from_secs(3_600);
+
+/// How many amounts in one currency make a habit.
+pub const HABIT_MIN: usize = 3;
+
+/// Attempts remembered of one customer; more in a minute are rejected anyway.
+const ATTEMPTS_MAX: usize = 32;
+
+/// Currencies remembered of one customer.
+const CURRENCIES_MAX: usize = 8;
+
+/// Amounts remembered of one customer.
+const AMOUNTS_MAX: usize = 16;
+
+/// Customers remembered in one drawer; the one not seen for longest makes room.
+const DRAWER_MAX: usize = 64;
+
+/// Drawers of the book. With [`DRAWER_MAX`] they hold the 131 072 customers seen last.
+const DRAWERS: u64 = 2_048;
+
+/// What a policy may know besides the order itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Attempts of this customer within [`VELOCITY_WINDOW`], this one and rejected ones included.
+    pub attempts: usize,
+    /// Currencies this customer used within [`CURRENCY_WINDOW`], this one included.
+    pub currencies: usize,
+    /// The median of what this customer paid of late in this currency, in minor units, once there are
+    /// [`HABIT_MIN`] amounts.
+    pub median_minor: Option<i64>,
+    /// Whether the customer may not pay here at all.
+    pub blacklisted: bool,
+    /// Whether the customer is spared the score.
+    pub trusted: bool,
+}
+
+/// The customers somebody decided about.
+#[derive(Debug, Clone, Default)]
+pub struct Lists {
+    /// Those who may not pay here.
+    pub blacklisted: HashSet<String>,
+    /// Those who are spared the score.
+    pub trusted: HashSet<String>,
+}
+
+/// The histories of the customers seen last.
+///
+/// Customers are put in drawers by the hash of their names, so the book is bounded and makes room by
+/// looking through one drawer, never through all of it.
+#[derive(Debug)]
+pub struct FactBook {
+    drawers: DashMap<u64, Vec<History>>,
+    hasher: RandomState,
+    lists: Lists,
+}
+
+impl FactBook {
+    /// An empty book.
+    pub fn new(lists: Lists) -> Self {
+        Self { drawers: DashMap::new(), hasher: RandomState::new(), lists }
+    }
+
+    /// Counts the attempt and says what is known about it.
+    pub fn gather(&self, order: &Order, now: Timestamp) -> Facts {
+        self.recall(&order.customer, order.money.currency(), now);
+        self.look(order, now)
+    }
+
+    /// Says what is known about an attempt that was counted before, as of the moment it was made.
+    pub fn look(&self, order: &Order, at: Timestamp) -> Facts {
+        let currency = order.money.currency();
+        let (attempts, currencies, median_minor) = self.with_history(&order.customer, at, |history| {
+            (history.attempts(at), history.currencies(at), history.median(currency))
+        });
+        Facts {
+            attempts,
+            currencies,
+            median_minor,
+            blacklisted: self.lists.blacklisted.contains(&*order.customer),
+            trusted: self.lists.trusted.contains(&*order.customer),
+        }
+    }
+
+    /// Takes note of an attempt made before this process started.
+    pub fn recall(&self, customer: &Arc<str>, currency: Currency, at: Timestamp) {
+        self.with_history(customer, at, |history| history.attempted(currency, at));
+    }
+
+    /// Takes note of what a customer paid. Only that makes a habit: a rejected amount must not.
+    pub fn paid(&self, customer: &Arc<str>, money: Money, at: Timestamp) {
+        self.with_history(customer, at, |history| history.paid(money));
+    }
+
+    fn with_history<T>(&self, customer: &Arc<str>, now: Timestamp, act: impl FnOnce(&mut History) -> T) -> T {
+        let mut drawer = self.drawers.entry(self.hasher.hash_one(customer) % DRAWERS).or_default();
+        let place = drawer.iter().position(|history| history.customer == *customer).unwrap_or_else(|| {
+            if drawer.len() == DRAWER_MAX {
+                let idle = (0..DRAWER_MAX).min_by_key(|place| drawer[*place].seen);
+                drawer.swap_remove(idle.expect("a full drawer is not empty"));
+            }
+            drawer.push(History::new(customer.clone(), now));
+            drawer.len() - 1
+        });
+        let history = &mut drawer[place];
+        history.seen = history.seen.max(now);
+        act(history)
+    }
+}
+
+/// What is remembered of one customer.
+#[derive(Debug)]
+struct History {
+    customer: Arc<str>,
+    seen: Timestamp,
+    attempts: VecDeque<Timestamp>,
+    currencies: Vec<(Currency, Timestamp)>,
+    amounts: VecDeque<Money>,
+}
+
+impl History {
+    fn new(customer: Arc<str>, seen: Timestamp) -> Self {
+        Self { customer, seen, attempts: VecDeque::new(), currencies: Vec::new(), amounts: VecDeque::new() }
+    }
+
+    fn attempted(&mut self, currency: Currency, at: Timestamp) {
+        keep_last(&mut self.attempts, at, ATTEMPTS_MAX);
+        self.currencies.retain(|(known, _)| *known != currency);
+        if self.currencies.len() == CURRENCIES_MAX {
+            self.currencies.remove(0);
+        }
+        self.currencies.push((currency, at));
+    }
+
+    fn paid(&mut self, money: Money) {
+        keep_last(&mut self.amounts, money, AMOUNTS_MAX);
+    }
+
+    fn attempts(&self, now: Timestamp) -> usize {
+        self.attempts.iter().filter(|at| **at <= now && now.since(**at) < VELOCITY_WINDOW).count()
+    }
+
+    fn currencies(&self, now: Timestamp) -> usize {
+        self.currencies.iter().filter(|(_, at)| now.since(*at) < CURRENCY_WINDOW).count()
+    }
+
+    fn median(&self, currency: Currency) -> Option<i64> {
+        let of_currency = self.amounts.iter().filter(|money| money.currency() == currency);
+        let mut minors: Vec<i64> = of_currency.map(|money| money.minor()).collect();
+        minors.sort_unstable();
+        // Of an even number the lower middle: it is an amount that was paid, and needs no rounding.
+        (HABIT_MIN <= minors.len()).then(|| minors[(minors.len() - 1) / 2])
+    }
+}
+
+fn keep_last<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charge::tests::{money, order};
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    #[test]
+    fn attempts_are_counted_over_a_sliding_minute() {
+        let book = FactBook::new(Lists::default());
+        let order = order("c", 100, "EUR");
+        for (secs, attempts) in [(0, 1), (59, 2), (60, 2), (118, 3), (119, 3), (500, 1)] {
+            assert_eq!(book.gather(&order, at(secs)).attempts, attempts, "after {secs} s");
+        }
+    }
+
+    #[test]
+    fn currencies_are_counted_over_an_hour() {
+        let book = FactBook::new(Lists::default());
+        for (code, secs, currencies) in [
+            ("EUR", 0, 1),
+            ("USD", 10, 2),
+            ("EUR", 20, 2),
+            ("JPY", 3_609, 3),
+            ("JPY", 3_610, 2),
+            ("JPY", 3_620, 1),
+        ] {
+            assert_eq!(
+                book.gather(&order("c", 1, code), at(secs)).currencies,
+                currencies,
+                "{code} at {secs}"
+            );
+        }
+    }
+
+    #[test]
+    fn three_payments_in_a_currency_make_a_habit() {
+        let book = FactBook::new(Lists::default());
+        let customer: Arc<str> = "c".into();
+        for (minor, code, median) in [
+            (100, "EUR", None),
+            (900, "USD", None),
+            (300, "EUR", None),
+            (200, "EUR", Some(200)),
+            (5_000, "EUR", Some(200)),
+            (6_000, "EUR", Some(300)),
+        ] {
+            book.paid(&customer, money(minor, code), at(1));
+            assert_eq!(book.gather(&order("c", 1, "EUR"), at(1)).median_minor, median, "after {minor}");
+        }
+    }
+
+    #[test]
+    fn customers_are_told_apart_and_lists_are_read() {
+        let named = |name: &str| HashSet::from([name.to_owned()]);
+        let book = FactBook::new(Lists { blacklisted: named("bad"), trusted: named("good") });
+        for (customer, blacklisted, trusted) in
+            [("bad", true, false), ("good", false, true), ("new", false, false)]
+        {
+            let facts = book.gather(&order(customer, 1, "EUR"), at(1));
+            assert_eq!((facts.attempts, facts.blacklisted, facts.trusted), (1, blacklisted, trusted));
+        }
+    }
+
+    #[test]
+    fn the_book_is_bounded_and_forgets_the_idle_first() {
+        let book = FactBook::new(Lists::default());
+        let order = order("regular", 1, "EUR");
+        for n in 0..200_000_u64 {
+            book.gather(&Order { customer: format!("c{n}").into(), ..order.clone() }, at(1));
+            if n % 1_000 == 0 {
+                book.gather(&order, at(2 + n));
+            }
+        }
+        assert!(book.drawers.iter().all(|drawer| drawer.len() <= DRAWER_MAX));
+        assert!(book.drawers.len() as u64 <= DRAWERS);
+        assert_eq!(book.gather(&order, at(199_002)).attempts, 2);
+    }
+}

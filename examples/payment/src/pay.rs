@@ -1,0 +1,262 @@
+//! One payment from request to answer, read from top to bottom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::answer::Answer;
+use crate::charge::{ChargeOutcome, Charges, Order};
+use crate::clock::Clock;
+use crate::facts::FactBook;
+use crate::gateway_client::GatewayAnswer;
+use crate::idempotency::{Fingerprint, Key};
+use crate::payment::Payment;
+use crate::problem::{Kind, Problem};
+use crate::request::PaymentRequest;
+use crate::store::{Begun, Store, StoreError};
+
+/// Payments in flight at most. The line refuses long before; this bounds what waits in front of it.
+pub const IN_FLIGHT_MAX: u32 = 2_048;
+
+/// When to ask again for a payment that is being worked on, or that found no place.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What payments are taken with.
+#[derive(Debug)]
+pub struct Service {
+    store: Store,
+    facts: Arc<FactBook>,
+    charges: Charges,
+    clock: Clock,
+    places: Arc<Semaphore>,
+}
+
+/// An answer, and whether it was given before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The answer.
+    pub answer: Answer,
+    /// Whether an earlier request with the same key led to it.
+    pub replayed: bool,
+}
+
+impl Service {
+    /// A service over these parts.
+    pub fn new(store: Store, facts: Arc<FactBook>, charges: Charges, clock: Clock) -> Self {
+        Self { store, facts, charges, clock, places: Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize)) }
+    }
+
+    /// The record, for those who only look.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes a payment and answers.
+    ///
+    /// # Errors
+    ///
+    /// A [`Problem`] when no payment came of it, or when its outcome could not be recorded; the caller may
+    /// send the request again with the same key.
+    ///
+    /// # Cancel safety
+    ///
+    /// The work goes on in a task of its own when the caller hangs up.
+    pub async fn take(
+        self: Arc<Self>,
+        key: Key,
+        fingerprint: Fingerprint,
+        request: PaymentRequest,
+    ) -> Result<Reply, Problem> {
+        let place = self.places.clone().try_acquire_owned().map_err(|_| full())?;
+        let work = tokio::spawn(async move { self.pay(key, fingerprint, request, place).await });
+        work.await.unwrap_or_else(|_| {
+            Err(Problem::new(Kind::Internal, "send the request again with the same Idempotency-Key"))
+        })
+    }
+
+    /// Returns when nothing is in flight, and lets nothing in afterwards.
+    pub async fn drained(&self) {
+        if let Ok(places) = self.places.acquire_many(IN_FLIGHT_MAX).await {
+            places.forget();
+        }
+    }
+
+    async fn pay(
+        &self,
+        key: Key,
+        fingerprint: Fingerprint,
+        request: PaymentRequest,
+        _place: OwnedSemaphorePermit,
+    ) -> Result<Reply, Problem> {
+        let payment = match self.store.begin(key, fingerprint, request).await? {
+            Begun::Started(payment) => payment,
+            Begun::Replay(answer) => return Ok(Reply { answer, replayed: true }),
+            Begun::InProgress => return Err(in_progress()),
+            Begun::KeyReuse => return Err(reused()),
+        };
+        let order = Order::of(&payment);
+        let facts = self.facts.gather(&order, self.clock.now());
+        match self.charges.submit(order, facts).await {
+            ChargeOutcome::Captured { charge } => {
+                self.facts.paid(&payment.customer, payment.money, self.clock.now());
+                let recorded = self.store.finish(&payment, GatewayAnswer::Charged { charge }).await;
+                self.reply(&payment, recorded).await
+            }
+            ChargeOutcome::Declined { code } => {
+                let recorded = self.store.finish(&payment, GatewayAnswer::Declined { code }).await;
+                self.reply(&payment, recorded).await
+            }
+            ChargeOutcome::Rejected(violations) => {
+                let recorded = self.store.reject(&payment, violations).await;
+                self.reply(&payment, recorded).await
+            }
+            ChargeOutcome::Unknown { why } => {
+                let recorded = self.store.mark_unknown(&payment, why).await;
+                self.reply(&payment, recorded).await
+            }
+            ChargeOutcome::Refused { why, retry_after } => {
+                // Recorded as failed before the refusal is sent: nothing may be left to reconcile.
+                match self.store.abandon(&payment, why.clone()).await {
+                    Ok(()) => Err(refused(&why, retry_after)),
+                    Err(error) => Err(unrecorded(&payment, error)),
+                }
+            }
+        }
+    }
+
+    async fn reply(&self, payment: &Payment, recorded: Result<Answer, StoreError>) -> Result<Reply, Problem> {
+        match recorded {
+            Ok(answer) => Ok(Reply { answer, replayed: false }),
+            // The reconciler was faster, so its answer is the one that stands.
+            Err(StoreError::Overtaken { .. }) => match self.store.answer(payment.key.clone()).await? {
+                Some(answer) => Ok(Reply { answer, replayed: false }),
+                None => Err(in_progress()),
+            },
+            Err(error @ StoreError::Database(_)) => Err(unrecorded(payment, error)),
+        }
+    }
+}
+
+/// The outcome is not on the disk, so it is not told; the reconciler will find it out again.
+fn unrecorded(payment: &Payment, error: StoreError) -> Problem {
+    match error {
+        StoreError::Database(error) => Problem::from(error).about(payment.location()),
+        StoreError::Overtaken { .. } => in_progress().about(payment.location()),
+    }
+}
+
+fn full() -> Problem {
+    let detail = format!("{IN_FLIGHT_MAX} payments are in flight; nothing was charged, try again");
+    Problem::new(Kind::Overloaded, detail).retry_after(SOON)
+}
+
+fn in_progress() -> Problem {
+    let detail = "a request with this Idempotency-Key is being worked on; ask again for its answer";
+    Problem::new(Kind::InProgress, detail).retry_after(SOON)
+}
+
+fn reused() -> Problem {
+    let detail = "use a new key for a new payment, or send the first request again unchanged";
+    Problem::new(Kind::IdempotencyKeyReuse, detail)
+}
+
+fn refused(why: &str, retry_after: Duration) -> Problem {
+    let detail = format!("{why}; nothing was charged, and the same Idempotency-Key may be used again");
+    Problem::new(Kind::Refused, detail).retry_after(retry_after)
+}
+
+#[cfg(test)]
+mod tests {
+    use gemba::Node;
+
+    use super::*;
+    use crate::charge::tests::charging;
+    use crate::facts::Lists;
+    use crate::gateway::Dials;
+    use crate::gateway::tests::TestGateway;
+    use crate::gateway_client::GatewayClient;
+    use crate::payment::State;
+    use crate::store::tests::{open, request};
+
+    async fn service(store: Store, gateway: GatewayClient) -> (Node, Arc<Service>) {
+        let lists = Lists { blacklisted: ["banned".to_owned()].into(), ..Lists::default() };
+        let (node, charges) = charging(gateway, &store).await;
+        let facts = Arc::new(FactBook::new(lists));
+        (node, Arc::new(Service::new(store, facts, charges, Clock::start())))
+    }
+
+    async fn take(service: &Arc<Service>, key: &str, request: PaymentRequest) -> Result<Reply, Problem> {
+        let fingerprint = Fingerprint::of("POST", "/v1/payments", &request);
+        service.clone().take(Key::parse(key).unwrap(), fingerprint, request).await
+    }
+
+    async fn states_of(service: &Service, customer: &str) -> Vec<State> {
+        let page = service.store().payments_of(customer.into(), None, 100).await.unwrap();
+        page.unwrap().iter().map(|payment| payment.state).collect()
+    }
+
+    #[tokio::test]
+    async fn a_replay_is_the_same_answer_and_no_second_charge() {
+        let gateway = TestGateway::start(Dials::default()).await;
+        let (_directory, store) = open();
+        let (_node, service) = service(store, gateway.client.clone()).await;
+        let first = take(&service, "k", request("c", "tok_ok")).await.unwrap();
+        assert_eq!((first.answer.status, first.replayed), (201, false));
+        let second = take(&service, "k", request("c", "tok_ok")).await.unwrap();
+        assert_eq!(second, Reply { answer: first.answer, replayed: true });
+        assert_eq!(
+            take(&service, "k", request("d", "tok_ok")).await.unwrap_err().kind(),
+            Kind::IdempotencyKeyReuse
+        );
+        assert_eq!(gateway.summary().await.attempts, 1);
+    }
+
+    #[tokio::test]
+    async fn a_rejection_or_a_refusal_leaves_nothing_to_reconcile() {
+        // Nothing listens there.
+        let nowhere = GatewayClient::new("http://127.0.0.1:9").unwrap();
+        let (_directory, store) = open();
+        let (_node, service) = service(store, nowhere).await;
+        let rejected = take(&service, "a", request("banned", "tok_ok")).await.unwrap();
+        assert_eq!(rejected.answer.status, 422);
+        assert_eq!(states_of(&service, "banned").await, [State::RejectedByPolicy]);
+        for _ in 0..2 {
+            // The key is free again each time, so it is refused and not replayed.
+            assert_eq!(take(&service, "b", request("c", "tok_ok")).await.unwrap_err().kind(), Kind::Refused);
+        }
+        assert_eq!(states_of(&service, "c").await, [State::Failed, State::Failed]);
+        assert_eq!(service.store().unresolved(0, 10).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn the_sixth_attempt_within_a_minute_is_rejected() {
+        let gateway = TestGateway::start(Dials::default()).await;
+        let (_directory, store) = open();
+        let (_node, service) = service(store, gateway.client.clone()).await;
+        let mut statuses = Vec::new();
+        for n in 0..7 {
+            statuses
+                .push(take(&service, &format!("k{n}"), request("c", "tok_ok")).await.unwrap().answer.status);
+        }
+        assert_eq!(statuses, [201, 201, 201, 201, 201, 422, 422]);
+        assert_eq!(gateway.summary().await.charges, 5);
+    }
+
+    #[tokio::test]
+    async fn a_payment_is_finished_though_its_caller_hung_up() {
+        let gateway = TestGateway::start(Dials { latency_ms_p50: 50, ..Dials::default() }).await;
+        let (_directory, store) = open();
+        let (_node, service) = service(store, gateway.client.clone()).await;
+        let mut caller = Box::pin(take(&service, "k", request("c", "tok_ok")));
+        tokio::select! {
+            biased;
+            early = &mut caller => panic!("answered within the gateway's delay: {early:?}"),
+            () = tokio::task::yield_now() => drop(caller),
+        }
+        service.drained().await;
+        assert_eq!(states_of(&service, "c").await, [State::Captured]);
+        // Drained is for ever.
+        assert_eq!(take(&service, "l", request("c", "tok_ok")).await.unwrap_err().kind(), Kind::Overloaded);
+    }
+}

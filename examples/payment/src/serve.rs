@@ -1,0 +1,155 @@
+//! The service as a process: its parts put together, run, and stopped in order.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gemba::{ChildSpec, Node, Shutdown, Stop, TaskContext, Token, task};
+
+use crate::api;
+use crate::charge::Charges;
+use crate::clock::Clock;
+use crate::confirm;
+use crate::database::DatabaseError;
+use crate::facts::{FactBook, Lists};
+use crate::fraud;
+use crate::gateway_client::{GatewayClient, checked_address};
+use crate::host::{self, HostError, ListenAddress};
+use crate::pay::Service;
+use crate::payment::State;
+use crate::plant::{self, Lines};
+use crate::reconcile::Reconciler;
+use crate::store::Store;
+
+/// Payments of the past the fact book is filled with at the start.
+const HISTORY_MAX: usize = 50_000;
+
+/// What the service is started with.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeOptions {
+    /// Where it takes payments; port 0 takes a free one and prints it.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: ListenAddress,
+    /// Where the inspector listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4040")]
+    pub inspect: ListenAddress,
+    /// The card gateway.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", value_parser = checked_address)]
+    pub gateway: String,
+    /// The file of its record; made if there is none.
+    #[arg(long, value_name = "FILE", default_value = "payment.db")]
+    pub database: PathBuf,
+    /// Workers of a pool that may crash within a minute before the whole pool is started anew.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub crashes_max: u32,
+    /// Customers who may not pay here, separated by commas.
+    #[arg(long, value_name = "CUSTOMERS", value_delimiter = ',')]
+    pub blacklist: Vec<String>,
+    /// Customers who are spared the fraud score, separated by commas.
+    #[arg(long, value_name = "CUSTOMERS", value_delimiter = ',')]
+    pub trust: Vec<String>,
+}
+
+/// Runs the service until the process is asked to stop.
+///
+/// Prints where it listens, where its inspector does, and the token that changes through the inspector need:
+/// `GEMBA_TOKEN` from the environment, or one made up for this start.
+///
+/// # Errors
+///
+/// [`HostError`] if an address, the file or the gateway cannot be used, or the service did not stop in order.
+pub async fn run(options: ServeOptions) -> Result<(), HostError> {
+    let clock = Clock::start();
+    let database = |source| HostError::Database { file: options.database.clone(), source };
+    let gateway = GatewayClient::new(&options.gateway)?;
+    let token =
+        std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
+    let store = Store::open(&options.database).map_err(database)?;
+    let facts = fact_book(&store, &options, clock).await.map_err(database)?;
+    let listener = host::bind(&options.listen).await?.into_std()?;
+    let address = listener.local_addr()?;
+
+    let node = Node::builder("payment").stop_limit(host::STOP_MAX);
+    let crashes_max = options.crashes_max;
+    let (plant, lines) = plant::plant(node.system(), fraud::policy(), gateway.clone(), &store, crashes_max)?;
+    let service =
+        Arc::new(Service::new(store.clone(), facts.clone(), Charges::new(lines.payment.clone()), clock));
+    let node = node
+        .child(plant)
+        .inspect_with(options.inspect.0, token)
+        .child(reconciler(store.clone(), gateway, facts, clock))
+        .child(confirmations(store.clone(), lines))
+        .child(http(listener, service))
+        .start()
+        .await?;
+
+    println!("listening on http://{address}");
+    if let Some((address, token)) = node.inspector() {
+        println!("inspector on http://{address}");
+        println!("token {}", token.reveal());
+    }
+    tokio::select! {
+        ended = node.run_until_signal() => Ok(ended?),
+        () = store.stopped() => Err(HostError::GivenUp),
+    }
+}
+
+/// Takes requests. It is the last to start and the first to stop: what it has accepted finds everything
+/// else still running.
+fn http(listener: std::net::TcpListener, service: Arc<Service>) -> ChildSpec {
+    let listener = Arc::new(listener);
+    let body = move |ctx: TaskContext| {
+        let (listener, service) = (listener.clone(), service.clone());
+        async move {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            host::serve(listener, api::router(service.clone()), ctx.stopped()).await?;
+            service.drained().await;
+            Ok::<(), Stop>(())
+        }
+    };
+    task("http", body).shutdown(Shutdown::Within(host::DRAIN_MAX)).into()
+}
+
+/// Finds out what became of payments whose outcome nobody knows.
+fn reconciler(store: Store, gateway: GatewayClient, facts: Arc<FactBook>, clock: Clock) -> ChildSpec {
+    let body = move |ctx: TaskContext| {
+        let policy = fraud::policy();
+        let reconciler = Reconciler::new(store.clone(), gateway.clone(), policy, facts.clone(), clock);
+        async move {
+            reconciler.run(ctx.stopped()).await;
+            Ok::<(), Stop>(())
+        }
+    };
+    task("reconciler", body).into()
+}
+
+/// Sends confirmations from the outbox through their lines.
+fn confirmations(store: Store, lines: Lines) -> ChildSpec {
+    let body = move |ctx: TaskContext| {
+        let (store, lines) = (store.clone(), lines.clone());
+        async move {
+            confirm::run(store, lines, ctx.stopped()).await;
+            Ok::<(), Stop>(())
+        }
+    };
+    task("confirmations", body).into()
+}
+
+/// A book that knows the past: a crash must not give anyone a fresh start.
+async fn fact_book(
+    store: &Store,
+    options: &ServeOptions,
+    clock: Clock,
+) -> Result<Arc<FactBook>, DatabaseError> {
+    let listed = |names: &[String]| names.iter().cloned().collect::<HashSet<_>>();
+    let facts =
+        FactBook::new(Lists { blacklisted: listed(&options.blacklist), trusted: listed(&options.trust) });
+    for payment in store.recent(HISTORY_MAX).await?.into_iter().rev() {
+        let at = clock.moment_of(payment.created_unix_ms);
+        facts.recall(&payment.customer, payment.money.currency(), at);
+        if payment.state == State::Captured {
+            facts.paid(&payment.customer, payment.money, at);
+        }
+    }
+    Ok(Arc::new(facts))
+}

@@ -1,0 +1,74 @@
+//! Rows as values: what stands in a column that cannot be read is an error, never a default.
+
+use std::fmt;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row};
+
+use crate::currency::Currency;
+use crate::money::Money;
+use crate::payment::{Payment, State, Token};
+
+/// The columns [`payment_of`] reads.
+pub(super) const PAYMENT_COLUMNS: &str = "seq, id, idempotency_key, merchant, customer, amount_minor, \
+     currency, token, metadata, state, version, reference, gateway_charge, decline_code, created_unix_ms, \
+     updated_unix_ms";
+
+/// A value the program could not have written.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column} holds what this program never writes; restore the file from a backup")]
+struct Unreadable {
+    column: &'static str,
+}
+
+fn unreadable(column: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(Unreadable { column }))
+}
+
+/// A payment from a row of [`PAYMENT_COLUMNS`].
+pub(super) fn payment_of(row: &Row<'_>) -> rusqlite::Result<Payment> {
+    let currency = Currency::from_code(&row.get::<_, String>("currency")?);
+    let currency = currency.ok_or_else(|| unreadable("currency"))?;
+    let money = Money::new(row.get("amount_minor")?, currency).map_err(|_| unreadable("amount_minor"))?;
+    let state = State::from_word(&row.get::<_, String>("state")?).ok_or_else(|| unreadable("state"))?;
+    Ok(Payment {
+        id: row.get::<_, String>("id")?.parse().map_err(|_| unreadable("id"))?,
+        key: row.get("idempotency_key")?,
+        merchant: row.get("merchant")?,
+        customer: row.get("customer")?,
+        money,
+        token: Token::new(&row.get::<_, String>("token")?),
+        metadata: serde_json::from_str(&row.get::<_, String>("metadata")?)
+            .map_err(|_| unreadable("metadata"))?,
+        state,
+        version: row.get("version")?,
+        reference: row.get("reference")?,
+        gateway_charge: row.get("gateway_charge")?,
+        decline_code: row.get("decline_code")?,
+        created_unix_ms: row.get("created_unix_ms")?,
+        updated_unix_ms: row.get("updated_unix_ms")?,
+    })
+}
+
+/// The payments of a query over [`PAYMENT_COLUMNS`].
+pub(super) fn payments(
+    connection: &Connection,
+    condition: &str,
+    params: impl rusqlite::Params,
+) -> rusqlite::Result<Vec<Payment>> {
+    let sql = format!("SELECT {PAYMENT_COLUMNS} FROM payment WHERE {condition}");
+    connection.prepare_cached(&sql)?.query_map(params, payment_of)?.collect()
+}
+
+/// Appends a line to the trail of a payment.
+pub(super) fn audit(
+    connection: &Connection,
+    payment: impl fmt::Display,
+    at_unix_ms: i64,
+    event: &str,
+    detail: &serde_json::Value,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO audit (payment, at_unix_ms, event, detail) VALUES (?1, ?2, ?3, ?4)";
+    let values = rusqlite::params![payment.to_string(), at_unix_ms, event, detail.to_string()];
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}

@@ -1,0 +1,275 @@
+//! Signals through the line: limits, deadlines, refusals, and what every failure gives back.
+
+use std::time::Duration;
+
+use gemba::admission::Limits;
+use gemba::breaker::BreakerRules;
+use gemba::control::{Control, ControlError};
+use gemba::light::Light;
+use gemba::policy::rule;
+use gemba::receipt::{BreakerState, Event, Seq};
+use gemba::view::LineState;
+use gemba::{LineSpec, Node, Plant, PoolSpec, RefusalReason, Signal, SubmitError};
+use gemba_kit::{actor, board, finish, receipt, workers};
+
+use crate::plant::{Failed, Input, Work, start, start_with};
+
+fn sleep(secs: u64) -> Input {
+    Input::Sleep(Duration::from_secs(secs))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_one_signal_and_one_worker_for_a_moment() {
+    let (node, line) = start(2).await;
+    workers(node.system(), "work", 2).await;
+    let died = line.submit(Signal::new(Input::Panic), &()).await;
+    assert!(matches!(died, Err(SubmitError::WorkerDied)), "{died:?}");
+    for n in 0..20 {
+        assert_eq!(line.submit(Signal::new(Input::Answer(n)), &()).await.unwrap(), n);
+    }
+    let exit = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "child_exited").await;
+    let restart = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "child_restarted").await;
+    assert_eq!((restart.cause, &restart.path), (Some(exit.seq), &exit.path));
+    assert!(exit.event.to_string().contains("asked to panic"), "{}", exit.event);
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_die_in_droves_lose_nothing_that_was_not_begun() {
+    let (node, line) = start(4).await;
+    workers(node.system(), "work", 4).await;
+    let jobs: Vec<_> = (0..200)
+        .map(|n| {
+            let line = line.clone();
+            let input = if n % 5 == 0 { Input::Panic } else { Input::Answer(n) };
+            tokio::spawn(async move { (n, line.submit(Signal::new(input), &()).await) })
+        })
+        .collect();
+    for job in jobs {
+        match job.await.unwrap() {
+            (n, Err(SubmitError::WorkerDied)) => assert_eq!(n % 5, 0),
+            (n, result) => assert_eq!(result.unwrap(), n),
+        }
+    }
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_the_limit_is_refused_at_once_and_the_reserve_is_for_critical_signals() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .limits(Limits::new(10, 0.2, 0.83).unwrap())
+        .pool(PoolSpec::new("work").workers(10, 10));
+    let line = plant.line(LineSpec::<Work>::new("work", Work));
+    let plant = plant.build().unwrap();
+    let regulator = plant.regulator();
+    let node = node.child(plant).start().await.unwrap();
+    workers(node.system(), "work", 10).await;
+    let submit = |tier| {
+        let line = line.clone();
+        tokio::spawn(async move { line.submit(Signal::new(sleep(1)).tier(tier), &()).await })
+    };
+    let normal: Vec<_> = (0..8).map(|_| submit(gemba::admission::Tier::Normal)).collect();
+    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(regulator.in_flight(), 8);
+    let Err(SubmitError::Refused(refusal)) = submit(gemba::admission::Tier::Normal).await.unwrap() else {
+        panic!("the ninth is refused")
+    };
+    assert_eq!(refusal.reason, RefusalReason::Overloaded { in_flight: 8, limit: 8 });
+    let critical = submit(gemba::admission::Tier::Critical);
+    for job in normal.into_iter().chain([critical]) {
+        job.await.unwrap().unwrap();
+    }
+    assert_eq!(regulator.in_flight(), 0);
+    let receipt_seq = regulator.set_limits(Limits::new(20, 0.2, 0.83).unwrap(), "test").await.unwrap();
+    let changed = receipt(node.system(), Seq(receipt_seq.0 - 1), |receipt| receipt.seq == receipt_seq).await;
+    assert!(matches!(changed.event, Event::LimitsChanged { hard_from: 10, hard_to: 20, .. }));
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_and_a_signal_whose_time_is_up_is_not_started() {
+    let pool = PoolSpec::new("work").workers(1, 1).queue_max(2);
+    let (node, line) = start_with(|spec| spec.deadline(Duration::from_secs(10)), pool).await;
+    workers(node.system(), "work", 1).await;
+    let submit = |input, deadline| {
+        let line = line.clone();
+        tokio::spawn(async move { line.submit(Signal::new(input).deadline(deadline), &()).await })
+    };
+    let running = submit(sleep(2), Duration::from_secs(10));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let patient = submit(Input::Answer(1), Duration::from_secs(10));
+    let hasty = submit(Input::Answer(2), Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let Err(SubmitError::Refused(refusal)) = submit(Input::Answer(3), Duration::from_secs(10)).await.unwrap()
+    else {
+        panic!("the queue is full")
+    };
+    assert_eq!(refusal.reason, RefusalReason::QueueFull);
+    running.await.unwrap().unwrap();
+    assert_eq!(patient.await.unwrap().unwrap(), 1);
+    assert!(matches!(hasty.await.unwrap(), Err(SubmitError::TimedOut | SubmitError::Refused(_))));
+    let late = line.submit(Signal::new(sleep(5)).deadline(Duration::from_secs(1)), &()).await;
+    assert!(matches!(late, Err(SubmitError::TimedOut)), "{late:?}");
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_takes_its_queued_job_along() {
+    let (node, line) = start_with(|spec| spec, PoolSpec::new("work").workers(1, 1)).await;
+    workers(node.system(), "work", 1).await;
+    let spawn = |input| {
+        let line = line.clone();
+        tokio::spawn(async move { line.submit(Signal::new(input), &()).await })
+    };
+    let running = spawn(sleep(1));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let gone = spawn(Input::Panic);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    gone.abort();
+    running.await.unwrap().unwrap();
+    assert_eq!(line.submit(Signal::new(Input::Answer(1)), &()).await.unwrap(), 1);
+    assert_eq!(actor(node.system(), "/plant/pools/work/workers/1").restarts, 0, "its action was not started");
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_rejects_with_every_violation_and_nothing_is_done() {
+    let odd = rule("odd", 3, |input: &Input, facts: &u32| {
+        matches!(input, Input::Answer(n) if n % 2 == 1).then(|| format!("odd, and the facts say {facts}"))
+    });
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
+    let line = plant.line(LineSpec::new("work", Work).policy(odd));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    assert_eq!(line.submit(Signal::new(Input::Answer(2)), &9).await.unwrap(), 2);
+    let Err(SubmitError::Rejected(violations)) = line.submit(Signal::new(Input::Answer(3)), &9).await else {
+        panic!("it is odd")
+    };
+    assert_eq!((&*violations[0].rule, violations[0].version), ("odd", 3));
+    assert_eq!(&*violations[0].message, "odd, and the facts say 9");
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downstream_that_fails_is_left_alone_and_tried_again_by_one_probe() {
+    let rules = BreakerRules::default();
+    let (node, line) = start_with(move |spec| spec.breaker(rules), PoolSpec::new("work").workers(2, 2)).await;
+    workers(node.system(), "work", 2).await;
+    for _ in 0..5 {
+        let failed = line.submit(Signal::new(Input::Fail), &()).await;
+        assert!(matches!(failed, Err(SubmitError::Failed(Failed))), "{failed:?}");
+    }
+    let Err(SubmitError::Refused(refusal)) = line.submit(Signal::new(Input::Answer(1)), &()).await else {
+        panic!("the breaker is open")
+    };
+    assert_eq!(refusal.reason, RefusalReason::BreakerOpen);
+    let red = board(node.system(), |board| board.overall == Light::Red).await;
+    assert!(red.stations.iter().any(|station| station.name.as_str() == "breaker:work"), "{red:?}");
+    tokio::time::sleep(refusal.retry_after).await;
+    for n in 0..3 {
+        assert_eq!(line.submit(Signal::new(Input::Answer(n)), &()).await.unwrap(), n);
+    }
+    receipt(node.system(), Seq(0), |receipt| {
+        matches!(receipt.event, Event::BreakerMoved { to: BreakerState::Closed, .. })
+    })
+    .await;
+    board(node.system(), |board| board.breakers[0].state == BreakerState::Closed).await;
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cord_stops_one_line_until_it_is_reset() {
+    let (node, line) = start(1).await;
+    let pull = || Control::PullCord { line: "work".parse().unwrap(), by: "ann".into(), why: "smoke".into() };
+    let reset = || Control::ResetCord { line: "work".parse().unwrap(), by: "ben".into() };
+    assert_eq!(
+        node.system().control(reset()).await,
+        Err(ControlError::NotPulled { line: "work".parse().unwrap() })
+    );
+    node.system().control(pull()).await.unwrap();
+    let Err(SubmitError::Refused(refusal)) = line.submit(Signal::new(Input::Answer(1)), &()).await else {
+        panic!("the line is stopped")
+    };
+    assert_eq!(refusal.reason, RefusalReason::Stopped { by: "ann".into(), why: "smoke".into() });
+    assert!(matches!(node.system().control(pull()).await, Err(ControlError::AlreadyPulled { .. })));
+    let seen = board(node.system(), |board| board.overall == Light::Red).await;
+    assert_eq!(seen.lines[0].state, LineState::Stopped);
+    // The cord outlives the board that took it.
+    let kill = node.system().kill(&"/plant/board".parse().unwrap(), "test").unwrap();
+    receipt(node.system(), kill, |receipt| {
+        receipt.path.as_str() == "/plant" || receipt.path.name() == "kaizen"
+    })
+    .await;
+    assert!(line.submit(Signal::new(Input::Answer(1)), &()).await.is_err());
+    let unknown = Control::PullCord { line: "wrok".parse().unwrap(), by: "ann".into(), why: "smoke".into() };
+    let error = loop {
+        match node.system().control(unknown.clone()).await {
+            Err(ControlError::Unavailable) => tokio::time::sleep(Duration::from_millis(1)).await,
+            other => break other.unwrap_err(),
+        }
+    };
+    assert_eq!(error.to_string(), "no line is called 'wrok'; the lines are: work");
+    node.system().control(reset()).await.unwrap();
+    assert_eq!(line.submit(Signal::new(Input::Answer(1)), &()).await.unwrap(), 1);
+    board(node.system(), |board| board.lines[0].state == LineState::Running).await;
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_grows_under_load_and_shrinks_when_it_is_gone() {
+    let (node, line) = start(2).await;
+    workers(node.system(), "work", 2).await;
+    let jobs: Vec<_> = (0..40)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move {
+                line.submit(Signal::new(sleep(10)).deadline(Duration::from_secs(300)), &()).await
+            })
+        })
+        .collect();
+    board(node.system(), |board| board.pools[0].workers == 10).await;
+    for job in jobs {
+        job.await.unwrap().unwrap();
+    }
+    tokio::time::timeout(Duration::from_secs(1800), async {
+        let mut boards = node.system().board_publisher().subscribe();
+        boards.wait_for(|board| board.pools[0].workers == 2).await.unwrap();
+    })
+    .await
+    .expect("one by one, a minute apart");
+    workers(node.system(), "work", 2).await;
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_arrivals_than_the_baseline_explains_are_a_surge() {
+    let (node, line) = start(4).await;
+    workers(node.system(), "work", 4).await;
+    let send = |per_s: u64, secs: u64| {
+        let line = line.clone();
+        async move {
+            for n in 0..per_s * secs {
+                let line = line.clone();
+                tokio::spawn(async move { line.submit(Signal::new(Input::Answer(1)), &()).await });
+                if n % per_s == per_s - 1 || per_s < 1000 {
+                    tokio::time::sleep(Duration::from_micros(1_000_000 / per_s)).await;
+                }
+            }
+        }
+    };
+    send(20, 90).await;
+    let calm = board(node.system(), |board| board.arrivals.baseline_per_s.is_some()).await;
+    assert!(!calm.arrivals.surge);
+    send(200, 5).await;
+    let surge = board(node.system(), |board| board.arrivals.surge).await;
+    assert!(50.0 < surge.arrivals.fast_per_s, "{:?}", surge.arrivals);
+    let grown = board(node.system(), |board| board.pools[0].surge == 5).await;
+    assert_eq!(grown.overall, Light::Yellow);
+    receipt(node.system(), Seq(0), |receipt| {
+        matches!(&receipt.event, Event::PoolResized { from: 4, to: 9, why, .. } if &**why == "surge")
+    })
+    .await;
+    finish(node).await;
+}

@@ -1,0 +1,5 @@
+//! System tests: behaviour across actors, in virtual time, as one binary.
+
+mod flow;
+mod plant;
+mod tidy;
