@@ -17,19 +17,28 @@ const ROUNDS: usize = 5;
 const WORKERS: u32 = 10;
 
 fn main() {
+    // `cargo bench` hands its own flags on; a word selects one benchmark.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let selected = |name: &str| wanted.as_deref().is_none_or(|wanted| name.contains(wanted));
     println!("five rounds each, in turn; median [min .. max]; ratio of medians\n");
-    admission(1);
-    admission(2);
+    if selected("admission") {
+        admission(1);
+        admission(2);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        for callers in [1, 64] {
-            two_hops(callers).await;
+        if selected("two_hops") {
+            for callers in [1, 64] {
+                two_hops(callers).await;
+            }
         }
-        comeback().await;
+        if selected("comeback") {
+            comeback().await;
+        }
     });
 }
 

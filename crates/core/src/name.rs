@@ -32,6 +32,12 @@ pub enum NameError {
         /// The first character that is not allowed.
         character: char,
     },
+    /// The name is `.` or `..`, which a URL does not carry as it is.
+    #[error("'{name}' is no name: a URL would lose it; use a letter or a digit as well")]
+    Dots {
+        /// The refused name.
+        name: Box<str>,
+    },
     /// A path does not begin with a slash.
     #[error("path '{path}' is not absolute; write it as the tree shows it, `/plant/board`")]
     NotAbsolute {
@@ -75,6 +81,9 @@ impl Name {
         }
         if NAME_BYTES_MAX < text.len() {
             return Err(NameError::TooLong { name: text.into(), bytes: text.len() });
+        }
+        if text == "." || text == ".." {
+            return Err(NameError::Dots { name: text.into() });
         }
         match text.chars().find(|c| !(c.is_ascii_alphanumeric() || ":_.-".contains(*c))) {
             Some(character) => Err(NameError::Character { name: text.into(), character }),
@@ -256,6 +265,7 @@ mod tests {
     fn a_name_is_refused_for_one_stated_reason() {
         for (text, error) in [
             ("", NameError::Empty),
+            ("..", NameError::Dots { name: "..".into() }),
             ("a b", NameError::Character { name: "a b".into(), character: ' ' }),
             ("a/b", NameError::Character { name: "a/b".into(), character: '/' }),
         ] {

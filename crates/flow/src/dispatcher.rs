@@ -9,7 +9,7 @@ use gemba_core::queue::{Popped, Pushed, TieredQueue};
 use gemba_core::receipt::Event;
 use gemba_core::scaling::{Load, Scale, scale};
 use gemba_core::time::Timestamp;
-use gemba_kernel::{Context, DynamicSupervisor, Reply, Server, Stop, server};
+use gemba_kernel::{Context, DynamicSupervisor, Reply, Server, Shutdown, Stop, server};
 
 use crate::job::{Because, Job};
 use crate::pool::{PoolCell, Resized};
@@ -153,7 +153,8 @@ impl Dispatcher {
         self.roster.insert(id);
         let pool = self.pool.clone();
         let worker = server(Name::numbered(id).as_str(), move || Worker::new(id, pool.clone()));
-        self.supervisor.start_child_soon(worker.mailbox(WORKER_MAILBOX).transient());
+        let stop = Shutdown::Within(self.pool.stop_within);
+        self.supervisor.start_child_soon(worker.mailbox(WORKER_MAILBOX).transient().shutdown(stop));
     }
 
     /// Workers there will be once those that retire are gone.

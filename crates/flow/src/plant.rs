@@ -264,7 +264,7 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
         Dispatcher::new(cell.clone(), supervisor.clone())
     })
     .mailbox(DISPATCHER_MAILBOX);
-    let pool = Arc::new(PoolCell::new(name, rules, spec.queue_max, dispatcher.address()));
+    let pool = Arc::new(PoolCell::new(name, rules, spec, dispatcher.address()));
     let pool = cell.get_or_init(|| pool).clone();
     Ok((pool, Supervisor::rest_for_one(&spec.name).child(workers).child(dispatcher)))
 }

@@ -29,6 +29,7 @@ pub struct PoolSpec {
     pub(crate) scaling: ScaleRulesBuilder,
     pub(crate) queue_max: u32,
     pub(crate) intensity: Intensity,
+    pub(crate) stop_within: Duration,
 }
 
 impl PoolSpec {
@@ -39,6 +40,7 @@ impl PoolSpec {
             scaling: ScaleRules::builder(),
             queue_max: QUEUE_MAX,
             intensity: Intensity { restarts: 10, period: Duration::from_secs(60) },
+            stop_within: Duration::from_secs(5),
         }
     }
 
@@ -65,6 +67,16 @@ impl PoolSpec {
         self.intensity = Intensity { restarts, period };
         self
     }
+
+    /// How long a worker may finish the job in hand when the pool stops, as in a restart of the plant; then
+    /// it is killed, and the caller told that the outcome is unknown. Default 5 s.
+    ///
+    /// The shorter, the sooner the line answers again after a restart. Choose it short where an unknown
+    /// outcome is found out afterwards, and long where it is not.
+    pub fn stop_within(mut self, limit: Duration) -> Self {
+        self.stop_within = limit;
+        self
+    }
 }
 
 /// What all actors of the plant know of a pool.
@@ -75,13 +87,21 @@ pub(crate) struct PoolCell {
     pub rules: ScaleRules,
     pub queue_max: u32,
     pub load: LoadCell,
+    pub stop_within: Duration,
     pub address: Address<PoolMsg>,
 }
 
 impl PoolCell {
-    pub(crate) fn new(name: Name, rules: ScaleRules, queue_max: u32, address: Address<PoolMsg>) -> Self {
-        let hash = key_hash(name.as_str().as_bytes());
-        Self { name, hash, rules, queue_max, load: LoadCell::default(), address }
+    pub(crate) fn new(name: Name, rules: ScaleRules, spec: &PoolSpec, address: Address<PoolMsg>) -> Self {
+        Self {
+            hash: key_hash(name.as_str().as_bytes()),
+            name,
+            rules,
+            queue_max: spec.queue_max,
+            load: LoadCell::default(),
+            stop_within: spec.stop_within,
+            address,
+        }
     }
 
     /// Hop 1: hands a job to the dispatcher. A job that is not taken answers by itself.

@@ -42,8 +42,8 @@ pub use gemba_core::{
     routing, scaling, supervision, time, view,
 };
 pub use gemba_flow::{
-    Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle,
-    PoolSpec, QUEUE_MAX, Refusal, RefusalReason, RegulatorHandle, Resized, Signal, SubmitError,
+    Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
+    PoolHandle, PoolSpec, QUEUE_MAX, Refusal, RefusalReason, RegulatorHandle, Resized, Signal, SubmitError,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

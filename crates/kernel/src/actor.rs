@@ -67,11 +67,8 @@ impl<A: Actor> Start for ActorStart<A> {
             let arguments = (arguments, lifeline.clone());
             let actor = Birth::spawn(birth.supervisor, &birth.lifeline, Hosted(actor), arguments).await?;
             current.store(Some(Arc::new(actor.clone())));
-            Ok(Handle {
-                killer: Killer::Actor(actor.get_cell()),
-                stopper: Stopper::Actor(actor.get_cell()),
-                lifeline: Arc::downgrade(&lifeline),
-            })
+            let (killer, stopper) = (Killer::Actor(actor.get_cell()), Stopper::Actor(actor.get_cell()));
+            Ok(Handle::new(killer, stopper, Arc::downgrade(&lifeline)))
         })
     }
 }

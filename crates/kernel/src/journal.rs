@@ -66,11 +66,11 @@ impl Journal {
     pub fn after(&self, after: Seq, within: Option<&ActorPath>, limit: usize) -> ReceiptsView {
         let ring = self.ring();
         let oldest = ring.next - ring.receipts.len() as u64;
-        let skip = (after.0 + 1).saturating_sub(oldest) as usize;
+        let skip = after.0.saturating_add(1).saturating_sub(oldest) as usize;
         let mut view = ReceiptsView {
             receipts: Vec::new(),
             next: Seq(after.0.min(ring.next - 1)),
-            forgotten: oldest.saturating_sub(after.0 + 1),
+            forgotten: oldest.saturating_sub(after.0.saturating_add(1)),
         };
         for receipt in ring.receipts.iter().skip(skip) {
             if view.receipts.len() == limit {

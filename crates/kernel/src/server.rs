@@ -13,7 +13,7 @@ use gemba_core::name::ActorPath;
 use gemba_core::time::Timestamp;
 use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::address::{Address, Lane, MAILBOX_CAPACITY, Pinned};
@@ -247,7 +247,7 @@ impl<S: Server> Start for ServerStart<S> {
         let lane = self.lane.clone();
         Box::pin(async move {
             let (own, receiver) = lane.open(birth.path());
-            let (stop, stopped) = watch::channel(false);
+            let (stop, stopped) = oneshot::channel();
             let lifeline = birth.lifeline.clone();
             let context = Context {
                 system: birth.system().clone(),
@@ -260,11 +260,8 @@ impl<S: Server> Start for ServerStart<S> {
             let life = Life { server: made?, receiver, stopped, context, lifeline: lifeline.clone() };
             let host = Host::<S>(PhantomData);
             let actor = Birth::spawn(birth.supervisor, &birth.lifeline, host, life).await?;
-            Ok(Handle {
-                killer: Killer::Actor(actor.get_cell()),
-                stopper: Stopper::Signal(stop),
-                lifeline: Arc::downgrade(&lifeline),
-            })
+            let killer = Killer::Actor(actor.get_cell());
+            Ok(Handle::new(killer, Stopper::Once(stop), Arc::downgrade(&lifeline)))
         })
     }
 }
@@ -274,7 +271,7 @@ impl<S: Server> Start for ServerStart<S> {
 struct Life<S: Server> {
     server: S,
     receiver: mpsc::Receiver<S::Msg>,
-    stopped: watch::Receiver<bool>,
+    stopped: oneshot::Receiver<()>,
     context: Context<S::Msg>,
     lifeline: Arc<Lifeline>,
 }
@@ -300,7 +297,7 @@ impl<S: Server> Life<S> {
         loop {
             let message = tokio::select! {
                 biased;
-                _ = self.stopped.wait_for(|stopped| *stopped) => return ExitReason::Shutdown,
+                _ = &mut self.stopped => return ExitReason::Shutdown,
                 message = self.receiver.recv() => message.expect("the context holds a sender"),
             };
             if let Err(reason) = self.handle_batch(message).await {

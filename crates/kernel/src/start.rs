@@ -1,6 +1,6 @@
 //! Starting one life: what every kind of child does alike.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -10,7 +10,7 @@ use gemba_core::receipt::Seq;
 use gemba_core::supervision::Strategy;
 use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::child::ChildSpec;
 use crate::lifeline::Lifeline;
@@ -98,29 +98,42 @@ fn start_failure(error: SpawnErr) -> ExitReason {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub killer: Killer,
-    pub stopper: Stopper,
-    pub lifeline: std::sync::Weak<Lifeline>,
+    stopper: Option<Stopper>,
+    pub lifeline: Weak<Lifeline>,
 }
 
 /// How a life is asked to stop.
 #[derive(Debug)]
 pub(crate) enum Stopper {
+    /// A server's: looked at before every message, so it has to be cheap.
+    Once(oneshot::Sender<()>),
+    /// A task's: any part of it may wait for it.
     Signal(watch::Sender<bool>),
     Supervisor(ActorRef<Message>),
     Actor(ActorCell),
 }
 
 impl Handle {
-    pub(crate) fn stop(&self, cause: Option<Seq>) {
-        match &self.stopper {
-            Stopper::Signal(signal) => {
+    pub(crate) fn new(killer: Killer, stopper: Stopper, lifeline: Weak<Lifeline>) -> Self {
+        Self { killer, stopper: Some(stopper), lifeline }
+    }
+
+    /// Asks the life to stop; asking twice is asking once.
+    pub(crate) fn stop(&mut self, cause: Option<Seq>) {
+        match self.stopper.take() {
+            None => {}
+            Some(Stopper::Once(signal)) => {
+                // One that is gone already announces its exit.
+                let _ = signal.send(());
+            }
+            Some(Stopper::Signal(signal)) => {
                 signal.send_replace(true);
             }
-            Stopper::Supervisor(supervisor) => {
-                // One that is gone already announces its exit.
+            Some(Stopper::Supervisor(supervisor)) => {
+                // As above.
                 let _ = supervisor.cast(Message::Shutdown { cause });
             }
-            Stopper::Actor(cell) => cell.stop(None),
+            Some(Stopper::Actor(cell)) => cell.stop(None),
         }
     }
 }

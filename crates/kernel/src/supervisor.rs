@@ -282,11 +282,7 @@ impl Start for SupervisorStart {
                 Ok(Err(reason)) => return Err(reason),
                 Err(_) => return Err(ExitReason::Killed),
             }
-            Ok(Handle {
-                killer: Killer::Actor(actor.get_cell()),
-                stopper: Stopper::Supervisor(actor),
-                lifeline,
-            })
+            Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))
         })
     }
 }
@@ -530,7 +526,7 @@ impl Shell {
         let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
         let place = self.places.get_mut(&key).expect("core stops only children that were added");
         place.slot.set_state(place.incarnation, ActorState::Stopping);
-        let limit = match (&place.handle, place.spec.shutdown) {
+        let limit = match (&mut place.handle, place.spec.shutdown) {
             (Some(handle), Shutdown::Brutal) => {
                 handle.killer.kill();
                 return place.arm(&self.me, key, KILL_GRACE, true);

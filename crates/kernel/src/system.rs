@@ -27,7 +27,7 @@ use crate::publish::Publisher;
 use crate::registry::Registry;
 
 /// How long an operator waits for the plant to carry out a request.
-const CONTROL_LIMIT: Duration = Duration::from_secs(5);
+const CONTROL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A node from the inside, and for those who inspect it. Clones are handles to the same node.
 #[derive(Clone)]
@@ -214,7 +214,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// [`ControlError`]; [`ControlError::Unavailable`] also after five seconds without an answer.
+    /// [`ControlError`]; [`ControlError::Unavailable`] also after two seconds without an answer.
     ///
     /// # Cancel safety
     ///

@@ -131,7 +131,7 @@ impl Start for TaskStart {
             let run = run(body, ctx, lifeline);
             let killer = Killer::Task(tokio::spawn(run).abort_handle());
             slot.set_killer(incarnation, killer.clone());
-            Ok(Handle { killer, stopper: Stopper::Signal(stop), lifeline: weak })
+            Ok(Handle::new(killer, Stopper::Signal(stop), weak))
         })
     }
 }

@@ -24,6 +24,10 @@ pub const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(10);
 /// Within which time a pool's worker crashes are counted.
 const CRASH_PERIOD: Duration = Duration::from_secs(60);
 
+/// How long a worker may finish its job when the plant restarts. Short: what it leaves open is found out by
+/// the reconciler, and the outbox sends again, while everybody else waits for the restart.
+const STOP_WITHIN: Duration = Duration::from_millis(50);
+
 /// Sends an order to the gateway.
 #[derive(Debug)]
 pub struct Charge {
@@ -94,7 +98,9 @@ pub fn plant(
     store: &Store,
     crashes_max: u32,
 ) -> Result<(Plant, Lines), PlantErrors> {
-    let pool = |name, min, max| PoolSpec::new(name).workers(min, max).intensity(crashes_max, CRASH_PERIOD);
+    let pool = |name, min, max| {
+        PoolSpec::new(name).workers(min, max).intensity(crashes_max, CRASH_PERIOD).stop_within(STOP_WITHIN)
+    };
     let mut plant = Plant::builder(system)
         .pool(pool("payment", 10, 30))
         .pool(pool("delivery", 8, 25))

@@ -2,7 +2,7 @@
 
 use gemba::light::Light;
 use gemba::receipt::BreakerState;
-use gemba::view::{ActorView, BoardView, LineState};
+use gemba::view::{ActorView, BoardView, BreakerView, LineState, PoolView};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -170,33 +170,12 @@ fn panel_lines(scene: &Scene, area: Rect) -> Vec<Line<'static>> {
         return vec![Line::raw("waiting for the board")];
     };
     let mut lines = line_rows(scene, board, width);
-    lines.extend(board.pools.iter().map(|pool| {
-        let load = format!("{}/{}", pool.busy, pool.workers);
-        Line::raw(format!(
-            "{} {} {} {:>3.0}%",
-            left(pool.name.as_str(), width - 21),
-            right(&load, 7),
-            bar(pool.utilization, 7),
-            pool.utilization * 100.0
-        ))
-    }));
-    lines.extend(board.breakers.iter().map(|breaker| {
-        let light = match breaker.state {
-            BreakerState::Closed => Light::Green,
-            BreakerState::HalfOpen => Light::Yellow,
-            BreakerState::Open => Light::Red,
-        };
-        let state = format!("{} {}", light.glyph(), breaker.state);
-        let retry = breaker.retry_in_ms.map(|ms| format!(" {}", span(ms))).unwrap_or_default();
-        Line::from(vec![
-            Span::raw(left(breaker.name.as_str(), width - 17)),
-            lamp(scene, light, &format!(" {state}{retry}")),
-        ])
-    }));
+    lines.extend(board.pools.iter().map(|pool| pool_row(pool, width)));
+    lines.extend(board.breakers.iter().map(|breaker| breaker_row(scene, breaker, width)));
+    let in_flight: u64 = board.lines.iter().map(|line| line.in_flight).sum();
     let surge = if board.arrivals.surge { " · surge" } else { "" };
-    let arrivals =
-        format!("arrivals {:.0}/s · balance {:.2}{surge}", board.arrivals.fast_per_s, board.balance_ratio);
-    lines.push(Line::raw(cut(&arrivals, width)));
+    let whole = format!("{in_flight} in flight · balance {:.2}{surge}", board.balance_ratio);
+    lines.push(Line::raw(cut(&whole, width)));
     lines.truncate(height);
     lines
 }
@@ -210,19 +189,40 @@ fn line_rows(scene: &Scene, board: &BoardView, width: usize) -> Vec<Line<'static
             LineState::Draining => Light::Purple,
         };
         rows.push(Line::from(vec![
-            Span::raw(left(line.name.as_str(), width - 24)),
-            lamp(scene, light, &left(&format!("{} {}", light.glyph(), line.state), 11)),
-            Span::raw(right(&format!("{} in flight", line.in_flight), 13)),
+            Span::raw(left(line.name.as_str(), width - 19)),
+            lamp(scene, light, &left(&format!(" {} {}", light.glyph(), line.state), 12)),
+            Span::raw(right(&format!("{:.0}/s", line.throughput_per_s), 7)),
         ]));
-        let figures =
-            format!("{:.0}/s p50 {:.1} p99 {:.1} ms", line.throughput_per_s, line.p50_ms, line.p99_ms);
-        rows.push(Line::raw(cut(&format!("  {figures}"), width)));
         if let Some(cord) = &line.cord {
             let note = format!("  cord pulled by {}: {}", clean(&cord.by), clean(&cord.why));
             rows.push(Line::raw(cut(&note, width)));
         }
     }
     rows
+}
+
+fn pool_row(pool: &PoolView, width: usize) -> Line<'static> {
+    let load = format!("{}/{}", pool.busy, pool.workers);
+    Line::raw(format!(
+        "{} {} {} {:>3.0}%",
+        left(pool.name.as_str(), width - 19),
+        right(&load, 7),
+        bar(pool.utilization, 5),
+        pool.utilization * 100.0
+    ))
+}
+
+fn breaker_row(scene: &Scene, breaker: &BreakerView, width: usize) -> Line<'static> {
+    let light = match breaker.state {
+        BreakerState::Closed => Light::Green,
+        BreakerState::HalfOpen => Light::Yellow,
+        BreakerState::Open => Light::Red,
+    };
+    let retry = breaker.retry_in_ms.map(|ms| format!(" {}", span(ms))).unwrap_or_default();
+    Line::from(vec![
+        Span::raw(left(breaker.name.as_str(), width - 19)),
+        lamp(scene, light, &format!(" {} {}{retry}", light.glyph(), breaker.state)),
+    ])
 }
 
 fn receipt_lines(scene: &Scene, area: Rect) -> Vec<Line<'static>> {
@@ -307,12 +307,12 @@ mod tests {
 12 s running · killed 6 restarts 6 · refused 0 failed 0 rejected 0 declined 0
 ■ breaker:gateway ▲ line:payment ● node
 ┌ tree ──────────────────────────────────────┐┌ floor ─────────────────────────┐
-│/                    ● running              ││payment ■ stopped    2 in flight│
-│  plant              ● running              ││  198/s p50 4.1 p99 12.0 ms     │
-│    board            ● running            12││  cord pulled by ann: smoke     │
-│    pools            ● running              ││payment         3/8 ███░░░░  37%│
-│      payment        ● running              ││gateway         ■ open 18s      │
-│        workers      ● running              ││arrivals 200/s · balance 0.98   │
+│/                    ● running              ││payment       ■ stopped    198/s│
+│  plant              ● running              ││  cord pulled by ann: smoke     │
+│    board            ● running            12││payment           3/8 ██░░░  37%│
+│    pools            ● running              ││gateway       ■ open 18s        │
+│      payment        ● running              ││2 in flight · balance 0.98      │
+│        workers      ● running              ││                                │
 │          1          ● running       ↻2    0││                                │
 │          2          ■ down                 ││                                │
 │                                            ││                                │
