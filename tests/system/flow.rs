@@ -9,7 +9,7 @@ use gemba::light::Light;
 use gemba::policy::rule;
 use gemba::receipt::{BreakerState, Event, Seq};
 use gemba::view::LineState;
-use gemba::{LineSpec, Node, Plant, PoolSpec, RefusalReason, Signal, SubmitError};
+use gemba::{LineSpec, Node, Plant, PoolSpec, RefusalReason, Resized, Signal, SubmitError};
 use gemba_kit::{actor, board, finish, receipt, workers};
 
 use crate::plant::{Failed, Input, Work, start, start_with};
@@ -244,6 +244,54 @@ async fn a_pool_grows_under_load_and_shrinks_when_it_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operator_resizes_a_pool_within_its_limits() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(2, 6));
+    let line = plant.line(LineSpec::<Work>::new("work", Work));
+    let plant = plant.build().unwrap();
+    let pool = plant.pool("work").unwrap();
+    let node = node.child(plant).start().await.unwrap();
+    workers(node.system(), "work", 2).await;
+    assert_eq!(pool.resize(5).await.unwrap(), Resized { from: 2, to: 5 });
+    workers(node.system(), "work", 5).await;
+    assert_eq!(pool.resize(100).await.unwrap(), Resized { from: 5, to: 6 });
+    workers(node.system(), "work", 6).await;
+    let busy = tokio::spawn({
+        let line = line.clone();
+        async move { line.submit(Signal::new(sleep(1)), &()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(pool.resize(0).await.unwrap(), Resized { from: 6, to: 2 });
+    assert_eq!(busy.await.unwrap().unwrap(), 0, "a worker that has to go finishes what it has");
+    workers(node.system(), "work", 2).await;
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn passing_the_soft_limit_warns_and_refuses_nobody() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .limits(Limits::new(10, 0.2, 0.5).unwrap())
+        .pool(PoolSpec::new("work").workers(10, 10));
+    let line = plant.line(LineSpec::<Work>::new("work", Work));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 10).await;
+    let jobs: Vec<_> = (0..4)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move { line.submit(Signal::new(sleep(1)), &()).await })
+        })
+        .collect();
+    let passed = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "soft_limit_passed").await;
+    assert!(matches!(passed.event, Event::SoftLimitPassed { in_flight: 4, soft: 4 }), "{passed:?}");
+    board(node.system(), |board| board.overall == Light::Yellow).await;
+    for job in jobs {
+        job.await.unwrap().unwrap();
+    }
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_arrivals_than_the_baseline_explains_are_a_surge() {
     let (node, line) = start(4).await;
     workers(node.system(), "work", 4).await;
@@ -267,9 +315,11 @@ async fn more_arrivals_than_the_baseline_explains_are_a_surge() {
     assert!(50.0 < surge.arrivals.fast_per_s, "{:?}", surge.arrivals);
     let grown = board(node.system(), |board| board.pools[0].surge == 5).await;
     assert_eq!(grown.overall, Light::Yellow);
-    receipt(node.system(), Seq(0), |receipt| {
+    let resized = receipt(node.system(), Seq(0), |receipt| {
         matches!(&receipt.event, Event::PoolResized { from: 4, to: 9, why, .. } if &**why == "surge")
     })
     .await;
+    let started = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "surge_started").await;
+    assert_eq!(resized.cause, Some(started.seq));
     finish(node).await;
 }

@@ -15,4 +15,4 @@ pub(crate) use board::sample::troubled as board_sample;
 #[cfg(test)]
 pub(crate) use receipts::sample::crash as receipts_sample;
 #[cfg(test)]
-pub(crate) use tree::sample::plant as tree_sample;
+pub(crate) use tree::sample::{actor as actor_sample, plant as tree_sample};

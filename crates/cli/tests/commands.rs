@@ -13,6 +13,9 @@ use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a demonstration of two seconds may take, its start, its stop and a busy machine included.
+const DEMO_LIMIT: Duration = Duration::from_secs(60);
+
 struct Idle;
 
 impl Server for Idle {
@@ -134,4 +137,20 @@ async fn a_leashed_process_ends_with_whoever_started_it() {
     assert!(gateway.try_wait().unwrap().is_none(), "it runs as long as the leash is held");
     drop(leash);
     timeout(LIMIT, gateway.wait()).await.expect("it went on without its leash").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demonstration_full_of_kills_costs_one_restart_each_and_keeps_every_promise() {
+    let args = "demo --seconds 2 --rate 100 --kill-every 50 --seed 7 --json --inspect 127.0.0.1:0";
+    let args: Vec<_> = args.split(' ').collect();
+    let output = timeout(DEMO_LIMIT, command(&args).output()).await.expect("it did not end").unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(20 < report["workers_killed"].as_u64().unwrap(), "enough to use up a pool's patience: {report}");
+    assert_eq!(report["restarts"], report["workers_killed"], "no pool was started anew: {report}");
+    assert!(0 < report["succeeded"].as_u64().unwrap(), "{report}");
+    for name in ["lost", "charged_twice", "charged_only", "captured_only", "in_flight_at_end"] {
+        assert_eq!(report[name], 0, "{name}: {report}");
+    }
 }

@@ -37,6 +37,7 @@ impl BurstHandler {
     fn tick(&mut self, ctx: &Context<BurstMsg>) {
         let now = ctx.now();
         let burst = self.burst.get_or_insert_with(|| Burst::new(self.rules, now));
+        let mut receipt = self.surge;
         match burst.observe(self.floor.arrived(), now) {
             None => {}
             Some(SurgeChange::Started { fast_per_s, baseline_per_s }) => {
@@ -44,10 +45,11 @@ impl BurstHandler {
                 let (fast_milli, baseline_milli) = (milli(fast_per_s), milli(baseline_per_s));
                 let event = Event::SurgeStarted { fast_milli, baseline_milli };
                 self.surge = Some(ctx.system().record(None, ctx.path(), event));
+                receipt = self.surge;
             }
             Some(SurgeChange::Ended { lasted }) => {
                 let event = Event::SurgeEnded { lasted_ms: lasted.as_millis() as u64 };
-                ctx.system().record(self.surge.take(), ctx.path(), event);
+                receipt = Some(ctx.system().record(self.surge.take(), ctx.path(), event));
             }
         }
         let extra = burst.extra_workers(now);
@@ -56,7 +58,7 @@ impl BurstHandler {
             self.extra = extra;
             for pool in &self.floor.pools {
                 // A pool between two lives starts without a surge and is told at the next change.
-                let _ = pool.address.cast(PoolMsg::Surge(extra));
+                let _ = pool.address.cast(PoolMsg::Surge { extra, receipt });
             }
         }
         let instruments = ctx.system().instruments();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::queue::{Popped, Pushed, TieredQueue};
-use gemba_core::receipt::Event;
+use gemba_core::receipt::{Event, Seq};
 use gemba_core::scaling::{Load, Scale, scale};
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, DynamicSupervisor, Reply, Server, Shutdown, Stop, server};
@@ -31,7 +31,10 @@ pub(crate) enum PoolMsg {
         reply: Reply<Resized>,
     },
     /// Workers wanted on top, for as long as a surge lasts.
-    Surge(u32),
+    Surge {
+        extra: u32,
+        receipt: Option<Seq>,
+    },
     Tick,
 }
 
@@ -121,7 +124,7 @@ impl Dispatcher {
     }
 
     /// Brings the roster to `workers`; a worker that has to go finishes what it has.
-    fn set_workers(&mut self, workers: u32, why: &str, ctx: &Context<PoolMsg>) {
+    fn set_workers(&mut self, workers: u32, why: &str, cause: Option<Seq>, ctx: &Context<PoolMsg>) {
         let from = self.wanted();
         if workers == from {
             return;
@@ -144,7 +147,7 @@ impl Dispatcher {
         }
         self.changed_at = ctx.now();
         let event = Event::PoolResized { pool: self.pool.name.clone(), from, to: workers, why: why.into() };
-        ctx.system().record(None, ctx.path(), event);
+        ctx.system().record(cause, ctx.path(), event);
     }
 
     fn hire(&mut self) {
@@ -170,24 +173,24 @@ impl Dispatcher {
         let why = format!("utilization {utilization:.2}, {queued} queued");
         match scale(load, &self.pool.rules, self.surge, self.changed_at, ctx.now()) {
             Scale::Hold => {}
-            Scale::Grow(by) => self.set_workers(self.wanted() + by, &why, ctx),
-            Scale::Shrink(by) => self.set_workers(self.wanted().saturating_sub(by), &why, ctx),
+            Scale::Grow(by) => self.set_workers(self.wanted() + by, &why, None, ctx),
+            Scale::Shrink(by) => self.set_workers(self.wanted().saturating_sub(by), &why, None, ctx),
         }
     }
 
-    fn surge(&mut self, extra: u32, ctx: &Context<PoolMsg>) {
+    fn surge(&mut self, extra: u32, receipt: Option<Seq>, ctx: &Context<PoolMsg>) {
         let before = std::mem::replace(&mut self.surge, extra);
         self.pool.load.set_surge(extra);
         let floor = self.pool.rules.workers_min();
         let wanted = (self.wanted() + extra).saturating_sub(before).max(floor);
-        self.set_workers(wanted, if before < extra { "surge" } else { "surge fades" }, ctx);
+        self.set_workers(wanted, if before < extra { "surge" } else { "surge fades" }, receipt, ctx);
     }
 
     fn resize(&mut self, workers: u32, ctx: &Context<PoolMsg>) -> Resized {
         let from = self.wanted();
         let most = self.pool.rules.workers_max().saturating_add(self.surge);
         let to = workers.clamp(self.pool.rules.workers_min(), most);
-        self.set_workers(to, "asked for", ctx);
+        self.set_workers(to, "asked for", None, ctx);
         Resized { from, to }
     }
 
@@ -239,7 +242,7 @@ impl Server for Dispatcher {
             PoolMsg::Dispatch(job) => self.dispatch(job),
             PoolMsg::Ready(worker) => self.ready(worker, now),
             PoolMsg::Resize { workers, reply } => reply.send(self.resize(workers, ctx)),
-            PoolMsg::Surge(extra) => self.surge(extra, ctx),
+            PoolMsg::Surge { extra, receipt } => self.surge(extra, receipt, ctx),
             PoolMsg::Tick => self.tick(ctx),
         }
         self.publish(now);

@@ -65,7 +65,8 @@ impl Regulator {
     fn tick(&mut self, ctx: &Context<RegulatorMsg>) {
         self.publish(ctx);
         let in_flight = self.floor.ceiling.in_flight();
-        let soft = self.floor.ceiling.limits().soft(Tier::Critical);
+        // The lowest of the soft limits: the tiers without the reserve are the first to be refused.
+        let soft = self.floor.ceiling.limits().soft(Tier::Normal);
         if in_flight < soft {
             return;
         }
@@ -81,6 +82,7 @@ impl Regulator {
         let limits = self.floor.ceiling.limits();
         for (word, value) in [
             ("soft", limits.soft(Tier::Critical)),
+            ("soft_others", limits.soft(Tier::Normal)),
             ("hard", limits.hard(Tier::Critical)),
             ("hard_others", limits.hard(Tier::Normal)),
         ] {

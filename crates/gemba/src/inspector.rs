@@ -17,7 +17,7 @@ pub const INSPECT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCAL
 #[non_exhaustive]
 pub enum InspectError {
     /// The address is taken, or not this machine's.
-    #[error("the inspector cannot listen on {address}: {source}; name another address, or port 0 for any")]
+    #[error("the inspector cannot listen on {address}; name another address, or port 0 for any")]
     Bind {
         /// The address.
         address: SocketAddr,

@@ -37,6 +37,11 @@
 mod inspector;
 mod node;
 
+/// The program of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 pub use gemba_core::{
     admission, board, breaker, burst, control, exit, ladder, light, metric, name, policy, queue, receipt,
     routing, scaling, supervision, time, view,

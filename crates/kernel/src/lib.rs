@@ -17,6 +17,7 @@ mod publish;
 mod registry;
 mod scribe;
 mod server;
+mod shell;
 mod slot;
 mod start;
 mod supervisor;

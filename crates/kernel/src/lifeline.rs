@@ -14,8 +14,8 @@ use gemba_core::supervision::ChildKey;
 use ractor::ActorRef;
 use tokio::sync::watch;
 
+use crate::shell::Message;
 use crate::slot::Slot;
-use crate::supervisor::Message;
 use crate::system::System;
 
 /// Who is told of an exit.

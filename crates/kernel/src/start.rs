@@ -14,8 +14,8 @@ use tokio::sync::{oneshot, watch};
 
 use crate::child::ChildSpec;
 use crate::lifeline::Lifeline;
+use crate::shell::Message;
 use crate::slot::{Killer, Mailbox};
-use crate::supervisor::Message;
 use crate::system::System;
 
 /// How long a child may take to start; then the start has failed.

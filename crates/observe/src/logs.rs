@@ -45,13 +45,15 @@ impl FromStr for LogFormat {
 #[non_exhaustive]
 pub enum LogsError {
     /// `RUST_LOG` cannot be read.
-    #[error("RUST_LOG: {0}; write for example `info,gemba=debug`")]
+    #[error("RUST_LOG cannot be read; write for example `info,gemba=debug`")]
     Filter(#[from] tracing_subscriber::filter::FromEnvError),
     /// The exporter of spans cannot be made.
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}; write for example `http://127.0.0.1:4318`, or unset it")]
+    #[error(
+        "the endpoint for spans cannot be used; set OTEL_EXPORTER_OTLP_ENDPOINT to something like `http://127.0.0.1:4318`, or unset it"
+    )]
     Exporter(#[from] ExporterBuildError),
     /// The program has set up logging already.
-    #[error("{0}; set up logging once, first thing in `main`")]
+    #[error("logging is set up already; do it once, first thing in `main`")]
     Taken(#[from] TryInitError),
 }
 

@@ -1,6 +1,8 @@
 //! The demonstration on a whole terminal: keys in, pictures out, and the terminal given back at the end.
 
 mod hands;
+#[cfg(test)]
+mod picture;
 mod render;
 mod scene;
 

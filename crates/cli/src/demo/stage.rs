@@ -19,6 +19,10 @@ const SERVICE_STOP_MAX: Duration = Duration::from_secs(15);
 /// How long the gateway may take to stop.
 const GATEWAY_STOP_MAX: Duration = Duration::from_secs(15);
 
+/// Workers of a pool that may crash within a minute before the pool is started anew: as good as any number.
+/// Those killed on purpose are no reason to escalate, however often they are.
+const CRASHES_MAX: &str = "100000";
+
 /// Where the two records are.
 #[derive(Debug, Clone)]
 pub(crate) struct Books {
@@ -67,6 +71,8 @@ impl Stage {
             service_file,
             "--blacklist",
             BLACKLISTED,
+            "--crashes-max",
+            CRASHES_MAX,
         ];
         let wanted = ["listening on ", "inspector on ", "token "];
         let (service, [service_url, inspector_url, token]) =

@@ -4,7 +4,7 @@ use gemba::light::Light;
 use gemba::receipt::BreakerState;
 use gemba::view::{BoardView, BreakerView, LineState, LineView, PoolView, StationView};
 
-use crate::show::text::{Page, clean, clock, left, right, span, wrap};
+use crate::show::text::{Page, clean, clock, cut_front, left, right, span, wrap};
 
 /// Width of a station's name.
 const STATION: usize = 24;
@@ -57,7 +57,7 @@ fn station_rows(station: &StationView, now: u64, page: Page) -> Vec<String> {
             0 => format!(
                 "{} {} {} {since}",
                 page.light(station.light, &light),
-                left(station.name.as_str(), STATION),
+                left(&cut_front(station.name.as_str(), STATION), STATION),
                 left(why, why_width)
             ),
             _ => format!("{} {why}", " ".repeat(10 + 1 + STATION)),
@@ -182,6 +182,12 @@ pub(crate) mod sample {
                     102_000,
                 ),
                 station("line:payment", Light::Yellow, "cord pulled", 12_000),
+                station(
+                    "supervisor:plant.pools.payment.workers",
+                    Light::Yellow,
+                    "3 life 17 exited: killed",
+                    6_000,
+                ),
                 station("node", Light::Green, "all as it should be", 3_600_000),
             ],
             lines: vec![LineView {
@@ -237,6 +243,7 @@ STATIONS
 ■ critical breaker:gateway          open: 5 of 5 calls failed; every          1m
                                     payment is refused at once
 ▲ warning  line:payment             cord pulled                              12s
+▲ warning  …t.pools.payment.workers 3 life 17 exited: killed                  6s
 ● normal   node                     all as it should be                     1h00
 
 LINES

@@ -85,9 +85,10 @@ mod tests {
         let expected = "\
 4 older receipts are forgotten
      #11 14:02:11.123  /plant/pools/payment/workers/3 kill asked for by ann
-     #12 14:02:11.124  /plant/pools/payment/workers/3 #17 exited: killed ← #11
-     #13 14:02:11.125  /plant/pools/payment/workers/3 restarted as #41 (restart
-                       2) ← #12
+     #12 14:02:11.124  /plant/pools/payment/workers/3 life 17 exited: killed ←
+                       #11
+     #13 14:02:11.125  /plant/pools/payment/workers/3 restarted as life 41
+                       (restart 2) ← #12
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.width() <= 80));

@@ -86,6 +86,15 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     kept
 }
 
+/// `text` shortened to at most `width` columns, its end kept: that is where long paths differ.
+pub(crate) fn cut_front(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let reversed = cut(&text.chars().rev().collect::<String>(), width);
+    reversed.chars().rev().collect()
+}
+
 /// `text` in exactly `width` columns, at the left.
 pub(crate) fn left(text: &str, width: usize) -> String {
     let text = cut(text, width);
@@ -188,6 +197,9 @@ mod tests {
         assert_eq!(left("漢字漢字", 5), "漢字…");
         assert_eq!(left("漢字漢字", 4), "漢… ");
         assert_eq!(cut("abc", 0), "");
+        assert_eq!(cut_front("abcdef", 4), "…def");
+        assert_eq!(cut_front("漢字漢字", 4), "…字");
+        assert_eq!(cut_front("abcd", 4), "abcd");
         assert_eq!(clean("a\u{1b}[2Jb"), "a [2Jb");
     }
 

@@ -100,7 +100,8 @@ pub(crate) mod sample {
 
     use super::*;
 
-    fn actor(path: &str, kind: ActorKind, children: Vec<ActorView>) -> ActorView {
+    /// An actor that has run for a minute without trouble.
+    pub(crate) fn actor(path: &str, kind: ActorKind, children: Vec<ActorView>) -> ActorView {
         ActorView {
             path: path.parse().unwrap(),
             kind,
@@ -165,7 +166,7 @@ PATH                           KIND         STATE        RESTARTS  MAILBOX    UP
       payment                  rest_for_one ● running           0        –    1m
         workers                dynamic      ● running           0        –    1m
           1                    server       ● running           2   0/1024 830ms
-            ↳ #17 panicked at src/w.rs:7: card reader on fire
+            ↳ life 17 panicked at src/w.rs:7: card reader on fire
           2                    task         ■ down              0        –   0ms
 ";
         assert_eq!(text, expected);

@@ -17,13 +17,31 @@ use crate::show::{bar, clean, clock, cut, left, right, span, state_light};
 const WIDTH_MIN: u16 = 80;
 const HEIGHT_MIN: u16 = 24;
 
-/// Width of the panel with lines and pools.
-const PANEL: u16 = 34;
+/// Width of the panel with lines, pools and breakers.
+const PANEL: u16 = 36;
+
+/// Where all pools are: left out where there is little room.
+const POOLS: &str = "/plant/pools/";
+
+/// The same, as the names of supervisors' lights begin.
+const POOL_LIGHTS: &str = "supervisor:plant.pools.";
 
 /// Height of the receipts, with their frame.
 const RECEIPTS: u16 = 7;
 
-const KEYS: &str = "↑↓ select · X kill · c cord · C reset · p pause · ? help · q quit";
+/// What may be overlooked, and what may not: without colours, which mean lights.
+const FAINT: Style = Style::new().add_modifier(Modifier::DIM);
+const STRONG: Style = Style::new().add_modifier(Modifier::BOLD).remove_modifier(Modifier::DIM);
+
+const KEYS: [(&str, &str); 7] = [
+    ("↑↓", " select"),
+    ("X", " kill"),
+    ("c", " cord"),
+    ("C", " reset"),
+    ("p", " pause"),
+    ("?", " help"),
+    ("q", " quit"),
+];
 
 const HELP: [&str; 8] = [
     "↑ ↓ j k       select an actor",
@@ -58,17 +76,22 @@ pub(crate) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     let [tree, panel] = Layout::horizontal([Constraint::Min(0), Constraint::Length(PANEL)]).areas(middle);
     frame.render_widget(Paragraph::new(header_lines(scene, header.width)), header);
     frame.render_widget(Paragraph::new(lights_line(scene, lights.width)), lights);
-    draw_box(frame, tree, " tree ", tree_lines(scene, tree));
-    draw_box(frame, panel, " floor ", panel_lines(scene, panel));
-    draw_box(frame, receipts, " receipts ", receipt_lines(scene, receipts));
+    draw_box(frame, tree, [" tree ", " ↻ restarts · waiting "], tree_lines(scene, tree));
+    draw_box(frame, panel, [" floor ", ""], panel_lines(scene, panel));
+    draw_box(frame, receipts, [" receipts ", ""], receipt_lines(scene, receipts));
     frame.render_widget(Paragraph::new(footer_line(scene, footer.width)), footer);
     if scene.help {
         draw_help(frame, middle);
     }
 }
 
-fn draw_box(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>) {
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(title.to_owned())), area);
+/// A box with its title at the left and what its last columns mean at the right.
+fn draw_box(frame: &mut Frame<'_>, area: Rect, [title, legend]: [&str; 2], lines: Vec<Line<'_>>) {
+    let block = Block::bordered()
+        .border_style(FAINT)
+        .title(Line::styled(title, STRONG))
+        .title(Line::styled(legend, FAINT).right_aligned());
+    frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
 /// What matters most comes first; what is cut at 80 columns matters least.
@@ -80,10 +103,10 @@ fn header_lines(scene: &Scene, width: u16) -> Vec<Line<'static>> {
         None => Span::raw("? unknown"),
     };
     let doing = match scene.phase {
-        Phase::Running if scene.paused => "paused",
-        Phase::Running => "running",
-        Phase::Stopping => "waiting for the last answers",
-        Phase::Over => "over",
+        Phase::Running if scene.paused => " paused",
+        Phase::Running => "",
+        Phase::Stopping => " waiting for the last answers",
+        Phase::Over => " over",
     };
     let counts = &scene.counts;
     let loss = scene.loss.map_or("lost ? twice ?".to_owned(), |loss| {
@@ -98,7 +121,7 @@ fn header_lines(scene: &Scene, width: u16) -> Vec<Line<'static>> {
         counts.p99_ms
     );
     let rest = format!(
-        "{} s {doing} · killed {} restarts {} · refused {} failed {} rejected {} declined {}",
+        "{} s{doing} · killed {} restarts {} · refused {} failed {} rejected {} declined {}",
         scene.elapsed.as_secs(),
         scene.killed,
         scene.seen.restarts,
@@ -107,7 +130,10 @@ fn header_lines(scene: &Scene, width: u16) -> Vec<Line<'static>> {
         counts.rejected,
         counts.declined
     );
-    vec![Line::from(vec![overall, Span::raw(answers)]), Line::raw(cut(&rest, usize::from(width)))]
+    vec![
+        Line::from(vec![overall.patch_style(STRONG), Span::raw(answers)]),
+        Line::raw(cut(&rest, usize::from(width))),
+    ]
 }
 
 fn lights_line(scene: &Scene, width: u16) -> Line<'static> {
@@ -118,7 +144,8 @@ fn lights_line(scene: &Scene, width: u16) -> Line<'static> {
     let mut spans = Vec::new();
     let mut room = usize::from(width);
     for station in &board.stations {
-        let text = format!("{} {} ", station.light.glyph(), station.name);
+        let name = station.name.as_str();
+        let text = format!("{} {} ", station.light.glyph(), name.strip_prefix(POOL_LIGHTS).unwrap_or(name));
         let columns = text.chars().count();
         if room < columns {
             break;
@@ -154,10 +181,12 @@ fn tree_line(
     let name = left(&format!("{}{}", "  ".repeat(depth), actor.path.name()), width - 24);
     let restarts = if actor.restarts == 0 { String::new() } else { format!("↻{}", actor.restarts) };
     let depth = actor.mailbox.map_or(String::new(), |mailbox| mailbox.depth.to_string());
+    let state = left(&format!("{} {}", light.glyph(), actor.state), 12);
     let line = Line::from(vec![
         Span::raw(name),
         Span::raw(" "),
-        lamp(scene, light, &left(&format!("{} {}", light.glyph(), actor.state), 12)),
+        // Reversed, a colour would be a patch in the bar that marks the row.
+        if is_selected { Span::raw(state) } else { lamp(scene, light, &state) },
         Span::raw(right(&restarts, 6)),
         Span::raw(right(&depth, 5)),
     ]);
@@ -189,9 +218,9 @@ fn line_rows(scene: &Scene, board: &BoardView, width: usize) -> Vec<Line<'static
             LineState::Draining => Light::Purple,
         };
         rows.push(Line::from(vec![
-            Span::raw(left(line.name.as_str(), width - 19)),
+            Span::raw(left(line.name.as_str(), width - 21)),
             lamp(scene, light, &left(&format!(" {} {}", light.glyph(), line.state), 12)),
-            Span::raw(right(&format!("{:.0}/s", line.throughput_per_s), 7)),
+            Span::raw(right(&format!("{:.0}/s", line.throughput_per_s), 9)),
         ]));
         if let Some(cord) = &line.cord {
             let note = format!("  cord pulled by {}: {}", clean(&cord.by), clean(&cord.why));
@@ -202,12 +231,12 @@ fn line_rows(scene: &Scene, board: &BoardView, width: usize) -> Vec<Line<'static
 }
 
 fn pool_row(pool: &PoolView, width: usize) -> Line<'static> {
-    let load = format!("{}/{}", pool.busy, pool.workers);
+    let load = format!("{}/{} busy", pool.busy, pool.workers);
     Line::raw(format!(
-        "{} {} {} {:>3.0}%",
-        left(pool.name.as_str(), width - 19),
-        right(&load, 7),
-        bar(pool.utilization, 5),
+        "{}{} {} {:>3.0}%",
+        left(pool.name.as_str(), width - 21),
+        right(&load, 11),
+        bar(pool.utilization, 4),
         pool.utilization * 100.0
     ))
 }
@@ -220,8 +249,8 @@ fn breaker_row(scene: &Scene, breaker: &BreakerView, width: usize) -> Line<'stat
     };
     let retry = breaker.retry_in_ms.map(|ms| format!(" {}", span(ms))).unwrap_or_default();
     Line::from(vec![
-        Span::raw(left(breaker.name.as_str(), width - 19)),
-        lamp(scene, light, &format!(" {} {}{retry}", light.glyph(), breaker.state)),
+        Span::raw(left(breaker.name.as_str(), width - 21)),
+        lamp(scene, light, &format!(" {} breaker {}{retry}", light.glyph(), breaker.state)),
     ])
 }
 
@@ -234,9 +263,12 @@ fn receipt_lines(scene: &Scene, area: Rect) -> Vec<Line<'static>> {
     let newest = receipts.iter().skip(receipts.len().saturating_sub(height));
     newest
         .map(|receipt| {
-            let event = clean(&receipt.event.to_string());
-            let text = format!("{} {} {} {event}", receipt.seq, &clock(receipt.unix_ms)[..8], receipt.path);
-            Line::raw(cut(&text, width))
+            let head = format!("{} {} ", receipt.seq, &clock(receipt.unix_ms)[..8]);
+            let path = receipt.path.as_str();
+            let place = path.strip_prefix(POOLS).unwrap_or(path);
+            let fact = format!("{place} {}", clean(&receipt.event.to_string()));
+            let fact = cut(&fact, width.saturating_sub(head.len()));
+            Line::from(vec![Span::styled(head, FAINT), Span::raw(fact)])
         })
         .collect()
 }
@@ -246,9 +278,18 @@ fn footer_line(scene: &Scene, width: u16) -> Line<'static> {
     let text = match (&scene.note, &scene.seen.trouble) {
         (Some(note), _) => clean(note),
         (None, Some(trouble)) => format!("this picture is old: {}", clean(trouble)),
-        (None, None) => KEYS.to_owned(),
+        (None, None) => return keys_line(),
     };
     Line::raw(cut(&text, usize::from(width)))
+}
+
+/// Each key, and what it does.
+fn keys_line() -> Line<'static> {
+    let parts = KEYS.into_iter().enumerate().flat_map(|(index, (key, deed))| {
+        let gap = if index == 0 { "" } else { " · " };
+        [Span::styled(gap, FAINT), Span::styled(key, STRONG), Span::raw(deed)]
+    });
+    parts.collect()
 }
 
 fn draw_help(frame: &mut Frame<'_>, area: Rect) {
@@ -304,25 +345,25 @@ mod tests {
     fn a_scene_fits_80_by_24() {
         let expected = "\
 ■ critical  200/s  answered 2398/2400  p50 4.1 p99 12.0 ms  lost 0 twice 0
-12 s running · killed 6 restarts 6 · refused 0 failed 0 rejected 0 declined 0
-■ breaker:gateway ▲ line:payment ● node
-┌ tree ──────────────────────────────────────┐┌ floor ─────────────────────────┐
-│/                    ● running              ││payment       ■ stopped    198/s│
-│  plant              ● running              ││  cord pulled by ann: smoke     │
-│    board            ● running            12││payment           3/8 ██░░░  37%│
-│    pools            ● running              ││gateway       ■ open 18s        │
-│      payment        ● running              ││2 in flight · balance 0.98      │
-│        workers      ● running              ││                                │
-│          1          ● running       ↻2    0││                                │
-│          2          ■ down                 ││                                │
-│                                            ││                                │
-│                                            ││                                │
-│                                            ││                                │
-└────────────────────────────────────────────┘└────────────────────────────────┘
+12 s · killed 6 restarts 6 · refused 0 failed 0 rejected 0 declined 0
+■ breaker:gateway ▲ line:payment ▲ payment.workers ● node
+┌ tree ────────────── ↻ restarts · waiting ┐┌ floor ───────────────────────────┐
+│/                  ● running              ││payment       ■ stopped      198/s│
+│  plant            ● running              ││  cord pulled by ann: smoke       │
+│    board          ● running            12││payment         3/8 busy █░░░  37%│
+│    pools          ● running              ││gateway       ■ breaker open 18s  │
+│      payment      ● running              ││2 in flight · balance 0.98        │
+│        workers    ● running              ││                                  │
+│          1        ● running       ↻2    0││                                  │
+│          2        ■ down                 ││                                  │
+│                                          ││                                  │
+│                                          ││                                  │
+│                                          ││                                  │
+└──────────────────────────────────────────┘└──────────────────────────────────┘
 ┌ receipts ────────────────────────────────────────────────────────────────────┐
-│#11 14:02:11 /plant/pools/payment/workers/3 kill asked for by ann             │
-│#12 14:02:11 /plant/pools/payment/workers/3 #17 exited: killed                │
-│#13 14:02:11 /plant/pools/payment/workers/3 restarted as #41 (restart 2)      │
+│#11 14:02:11 payment/workers/3 kill asked for by ann                          │
+│#12 14:02:11 payment/workers/3 life 17 exited: killed                         │
+│#13 14:02:11 payment/workers/3 restarted as life 41 (restart 2)               │
 │                                                                              │
 │                                                                              │
 └──────────────────────────────────────────────────────────────────────────────┘
@@ -353,7 +394,7 @@ mod tests {
         // Eight actors in seven rows: the root has scrolled away.
         let mut terminal = Terminal::new(TestBackend::new(44, 9)).unwrap();
         let draw_tree = |frame: &mut Frame<'_>| {
-            draw_box(frame, frame.area(), "", tree_lines(&scene, frame.area()));
+            draw_box(frame, frame.area(), ["", ""], tree_lines(&scene, frame.area()));
         };
         terminal.draw(draw_tree).unwrap();
         let buffer = terminal.backend().buffer();

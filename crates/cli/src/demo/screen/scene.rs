@@ -16,6 +16,9 @@ use crate::demo::watch::Seen;
 /// The line whose cord the keys pull.
 const LINE: &str = "payment";
 
+/// Who is selected at first: a worker of that line, so that there is somebody to kill at once.
+const FIRST: &str = "/plant/pools/payment/workers/1";
+
 /// Rows that a page key moves.
 const PAGE: usize = 10;
 
@@ -59,7 +62,7 @@ impl Scene {
             phase: Phase::Running,
             elapsed: Duration::ZERO,
             rate,
-            selected: ActorPath::root(),
+            selected: ActorPath::new(FIRST).expect("the path is a constant that is a path"),
             paused: false,
             help: false,
             note: None,
@@ -175,6 +178,7 @@ mod tests {
     fn arrows_move_within_the_tree() {
         let mut scene = sample::busy();
         for (keys, selected) in [
+            (vec![KeyCode::Home], "/"),
             (vec![KeyCode::Up], "/"),
             (vec![KeyCode::Down], "/plant"),
             (vec![KeyCode::Char('j'), KeyCode::Char('j')], "/plant/pools"),
@@ -191,9 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_kill_needs_one_key() {
+        let mut scene = Scene::new(1, false);
+        scene.seen = sample::busy().seen;
+        let selected = scene.rows()[scene.cursor()].1.path.clone();
+        assert_eq!(selected.as_str(), FIRST, "the row that is marked");
+        assert_eq!(press(&mut scene, &[KeyCode::Char('X')]), [Deed::Ask(Ask::Kill(selected))]);
+    }
+
+    #[test]
     fn only_capitals_kill() {
         let mut scene = sample::busy();
-        press(&mut scene, &[KeyCode::Down, KeyCode::Down]);
+        press(&mut scene, &[KeyCode::Home, KeyCode::Down, KeyCode::Down]);
         assert_eq!(press(&mut scene, &[KeyCode::Char('x')]), []);
         assert!(scene.note.is_some(), "and the lower case letter says so");
         let board = ActorPath::new("/plant/board").unwrap();

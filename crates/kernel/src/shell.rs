@@ -1,0 +1,434 @@
+//! The supervisor's actor: carries out what `core::supervision` decides, and never waits.
+//!
+//! A start that is not over at once goes on in a side task, a stop is a request with a timer, and both report
+//! back by message. So it answers, and sees other deaths, meanwhile.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use gemba_core::exit::{ExitReason, Incarnation};
+use gemba_core::name::ActorPath;
+use gemba_core::receipt::{Event, Seq};
+use gemba_core::supervision::{ChildKey, Command, Strategy, Supervision};
+use gemba_core::view::{ActorKind, ActorState};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::address::Reply;
+use crate::child::{ChildSpec, Shutdown};
+use crate::lifeline::{Lifeline, Report};
+use crate::slot::{Profile, Slot};
+use crate::start::{Birth, Handle, START_LIMIT};
+use crate::supervisor::StartChildError;
+use crate::system::System;
+
+/// How long a killed child has to be gone before it is called unkillable and left behind.
+const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// What a supervisor understands.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Begin,
+    Started { key: ChildKey, incarnation: Incarnation, result: Result<Handle, ExitReason> },
+    Exited { key: ChildKey, incarnation: Incarnation, reason: ExitReason },
+    StopOverdue { key: ChildKey, incarnation: Incarnation, killed: bool },
+    Shutdown { cause: Option<Seq> },
+    StartChild { child: ChildSpec, reply: Reply<Result<ActorPath, StartChildError>> },
+    TerminateChild { name: String, reply: Reply<bool> },
+}
+
+/// What a new life of a supervisor begins with.
+pub(crate) struct Beginning {
+    pub lifeline: Arc<Lifeline>,
+    pub cause: Option<Seq>,
+    pub supervision: Supervision,
+    pub children: Vec<ChildSpec>,
+    /// Told when every child runs, or why not.
+    pub ready: oneshot::Sender<Result<(), ExitReason>>,
+}
+
+/// The actor. Its state is dropped with it, and then its children end too.
+#[derive(Debug)]
+pub(crate) struct SupervisorActor;
+
+impl Actor for SupervisorActor {
+    type Msg = Message;
+    type State = Shell;
+    type Arguments = Beginning;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        begin: Beginning,
+    ) -> Result<Shell, ActorProcessingErr> {
+        // The children start after this actor is linked to its own supervisor, so that none can outlive it.
+        myself.cast(Message::Begin)?;
+        Ok(Shell::new(myself, begin))
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        let commands = match message {
+            Message::Begin => shell.begin(),
+            Message::Started { key, incarnation, result } => shell.started(key, incarnation, result),
+            Message::Exited { key, incarnation, reason } => shell.exited(key, incarnation, &reason),
+            Message::StopOverdue { key, incarnation, killed } => shell.stop_overdue(key, incarnation, killed),
+            Message::Shutdown { cause } => shell.shutdown(cause),
+            Message::StartChild { child, reply } => shell.start_child(child, reply),
+            Message::TerminateChild { name, reply } => shell.terminate_child(&name, reply),
+        };
+        shell.carry_out(commands);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Message>,
+        _: SupervisionEvent,
+        _: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        // The lifeline tells more, later, and in the right order: when all below the child is gone too.
+        Ok(())
+    }
+}
+
+/// A child as the actor knows it.
+#[derive(Debug)]
+struct Place {
+    spec: ChildSpec,
+    slot: Arc<Slot>,
+    incarnation: Incarnation,
+    handle: Option<Handle>,
+    starting: Option<AbortHandle>,
+    timer: Option<AbortHandle>,
+    waiting: Option<Reply<Result<ActorPath, StartChildError>>>,
+}
+
+/// One life of a supervisor.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    me: ActorRef<Message>,
+    system: System,
+    path: ActorPath,
+    core: Supervision,
+    places: HashMap<ChildKey, Place>,
+    /// The receipt that started this life; children started first name it as their cause.
+    cause: Option<Seq>,
+    /// The receipt of the exit or the request for which the supervisor ends.
+    end_cause: Option<Seq>,
+    ready: Option<oneshot::Sender<Result<(), ExitReason>>>,
+    /// Last, so that it is let go after the children's handles.
+    lifeline: Option<Arc<Lifeline>>,
+}
+
+impl Shell {
+    fn new(me: ActorRef<Message>, begin: Beginning) -> Self {
+        let Beginning { lifeline, cause, supervision, children, ready } = begin;
+        let mut shell = Self {
+            me,
+            system: lifeline.system.clone(),
+            path: lifeline.slot.path.clone(),
+            core: supervision,
+            places: HashMap::new(),
+            cause,
+            end_cause: None,
+            ready: Some(ready),
+            lifeline: Some(lifeline),
+        };
+        for child in children {
+            shell.add(child, None).expect("specs are checked before anything starts");
+        }
+        shell
+    }
+
+    fn add(
+        &mut self,
+        spec: ChildSpec,
+        waiting: Option<Reply<Result<ActorPath, StartChildError>>>,
+    ) -> Result<ChildKey, Option<Reply<Result<ActorPath, StartChildError>>>> {
+        let name = spec.checked_name();
+        let Ok(key) = self.core.add(name.clone(), spec.restart) else { return Err(waiting) };
+        let slot = self.system.registry().slot(&self.path.child(&name), &profile(&spec, key));
+        let incarnation = Incarnation(0);
+        let place = Place { spec, slot, incarnation, handle: None, starting: None, timer: None, waiting };
+        self.places.insert(key, place);
+        Ok(key)
+    }
+
+    /// Children of a dynamic supervisor's earlier life do not come back: their places are given up.
+    fn begin(&mut self) -> Vec<Command> {
+        if self.core.strategy() == Strategy::Dynamic {
+            self.system.registry().sweep(&self.path);
+        }
+        self.core.start()
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        let mut queue: VecDeque<Command> = commands.into();
+        while let Some(command) = queue.pop_front() {
+            match command {
+                Command::Start(key) => queue.extend(self.start(key)),
+                Command::Stop(key) => self.stop(key),
+                Command::Forget(key) => self.forget(key),
+                Command::Ready => self.ready(),
+                Command::End(reason) => self.end(reason),
+            }
+        }
+    }
+
+    fn start(&mut self, key: ChildKey) -> Vec<Command> {
+        let incarnation = self.system.next_incarnation();
+        let cause = self.core.cause(key).or(self.cause);
+        let place = self.places.get_mut(&key).expect("core starts only children that were added");
+        place.incarnation = incarnation;
+        if let Err(holder) = place.slot.claim(incarnation, profile(&place.spec, key)) {
+            let message = format!("its place is still held by {holder}");
+            return self.started(key, incarnation, Err(ExitReason::Error { message: message.into() }));
+        }
+        let report = Report::Supervisor(self.me.clone(), key);
+        let mine = self.lifeline.clone();
+        let lifeline = Lifeline::new(self.system.clone(), place.slot.clone(), incarnation, report, mine);
+        let birth = Birth { lifeline, supervisor: Some(self.me.get_cell()), cause };
+        let mut starting = place.spec.start.start(birth);
+        // Most starts are over at once; only those that wait cost a task.
+        if let Some(result) = (&mut starting).now_or_never() {
+            return self.started(key, incarnation, result);
+        }
+        let me = self.me.clone();
+        let task = tokio::spawn(async move {
+            let result = tokio::time::timeout(START_LIMIT, starting).await.unwrap_or_else(|_| {
+                let message = format!("it did not start within {START_LIMIT:?}");
+                Err(ExitReason::Error { message: message.into() })
+            });
+            // A supervisor that is gone takes the new life with it.
+            let _ = me.cast(Message::Started { key, incarnation, result });
+        });
+        place.starting = Some(task.abort_handle());
+        Vec::new()
+    }
+
+    fn started(
+        &mut self,
+        key: ChildKey,
+        incarnation: Incarnation,
+        result: Result<Handle, ExitReason>,
+    ) -> Vec<Command> {
+        let now = self.system.now();
+        let Some(place) = self.places.get_mut(&key).filter(|place| place.incarnation == incarnation) else {
+            if let Ok(handle) = result {
+                handle.killer.kill();
+            }
+            return Vec::new();
+        };
+        place.starting = None;
+        let cause = self.core.cause(key).or(self.cause);
+        match result {
+            Ok(handle) => {
+                place.handle = Some(handle);
+                let restarts = place.slot.running(incarnation, now);
+                let event = match restarts {
+                    0 => Event::ChildStarted { incarnation },
+                    restarts => Event::ChildRestarted { incarnation, restarts },
+                };
+                self.system.record(cause, &place.slot.path, event);
+                if let Some(reply) = place.waiting.take() {
+                    reply.send(Ok(place.slot.path.clone()));
+                }
+                self.core.started(key, incarnation, now)
+            }
+            Err(reason) => {
+                place.disarm();
+                let event = Event::ChildStartFailed { reason: reason.clone() };
+                let receipt = self.system.record(cause, &place.slot.path, event);
+                if let Some(reply) = place.waiting.take() {
+                    let name = place.slot.path.name().to_owned();
+                    reply.send(Err(StartChildError::Failed { name, reason: reason.clone() }));
+                }
+                self.end_cause = Some(receipt);
+                self.core.start_failed(key, &reason, receipt, now)
+            }
+        }
+    }
+
+    fn exited(&mut self, key: ChildKey, incarnation: Incarnation, reason: &ExitReason) -> Vec<Command> {
+        let Some(place) = self.places.get_mut(&key).filter(|place| place.incarnation == incarnation) else {
+            return Vec::new();
+        };
+        place.handle = None;
+        place.disarm();
+        let doomed = self.core.is_doomed(key);
+        let cause = match place.slot.take_kill_receipt() {
+            Some(kill) => Some(kill),
+            None if doomed && self.core.is_ending() => self.end_cause,
+            None if doomed => self.core.cause(key),
+            None => None,
+        };
+        let event = Event::ChildExited { incarnation, reason: reason.clone() };
+        let receipt = self.system.record(cause, &place.slot.path, event);
+        if !self.core.is_ending() && !doomed {
+            self.end_cause = Some(receipt);
+        }
+        self.core.exited(key, incarnation, reason, receipt, self.system.now())
+    }
+
+    fn stop(&mut self, key: ChildKey) {
+        let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
+        let place = self.places.get_mut(&key).expect("core stops only children that were added");
+        place.slot.set_state(place.incarnation, ActorState::Stopping);
+        let limit = match (&mut place.handle, place.spec.shutdown) {
+            (Some(handle), Shutdown::Brutal) => {
+                handle.killer.kill();
+                return place.arm(&self.me, key, KILL_GRACE, true);
+            }
+            (Some(handle), Shutdown::Within(limit)) => {
+                handle.stop(cause);
+                limit
+            }
+            (Some(handle), Shutdown::Infinity) => return handle.stop(cause),
+            // It is still starting: its start has its own limit, and is told to stop as soon as it runs.
+            (None, Shutdown::Within(limit)) => limit,
+            (None, Shutdown::Brutal) => Duration::ZERO,
+            (None, Shutdown::Infinity) => return,
+        };
+        place.arm(&self.me, key, limit, false);
+    }
+
+    fn stop_overdue(&mut self, key: ChildKey, incarnation: Incarnation, killed: bool) -> Vec<Command> {
+        let Some(place) = self.places.get_mut(&key).filter(|place| place.incarnation == incarnation) else {
+            return Vec::new();
+        };
+        match &place.handle {
+            Some(handle) if !killed => {
+                handle.killer.kill();
+                place.arm(&self.me, key, KILL_GRACE, true);
+                Vec::new()
+            }
+            Some(handle) => {
+                if let Some(lifeline) = handle.lifeline.upgrade() {
+                    lifeline.detach();
+                }
+                place.slot.set_state(incarnation, ActorState::Unkillable);
+                self.system.record(self.end_cause, &place.slot.path, Event::ChildUnkillable { incarnation });
+                self.core.stop_failed(key)
+            }
+            None => {
+                if let Some(starting) = place.starting.take() {
+                    starting.abort();
+                }
+                let message = "it was to stop before it had started".into();
+                self.started(key, incarnation, Err(ExitReason::Error { message }))
+            }
+        }
+    }
+
+    fn shutdown(&mut self, cause: Option<Seq>) -> Vec<Command> {
+        self.end_cause = cause;
+        self.core.shutdown(ExitReason::Shutdown)
+    }
+
+    fn start_child(
+        &mut self,
+        child: ChildSpec,
+        reply: Reply<Result<ActorPath, StartChildError>>,
+    ) -> Vec<Command> {
+        if self.core.is_ending() {
+            reply.send(Err(StartChildError::NotRunning));
+            return Vec::new();
+        }
+        let name = child.checked_name().to_string();
+        match self.add(child, Some(reply)) {
+            Ok(key) => self.core.start_child(key),
+            Err(reply) => {
+                let reply = reply.expect("it was handed in");
+                reply.send(Err(StartChildError::Duplicate { name }));
+                Vec::new()
+            }
+        }
+    }
+
+    fn terminate_child(&mut self, name: &str, reply: Reply<bool>) -> Vec<Command> {
+        let key = name.parse().ok().and_then(|name| self.core.find(&name));
+        reply.send(key.is_some());
+        key.map_or_else(Vec::new, |key| self.core.terminate(key))
+    }
+
+    fn forget(&mut self, key: ChildKey) {
+        if let Some(place) = self.places.remove(&key) {
+            let below = place.spec.start.kind() == ActorKind::Supervisor;
+            self.system.registry().forget(&place.slot.path, below);
+        }
+    }
+
+    fn ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            if let Some(lifeline) = &self.lifeline {
+                lifeline.arm();
+            }
+            // Whoever started it has been killed, and takes it along.
+            let _ = ready.send(Ok(()));
+        }
+    }
+
+    /// Every child is gone: lets the lifeline go, which announces the exit, and ends the actor.
+    fn end(&mut self, reason: ExitReason) {
+        if let ExitReason::GaveUp { .. } = &reason {
+            self.system.record(
+                self.end_cause,
+                &self.path,
+                Event::SupervisorGaveUp { reason: reason.clone() },
+            );
+        }
+        if let Some(lifeline) = self.lifeline.take() {
+            lifeline.ends(reason.clone());
+        }
+        if let Some(ready) = self.ready.take() {
+            // As above.
+            let _ = ready.send(Err(reason));
+        }
+        self.me.stop(None);
+    }
+}
+
+impl Place {
+    fn arm(&mut self, me: &ActorRef<Message>, key: ChildKey, limit: Duration, killed: bool) {
+        self.disarm();
+        let (me, incarnation) = (me.clone(), self.incarnation);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            // A supervisor that is gone waits for nobody.
+            let _ = me.cast(Message::StopOverdue { key, incarnation, killed });
+        });
+        self.timer = Some(timer.abort_handle());
+    }
+
+    fn disarm(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            timer.abort();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.disarm();
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+        }
+    }
+}
+
+fn profile(spec: &ChildSpec, key: ChildKey) -> Profile {
+    Profile {
+        kind: spec.start.kind(),
+        strategy: spec.start.strategy(),
+        order: key.order(),
+        mailbox: spec.start.mailbox(),
+    }
+}

@@ -1,0 +1,31 @@
+# What one does with this repository. `just` alone lists it.
+
+default:
+    @just --list
+
+# The payment system under load, live in the terminal.
+demo:
+    cargo run --release --bin gemba -- demo
+
+# All tests.
+test:
+    cargo test --workspace
+
+# What CI asks of every change before the tests.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Admission, the two hops of a signal, a worker's way back from a panic; a word selects one.
+bench *WORD:
+    cargo bench -p gemba-tests --bench spine -- {{WORD}}
+
+# Writes the generated parts of docs/ anew.
+docs:
+    BLESS=1 cargo test -q -p gemba-tests --test system tidy
+    BLESS=1 cargo test -q -p gemba-cli picture
+
+# All that CI runs.
+ci:
+    .ci/run
