@@ -2,6 +2,8 @@
 //!
 //! `BLESS=1 cargo test -p gemba-tests tidy` writes the generated parts of `docs/` anew.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;

@@ -171,7 +171,7 @@ impl Show {
         let ports = Ports {
             counts,
             seen: seen.clone(),
-            killed: killed.clone(),
+            killed: killed_sender.clone(),
             phase: phases.clone(),
             inspector: stage.inspector.clone(),
             stops,

@@ -218,7 +218,13 @@ impl Fold<'_> {
 
     fn child_failed(&mut self) {
         let until = self.receipt.at + self.board.rules.restart_warning;
-        let why = format!("{} {}", self.receipt.path.name(), self.receipt.event).into();
+        let child = self.receipt.path.name();
+        let why = if let Event::ChildExited { incarnation, reason } = &self.receipt.event {
+            format!("{child} ({incarnation}) exited: {reason}")
+        } else {
+            format!("{child} {}", self.receipt.event)
+        };
+        let why = why.into();
         let supervisor = supervisor_of(&self.receipt.path);
         self.raise_why(Station::Supervisor(&supervisor), Trouble::Restarts, Light::Yellow, Some(until), why);
     }
@@ -400,12 +406,12 @@ mod tests {
     fn an_abnormal_exit_warns_until_ten_seconds_after_the_last_restart() {
         let mut floor = Floor::new();
         assert_eq!(floor.at("/plant/pools/a", exited(ExitReason::Killed)), moved(POOLS, Green, Yellow));
-        assert_eq!(&*floor.station(POOLS).why, "a #7 exited: killed");
+        assert_eq!(&*floor.station(POOLS).why, "a (life 7) exited: killed");
         assert_eq!(floor.wait(4), []);
         assert_eq!(floor.at("/plant/pools/a", restarted()), []);
         assert_eq!(floor.wait(9), []);
         assert_eq!(floor.wait(1), moved(POOLS, Yellow, Green));
-        assert_eq!(&*floor.station(POOLS).why, "over: a #7 exited: killed");
+        assert_eq!(&*floor.station(POOLS).why, "over: a (life 7) exited: killed");
         assert_eq!(floor.station(POOLS).since_unix_ms, 15_000);
     }
 

@@ -90,6 +90,20 @@ impl<T> TieredQueue<T> {
         })
     }
 
+    /// Takes out what is past its deadline, and what nobody waits for any more, so that it holds no room.
+    pub fn sweep(&mut self, now: Timestamp, is_abandoned: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut swept = Vec::new();
+        for tier in &mut self.tiers {
+            let is_over = |waiting: &Waiting<T>| waiting.deadline <= now || is_abandoned(&waiting.item);
+            if tier.iter().any(is_over) {
+                let (over, kept) = std::mem::take(tier).into_iter().partition(is_over);
+                *tier = kept;
+                swept.extend(Vec::from(over).into_iter().map(|waiting: Waiting<T>| waiting.item));
+            }
+        }
+        swept
+    }
+
     /// How many items wait.
     pub fn len(&self) -> usize {
         self.tiers.iter().map(VecDeque::len).sum()
@@ -133,6 +147,16 @@ mod tests {
 
     fn served(queue: &mut TieredQueue<u32>) -> Vec<u32> {
         queue.drain().collect()
+    }
+
+    #[test]
+    fn a_sweep_takes_what_is_late_or_abandoned_and_keeps_the_order_of_the_rest() {
+        let mut queue = TieredQueue::new(10);
+        for (item, secs) in [(1, 5), (2, 1), (3, 5), (4, 5)] {
+            let _ = queue.push(item, Tier::Normal, Timestamp::from_secs(secs));
+        }
+        assert_eq!(queue.sweep(Timestamp::from_secs(1), |item| *item == 3), [2, 3]);
+        assert_eq!(queue.drain().collect::<Vec<_>>(), [1, 4]);
     }
 
     #[test]

@@ -193,7 +193,12 @@ impl Supervision {
         now: Timestamp,
     ) -> Vec<Command> {
         let Some(child) = self.children.get_mut(&key) else { return Vec::new() };
-        let was_stopping = child.state == State::Stopping;
+        let was_stopping = match child.state {
+            State::Starting(_) => false,
+            State::Stopping => true,
+            // It was reported already.
+            State::Down | State::Up(_) | State::Unkillable => return Vec::new(),
+        };
         let first = !child.has_run;
         child.state = State::Down;
         self.alive -= 1;
@@ -298,6 +303,11 @@ impl Supervision {
     /// Whether the child is being stopped by its supervisor.
     pub fn is_doomed(&self, key: ChildKey) -> bool {
         self.doomed.contains(&key)
+    }
+
+    /// Whether the child has been asked to stop.
+    pub fn is_stopping(&self, key: ChildKey) -> bool {
+        self.children.get(&key).is_some_and(|child| child.state == State::Stopping)
     }
 
     /// Whether the supervisor is on its way out.
@@ -406,9 +416,13 @@ impl Supervision {
         let mut commands = Vec::new();
         for &key in self.doomed.iter().rev() {
             let child = self.children.get_mut(&key).expect("only children are doomed");
-            if child.state != State::Stopping {
-                child.state = State::Stopping;
-                commands.push(Command::Stop(key));
+            match child.state {
+                // Its life is over already, and the report of its start under way: then it counts as stopped.
+                State::Stopping | State::Starting(Some(_)) => {}
+                State::Down | State::Starting(None) | State::Up(_) | State::Unkillable => {
+                    child.state = State::Stopping;
+                    commands.push(Command::Stop(key));
+                }
             }
             if self.strategy != Strategy::Dynamic {
                 break;
@@ -655,6 +669,27 @@ mod tests {
         supervision.exited(keys[0], Incarnation(1), &CRASH, Seq(1), NOW);
         assert_eq!(supervision.exited(keys[0], Incarnation(4), &CRASH, Seq(2), NOW), []);
         assert_eq!(supervision.started(keys[0], Incarnation(4), NOW), [Command::Start(keys[0])]);
+    }
+
+    #[test]
+    fn a_life_that_ended_while_it_started_needs_no_stop() {
+        let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+        let key = supervision.add("a".parse().unwrap(), Restart::Permanent).unwrap();
+        supervision.start();
+        assert_eq!(supervision.exited(key, Incarnation(1), &CRASH, Seq(1), NOW), []);
+        assert_eq!(supervision.shutdown(ExitReason::Shutdown), [], "nobody is there to be asked");
+        let commands = supervision.started(key, Incarnation(1), NOW);
+        assert_eq!(commands, [Command::End(ExitReason::Shutdown)]);
+    }
+
+    #[test]
+    fn a_report_that_comes_twice_counts_once() {
+        let (mut supervision, keys) = three(Strategy::OneForOne);
+        supervision.shutdown(ExitReason::Shutdown);
+        let commands = supervision.exited(keys[2], Incarnation(3), &ExitReason::Shutdown, Seq(1), NOW);
+        assert_eq!(commands, [Command::Stop(keys[1])]);
+        assert_eq!(supervision.start_failed(keys[2], &CRASH, Seq(2), NOW), []);
+        assert_eq!(supervision.exited(keys[2], Incarnation(3), &CRASH, Seq(3), NOW), []);
     }
 
     #[test]

@@ -1,17 +1,15 @@
-//! The andon board: folds the receipts into lights, publishes them, and takes the cord.
+//! The andon board: folds the receipts into lights, publishes them, and takes hold of the cord.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::board::{Board, BoardRules, LightChange, Station};
 use gemba_core::control::{Control, ControlError};
-use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
-use gemba_core::view::{BoardView, CordView, LineView};
+use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
 use crate::floor::Floor;
-use crate::gate::Standing;
 use crate::line::LineCell;
 use crate::regulator::RegulatorMsg;
 
@@ -48,7 +46,9 @@ impl AndonBoard {
                 return;
             }
             for receipt in &page.receipts {
-                let changes = self.board.apply(receipt);
+                // What time has cleared by then, then what the receipt says: a new life folds as the old one did.
+                let mut changes = self.board.tick(receipt.at, receipt.unix_ms);
+                changes.extend(self.board.apply(receipt));
                 if *self.floor.told.latest() < receipt.seq {
                     tell(changes, ctx);
                 }
@@ -86,54 +86,6 @@ impl AndonBoard {
             receipt: self.read,
         }
     }
-
-    /// Checks the request, writes the receipt, and leaves the rest to the regulator, which answers.
-    fn control(
-        &mut self,
-        control: Control,
-        reply: Reply<Result<Seq, ControlError>>,
-        ctx: &Context<BoardMsg>,
-    ) {
-        let checked = match control {
-            Control::PullCord { line, by, why } => self.pull(line, by, why, ctx),
-            Control::ResetCord { line, by } => self.reset(line, by, ctx),
-        };
-        match checked {
-            Ok((line, cord, receipt)) => {
-                let set = RegulatorMsg::SetCord { line, cord, receipt, reply };
-                // A regulator that is down takes the plant, and this board, with it: the operator is told.
-                let _ = self.regulator.cast(set);
-                self.fold(ctx);
-            }
-            Err(error) => reply.send(Err(error)),
-        }
-    }
-
-    fn pull(&self, line: Name, by: Arc<str>, why: Arc<str>, ctx: &Context<BoardMsg>) -> Checked {
-        let cell = self.line(&line)?;
-        if let Standing { cord: Some(cord), .. } = cell.gate.standing() {
-            return Err(ControlError::AlreadyPulled { line, by: cord.by });
-        }
-        let event = Event::CordPulled { line, by: by.clone(), why: why.clone() };
-        let receipt = ctx.system().record(None, ctx.path(), event);
-        Ok((cell, Some(CordView { by, why, since_unix_ms: ctx.system().unix_ms() }), receipt))
-    }
-
-    fn reset(&self, line: Name, by: Arc<str>, ctx: &Context<BoardMsg>) -> Checked {
-        let cell = self.line(&line)?;
-        if cell.gate.standing().cord.is_none() {
-            return Err(ControlError::NotPulled { line });
-        }
-        let receipt = ctx.system().record(None, ctx.path(), Event::CordReset { line, by });
-        Ok((cell, None, receipt))
-    }
-
-    fn line(&self, line: &Name) -> Result<Arc<LineCell>, ControlError> {
-        self.floor.line(line).cloned().ok_or_else(|| ControlError::UnknownLine {
-            line: line.clone(),
-            known: self.floor.line_names().into(),
-        })
-    }
 }
 
 fn tell(changes: Vec<LightChange>, ctx: &Context<BoardMsg>) {
@@ -141,8 +93,6 @@ fn tell(changes: Vec<LightChange>, ctx: &Context<BoardMsg>) {
         ctx.system().record(Some(cause), ctx.path(), Event::LightChanged { station, from, to, why });
     }
 }
-
-type Checked = Result<(Arc<LineCell>, Option<CordView>, Seq), ControlError>;
 
 impl Server for AndonBoard {
     type Msg = BoardMsg;
@@ -158,6 +108,7 @@ impl Server for AndonBoard {
             self.board.add(Station::Pool(&pool.name), unix_ms);
         }
         self.fold(ctx);
+        let _ = self.board.tick(ctx.now(), unix_ms);
         ctx.system().board_publisher().publish(self.view(ctx));
         ctx.every(TICK, || BoardMsg::Tick);
         Ok(())
@@ -165,7 +116,11 @@ impl Server for AndonBoard {
 
     async fn handle(&mut self, msg: BoardMsg, ctx: &mut Context<BoardMsg>) -> Result<(), Stop> {
         match msg {
-            BoardMsg::Control { control, reply } => self.control(control, reply, ctx),
+            // The regulator, which owns the gates, checks and carries out; a regulator that is down takes this
+            // board with it, and the operator is told to try again.
+            BoardMsg::Control { control, reply } => {
+                let _ = self.regulator.cast(RegulatorMsg::Control { control, reply });
+            }
             BoardMsg::Tick => self.tick(ctx),
         }
         Ok(())

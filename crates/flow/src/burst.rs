@@ -9,7 +9,7 @@ use gemba_core::receipt::{Event, Seq};
 use gemba_kernel::{Context, Server, Stop};
 
 use crate::dispatcher::PoolMsg;
-use crate::floor::Floor;
+use crate::floor::{Floor, Surge};
 
 /// How often arrivals are counted.
 const TICK: Duration = Duration::from_millis(250);
@@ -24,43 +24,41 @@ pub(crate) enum BurstMsg {
 pub(crate) struct BurstHandler {
     floor: Arc<Floor>,
     rules: BurstRules,
-    burst: Option<Burst>,
+    surge: Surge,
     extra: u32,
-    surge: Option<Seq>,
 }
 
 impl BurstHandler {
     pub(crate) fn new(floor: Arc<Floor>, rules: BurstRules) -> Self {
-        Self { floor, rules, burst: None, extra: 0, surge: None }
+        let surge = (*floor.surge.latest()).clone();
+        Self { floor, rules, surge, extra: 0 }
     }
 
     fn tick(&mut self, ctx: &Context<BurstMsg>) {
         let now = ctx.now();
-        let burst = self.burst.get_or_insert_with(|| Burst::new(self.rules, now));
-        let mut receipt = self.surge;
+        let burst = self.surge.burst.get_or_insert_with(|| Burst::new(self.rules, now));
+        let mut receipt = self.surge.receipt;
         match burst.observe(self.floor.arrived(), now) {
             None => {}
             Some(SurgeChange::Started { fast_per_s, baseline_per_s }) => {
                 let milli = |per_s: f64| (per_s * 1e3) as u64;
                 let (fast_milli, baseline_milli) = (milli(fast_per_s), milli(baseline_per_s));
                 let event = Event::SurgeStarted { fast_milli, baseline_milli };
-                self.surge = Some(ctx.system().record(None, ctx.path(), event));
-                receipt = self.surge;
+                receipt = Some(ctx.system().record(None, ctx.path(), event));
+                self.surge.receipt = receipt;
             }
             Some(SurgeChange::Ended { lasted }) => {
                 let event = Event::SurgeEnded { lasted_ms: lasted.as_millis() as u64 };
-                receipt = Some(ctx.system().record(self.surge.take(), ctx.path(), event));
+                receipt = Some(ctx.system().record(self.surge.receipt.take(), ctx.path(), event));
             }
         }
         let extra = burst.extra_workers(now);
         let view = burst.view();
         if extra != self.extra {
             self.extra = extra;
-            for pool in &self.floor.pools {
-                // A pool between two lives starts without a surge and is told at the next change.
-                let _ = pool.address.cast(PoolMsg::Surge { extra, receipt });
-            }
+            self.tell(extra, receipt);
         }
+        self.floor.surge.publish(self.surge.clone());
         let instruments = ctx.system().instruments();
         instruments.gauge(&metric::ARRIVALS, &["fast"]).set(view.fast_per_s);
         if let Some(baseline) = view.baseline_per_s {
@@ -70,10 +68,22 @@ impl BurstHandler {
     }
 }
 
+impl BurstHandler {
+    fn tell(&self, extra: u32, receipt: Option<Seq>) {
+        for pool in &self.floor.pools {
+            // A pool between two lives goes on with what it was told last, and is told at the next change.
+            let _ = pool.address.cast(PoolMsg::Surge { extra, receipt });
+        }
+    }
+}
+
 impl Server for BurstHandler {
     type Msg = BurstMsg;
 
     async fn init(&mut self, ctx: &mut Context<BurstMsg>) -> Result<(), Stop> {
+        // The pools have restarted with this plant, and hold what they were told before.
+        self.extra = self.surge.burst.as_ref().map_or(0, |burst| burst.extra_workers(ctx.now()));
+        self.tell(self.extra, self.surge.receipt);
         ctx.every(TICK, || BurstMsg::Tick);
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! The dispatcher of a pool: keeps the queue, knows who is idle, and sets how many workers there are.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::exit::Incarnation;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::queue::{Popped, Pushed, TieredQueue};
 use gemba_core::receipt::{Event, Seq};
@@ -17,6 +18,10 @@ use crate::worker::{Idle, WORKER_MAILBOX, Worker, WorkerMsg};
 
 /// How often a pool looks at its load.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the queue is looked through for what is late: well within the time a caller waits beyond its
+/// deadline for the word that nothing was done.
+const SWEEP: Duration = Duration::from_millis(50);
 
 /// Over how many ticks utilisation is taken: a minute.
 const WINDOW: usize = 60;
@@ -36,6 +41,7 @@ pub(crate) enum PoolMsg {
         receipt: Option<Seq>,
     },
     Tick,
+    Sweep,
 }
 
 /// The actor. Its workers stand beside it in the tree, started before it and stopped after it.
@@ -44,15 +50,25 @@ pub(crate) struct Dispatcher {
     supervisor: DynamicSupervisor,
     queue: TieredQueue<Job>,
     idle: Vec<Idle>,
-    /// Workers with a job in hand.
-    busy: BTreeSet<u64>,
     /// Workers that are wanted: those that retire are no longer among them.
-    roster: BTreeSet<u64>,
+    roster: BTreeMap<u64, Hand>,
+    busy: usize,
+    /// Workers an earlier life of this dispatcher has left: wanted, once they pull.
+    left: BTreeSet<u64>,
     retiring: u32,
     next_worker: u64,
     surge: u32,
     changed_at: Timestamp,
     usage: Usage,
+}
+
+/// A worker on the roster.
+#[derive(Debug, Default)]
+struct Hand {
+    life: Option<Incarnation>,
+    /// Jobs given to that life.
+    given: u64,
+    busy: bool,
 }
 
 impl Dispatcher {
@@ -63,8 +79,9 @@ impl Dispatcher {
             supervisor,
             queue,
             idle: Vec::new(),
-            busy: BTreeSet::new(),
-            roster: BTreeSet::new(),
+            roster: BTreeMap::new(),
+            busy: 0,
+            left: BTreeSet::new(),
             retiring: 0,
             next_worker: 1,
             surge: 0,
@@ -76,14 +93,10 @@ impl Dispatcher {
     fn dispatch(&mut self, mut job: Job) {
         // Hop 2: straight to an idle worker, the one that worked last, whose caches are warm.
         while let Some(worker) = self.idle.pop() {
-            match worker.address.cast(WorkerMsg::Work(job)) {
-                Ok(()) => {
-                    self.busy.insert(worker.id);
-                    return;
-                }
+            match self.give(&worker, job) {
+                Ok(()) => return,
                 // This life is over; its successor will pull.
-                Err(WorkerMsg::Work(back)) => job = back,
-                Err(WorkerMsg::Pull | WorkerMsg::Retire) => return,
+                Err(back) => job = back,
             }
         }
         let (tier, deadline) = (job.tier, job.deadline);
@@ -93,34 +106,65 @@ impl Dispatcher {
         }
     }
 
-    fn ready(&mut self, worker: Idle, now: Timestamp) {
-        self.busy.remove(&worker.id);
-        // A worker that asks twice, as after a restart of this dispatcher, is idle once.
-        self.idle.retain(|other| other.id != worker.id);
-        if !self.roster.contains(&worker.id) {
-            return retire(&worker);
+    fn give(&mut self, worker: &Idle, job: Job) -> Result<(), Job> {
+        match worker.address.cast(WorkerMsg::Work(job)) {
+            Ok(()) => {
+                if let Some(hand) = self.roster.get_mut(&worker.id) {
+                    hand.given += 1;
+                    self.busy += usize::from(!std::mem::replace(&mut hand.busy, true));
+                }
+                Ok(())
+            }
+            Err(WorkerMsg::Work(job)) => Err(job),
+            // It returns what it was given.
+            Err(WorkerMsg::Pull | WorkerMsg::Retire) => Ok(()),
         }
+    }
+
+    fn ready(&mut self, worker: Idle, now: Timestamp) {
+        if self.left.remove(&worker.id) {
+            self.roster.insert(worker.id, Hand::default());
+        }
+        let Some(hand) = self.roster.get_mut(&worker.id) else { return retire(&worker) };
+        if hand.life == Some(worker.life) && worker.done < hand.given {
+            return; // It asked before it had the job it has now.
+        }
+        (hand.life, hand.given) = (Some(worker.life), worker.done);
+        self.busy -= usize::from(std::mem::replace(&mut hand.busy, false));
+        // A worker that asks twice is idle once.
+        self.idle.retain(|other| other.id != worker.id);
         if 0 < self.retiring {
             self.retiring -= 1;
             self.roster.remove(&worker.id);
             return retire(&worker);
         }
+        self.feed(worker, now);
+    }
+
+    /// Gives an idle worker the next job of the queue, or puts it with the other idle ones.
+    fn feed(&mut self, worker: Idle, now: Timestamp) {
         while let Some(popped) = self.queue.pop(now) {
             match popped {
                 Popped::Expired(job) => job.give_back(Because::Expired),
                 Popped::Work { item, tier, deadline } => {
-                    match worker.address.cast(WorkerMsg::Work(item)) {
-                        Ok(()) => {
-                            self.busy.insert(worker.id);
-                        }
-                        Err(WorkerMsg::Work(job)) => self.queue.push_front(job, tier, deadline),
-                        Err(WorkerMsg::Pull | WorkerMsg::Retire) => {}
+                    if let Err(job) = self.give(&worker, item) {
+                        self.queue.push_front(job, tier, deadline);
                     }
                     return;
                 }
             }
         }
         self.idle.push(worker);
+    }
+
+    /// Gives back what is late, and drops what nobody waits for: neither may hold a permit until a worker
+    /// comes to it.
+    fn sweep(&mut self, now: Timestamp) {
+        if !self.queue.is_empty() {
+            for job in self.queue.sweep(now, Job::is_abandoned) {
+                job.give_back(Because::Expired);
+            }
+        }
     }
 
     /// Brings the roster to `workers`; a worker that has to go finishes what it has.
@@ -153,20 +197,30 @@ impl Dispatcher {
     fn hire(&mut self) {
         let id = self.next_worker;
         self.next_worker += 1;
-        self.roster.insert(id);
+        self.roster.insert(id, Hand::default());
         let pool = self.pool.clone();
         let worker = server(Name::numbered(id).as_str(), move || Worker::new(id, pool.clone()));
         let stop = Shutdown::Within(self.pool.stop_within);
         self.supervisor.start_child_soon(worker.mailbox(WORKER_MAILBOX).transient().shutdown(stop));
     }
 
+    /// Workers there are.
+    fn present(&self) -> usize {
+        self.roster.len() + self.left.len()
+    }
+
     /// Workers there will be once those that retire are gone.
     fn wanted(&self) -> u32 {
-        (self.roster.len() as u32).saturating_sub(self.retiring)
+        (self.present() as u32).saturating_sub(self.retiring)
     }
 
     fn tick(&mut self, ctx: &Context<PoolMsg>) {
-        let utilization = self.usage.utilization(self.busy.len(), self.roster.len(), ctx.now());
+        if !self.left.is_empty() {
+            let running = ctx.system().children(&workers_of(ctx));
+            let ids: BTreeSet<u64> = running.iter().filter_map(|path| path.name().parse().ok()).collect();
+            self.left.retain(|id| ids.contains(id));
+        }
+        let utilization = self.usage.utilization(self.busy + self.left.len(), self.present(), ctx.now());
         self.pool.load.set_utilization(utilization);
         let queued = self.queue.len() as u32;
         let load = Load { utilization, workers: self.wanted(), queued };
@@ -194,14 +248,15 @@ impl Dispatcher {
         Resized { from, to }
     }
 
-    /// Finds the workers an earlier life of this dispatcher has left, and asks them to pull.
-    fn adopt(&mut self, workers: &ActorPath, ctx: &Context<PoolMsg>) {
-        for path in ctx.system().children(workers) {
+    /// Finds the workers an earlier life of this dispatcher has left, and asks them to pull. Those that end
+    /// without doing so are made up for by a tick.
+    fn adopt(&mut self, ctx: &Context<PoolMsg>) {
+        for path in ctx.system().children(&workers_of(ctx)) {
             let (Ok(id), Some(worker)) = (path.name().parse(), ctx.system().address::<WorkerMsg>(&path))
             else {
                 continue;
             };
-            self.roster.insert(id);
+            self.left.insert(id);
             self.next_worker = self.next_worker.max(id + 1);
             // A worker that is between two lives pulls when it starts.
             let _ = worker.cast(WorkerMsg::Pull);
@@ -209,9 +264,17 @@ impl Dispatcher {
     }
 
     fn publish(&mut self, now: Timestamp) {
-        self.usage.note(self.busy.len(), self.roster.len(), now);
-        self.pool.load.publish(self.roster.len() as u32, self.busy.len() as u32, self.queue.len() as u32);
+        // Those that have not pulled yet have a job of the earlier life in hand.
+        let busy = self.busy + self.left.len();
+        self.usage.note(busy, self.present(), now);
+        self.pool.load.publish(self.present() as u32, busy as u32, self.queue.len() as u32);
     }
+}
+
+/// The supervisor of the pool's workers: the dispatcher's sibling.
+fn workers_of(ctx: &Context<PoolMsg>) -> ActorPath {
+    let pool = ctx.path().parent().expect("a dispatcher stands in its pool");
+    pool.child(&Name::new("workers").expect("a valid literal"))
 }
 
 fn retire(worker: &Idle) {
@@ -223,16 +286,16 @@ impl Server for Dispatcher {
     type Msg = PoolMsg;
 
     async fn init(&mut self, ctx: &mut Context<PoolMsg>) -> Result<(), Stop> {
-        let pool = ctx.path().parent().expect("a dispatcher stands in its pool");
-        let workers = pool.child(&Name::new("workers").expect("a valid literal"));
-        self.adopt(&workers, ctx);
+        self.adopt(ctx);
         self.changed_at = ctx.now();
-        for _ in self.wanted()..self.pool.rules.workers_min() {
+        // A surge goes on across a restart.
+        self.surge = self.pool.load.read().surge;
+        for _ in (self.left.len() as u32)..self.pool.rules.workers_min() + self.surge {
             self.hire();
         }
-        self.pool.load.set_surge(0);
         self.publish(ctx.now());
         ctx.every(TICK, || PoolMsg::Tick);
+        ctx.every(SWEEP, || PoolMsg::Sweep);
         Ok(())
     }
 
@@ -244,6 +307,7 @@ impl Server for Dispatcher {
             PoolMsg::Resize { workers, reply } => reply.send(self.resize(workers, ctx)),
             PoolMsg::Surge { extra, receipt } => self.surge(extra, receipt, ctx),
             PoolMsg::Tick => self.tick(ctx),
+            PoolMsg::Sweep => self.sweep(now),
         }
         self.publish(now);
         Ok(())

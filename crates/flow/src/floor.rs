@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use gemba_core::burst::Burst;
+use gemba_core::ladder::Ladder;
 use gemba_core::name::Name;
 use gemba_core::receipt::Seq;
 use gemba_core::view::{ArrivalsView, LineView};
@@ -23,10 +25,21 @@ pub(crate) struct Floor {
     pub routes: Arc<Routes>,
     /// Published by kaizen each second.
     pub line_views: Publisher<Vec<LineView>>,
+    /// How far each line has climbed; published by kaizen, so that its next life goes on from there.
+    pub ladders: Publisher<Vec<Ladder>>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
+    /// What burst has learnt; published by it, so that its next life goes on from there.
+    pub surge: Publisher<Surge>,
     /// The newest receipt the board has told of; a new life of it does not tell twice.
     pub told: Publisher<Seq>,
+}
+
+/// Arrivals against their baseline, and the receipt of the surge that is on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surge {
+    pub burst: Option<Burst>,
+    pub receipt: Option<Seq>,
 }
 
 impl Floor {

@@ -63,6 +63,11 @@ impl Job {
         self.work.run()
     }
 
+    /// Whether nobody waits for its answer any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.work.is_abandoned()
+    }
+
     /// Gives the input back unstarted.
     pub(crate) fn give_back(self, because: Because) {
         self.work.give_back(because);
@@ -81,6 +86,7 @@ impl fmt::Debug for Job {
 trait Work: Send {
     fn run(self: Box<Self>) -> BoxFuture<'static, ()>;
     fn give_back(self: Box<Self>, because: Because);
+    fn is_abandoned(&self) -> bool;
 }
 
 /// What is to be done.
@@ -115,8 +121,8 @@ impl<A: Action> Typed<A> {
     }
 
     async fn execute(mut self) {
-        if self.answer.as_ref().is_none_or(oneshot::Sender::is_closed) {
-            return; // Nobody waits for it any more.
+        if self.is_abandoned() {
+            return;
         }
         let Some(order) = &self.order else { return };
         let left = self.deadline.since(order.system.now());
@@ -150,6 +156,10 @@ impl<A: Action> Work for Typed<A> {
 
     fn give_back(mut self: Box<Self>, because: Because) {
         self.hand_back(because);
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
 

@@ -70,6 +70,7 @@ impl Kaizen {
             views.push(record.view(line));
         }
         self.floor.line_views.publish(views);
+        self.floor.ladders.publish(self.records.iter().map(|record| record.ladder.clone()).collect());
         self.publish(instruments, ctx.system().board().overall);
     }
 
@@ -151,12 +152,12 @@ impl Server for Kaizen {
 
     async fn init(&mut self, ctx: &mut Context<KaizenMsg>) -> Result<(), Stop> {
         let now = ctx.now();
-        self.records = self
-            .floor
-            .lines
-            .iter()
-            .map(|line| Record {
-                ladder: Ladder::new(self.rules, now),
+        // An earlier life's light goes out by the rules, not by the crash.
+        let ladders = self.floor.ladders.latest();
+        let lines = self.floor.lines.iter().enumerate();
+        self.records = lines
+            .map(|(index, line)| Record {
+                ladder: ladders.get(index).cloned().unwrap_or_else(|| Ladder::new(self.rules, now)),
                 counts: line.meter.counts(),
                 window: VecDeque::new(),
             })

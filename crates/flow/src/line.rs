@@ -301,7 +301,14 @@ impl<A: Action, F> Inner<A, F> {
             if last != Because::HolderDied {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(1 << attempt)).await;
+            let left = deadline.since(self.system.now());
+            if left.is_zero() {
+                last = Because::Expired;
+                break;
+            }
+            if attempt + 1 < ROUTES_MAX {
+                tokio::time::sleep(Duration::from_millis(1 << attempt).min(left)).await;
+            }
         }
         Err(self.turned_back(last))
     }

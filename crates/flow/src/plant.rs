@@ -19,7 +19,7 @@ use crate::balancer::{Balancer, POOLS_PER_LINE_MAX, Routes};
 use crate::board::{AndonBoard, BoardMsg};
 use crate::burst::BurstHandler;
 use crate::dispatcher::Dispatcher;
-use crate::floor::Floor;
+use crate::floor::{Floor, Surge};
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::kaizen::Kaizen;
@@ -211,7 +211,9 @@ impl PlantBuilder {
             ceiling: self.ceiling,
             routes: self.routes,
             line_views: Publisher::new(Vec::new()),
+            ladders: Publisher::new(Vec::new()),
             arrivals: Publisher::new(ArrivalsView::default()),
+            surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
         Ok(assemble(&floor, pool_specs, self.burst, self.ladder, &self.system))

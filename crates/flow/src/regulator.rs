@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::admission::{Limits, Tier};
-use gemba_core::control::ControlError;
+use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::ExitReason;
 use gemba_core::metric;
+use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{CordView, LineState};
@@ -33,10 +34,8 @@ pub(crate) enum RegulatorMsg {
         reply: Reply<Seq>,
     },
     /// Stops a line, or lets it run again; answers the operator with the receipt.
-    SetCord {
-        line: Arc<LineCell>,
-        cord: Option<CordView>,
-        receipt: Seq,
+    Control {
+        control: Control,
         reply: Reply<Result<Seq, ControlError>>,
     },
     Tick,
@@ -60,6 +59,39 @@ impl Regulator {
         self.floor.ceiling.set_limits(limits);
         self.publish(ctx);
         ctx.system().record(None, ctx.path(), Event::LimitsChanged { hard_from, hard_to, why })
+    }
+
+    /// Checks, writes the receipt and sets the gate in one step, so that the three never disagree.
+    fn control(&self, control: Control, ctx: &Context<RegulatorMsg>) -> Result<Seq, ControlError> {
+        match control {
+            Control::PullCord { line, by, why } => {
+                let cell = self.line(&line)?;
+                if let Some(cord) = cell.gate.standing().cord {
+                    return Err(ControlError::AlreadyPulled { line, by: cord.by });
+                }
+                let cord = CordView { by, why, since_unix_ms: ctx.system().unix_ms() };
+                let event = Event::CordPulled { line, by: cord.by.clone(), why: cord.why.clone() };
+                let receipt = ctx.system().record(None, ctx.path(), event);
+                set_cord(cell, Some(cord));
+                Ok(receipt)
+            }
+            Control::ResetCord { line, by } => {
+                let cell = self.line(&line)?;
+                if cell.gate.standing().cord.is_none() {
+                    return Err(ControlError::NotPulled { line });
+                }
+                let receipt = ctx.system().record(None, ctx.path(), Event::CordReset { line, by });
+                set_cord(cell, None);
+                Ok(receipt)
+            }
+        }
+    }
+
+    fn line(&self, line: &Name) -> Result<&LineCell, ControlError> {
+        self.floor.line(line).map(AsRef::as_ref).ok_or_else(|| ControlError::UnknownLine {
+            line: line.clone(),
+            known: self.floor.line_names().into(),
+        })
     }
 
     fn tick(&mut self, ctx: &Context<RegulatorMsg>) {
@@ -114,10 +146,7 @@ impl Server for Regulator {
     async fn handle(&mut self, msg: RegulatorMsg, ctx: &mut Context<RegulatorMsg>) -> Result<(), Stop> {
         match msg {
             RegulatorMsg::SetLimits { limits, why, reply } => reply.send(self.set_limits(limits, why, ctx)),
-            RegulatorMsg::SetCord { line, cord, receipt, reply } => {
-                set_cord(&line, cord);
-                reply.send(Ok(receipt));
-            }
+            RegulatorMsg::Control { control, reply } => reply.send(self.control(control, ctx)),
             RegulatorMsg::Tick => self.tick(ctx),
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::exit::Incarnation;
 use gemba_kernel::{Context, Pinned, Server, Stop};
 
 use crate::dispatcher::PoolMsg;
@@ -19,6 +20,8 @@ const PULL_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct Worker {
     id: u64,
     pool: Arc<PoolCell>,
+    /// Jobs this life has done.
+    done: u64,
 }
 
 /// What a worker understands.
@@ -36,16 +39,19 @@ pub(crate) enum WorkerMsg {
 #[derive(Debug)]
 pub(crate) struct Idle {
     pub id: u64,
+    pub life: Incarnation,
+    /// Jobs this life has done: a pull from before the last job is told from one after it.
+    pub done: u64,
     pub address: Pinned<WorkerMsg>,
 }
 
 impl Worker {
     pub(crate) fn new(id: u64, pool: Arc<PoolCell>) -> Self {
-        Self { id, pool }
+        Self { id, pool, done: 0 }
     }
 
     fn pull(&self, ctx: &mut Context<WorkerMsg>) {
-        let idle = Idle { id: self.id, address: ctx.pinned() };
+        let idle = Idle { id: self.id, life: ctx.incarnation(), done: self.done, address: ctx.pinned() };
         if self.pool.address.cast(PoolMsg::Ready(idle)).is_err() {
             ctx.after(PULL_AGAIN, WorkerMsg::Pull);
         }
@@ -65,6 +71,7 @@ impl Server for Worker {
             WorkerMsg::Pull => self.pull(ctx),
             WorkerMsg::Work(job) => {
                 job.run().await;
+                self.done += 1;
                 self.pull(ctx);
             }
             WorkerMsg::Retire => return Err(Stop::normal()),

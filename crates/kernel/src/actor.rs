@@ -82,6 +82,17 @@ struct Held<S> {
     lifeline: Arc<Lifeline>,
 }
 
+impl<S> Drop for Held<S> {
+    /// After a kill ractor drops the state in the supervisor's task: a panic there must not reach it.
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take()
+            && let Err(panic) = guarded_call(move || drop(state))
+        {
+            self.lifeline.ends(panic);
+        }
+    }
+}
+
 impl<S> Held<S> {
     fn state(&mut self) -> &mut S {
         self.state.as_mut().expect("the state is taken in post_stop, after the last callback")

@@ -13,6 +13,7 @@ mod instruments;
 mod journal;
 mod lifeline;
 mod node;
+mod place;
 mod publish;
 mod registry;
 mod scribe;

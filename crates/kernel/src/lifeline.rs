@@ -10,8 +10,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use gemba_core::exit::{ExitReason, Incarnation};
+use gemba_core::receipt::Event;
 use gemba_core::supervision::ChildKey;
-use ractor::ActorRef;
+use gemba_core::view::ActorState;
+use ractor::{ActorRef, MessagingErr};
 use tokio::sync::watch;
 
 use crate::shell::Message;
@@ -76,6 +78,7 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         let reason = self.reason.take().unwrap_or(ExitReason::Killed);
+        let was_unkillable = self.slot.state() == ActorState::Unkillable;
         self.slot.release(self.incarnation, reason.clone(), self.system.unix_ms());
         if self.armed.get().is_none() {
             return;
@@ -83,8 +86,14 @@ impl Drop for Lifeline {
         match &self.report {
             Report::Supervisor(supervisor, key) => {
                 let exited = Message::Exited { key: *key, incarnation: self.incarnation, reason };
-                // A supervisor that is gone has been announced to its own.
-                let _ = supervisor.cast(exited);
+                // A supervisor that is gone has been announced to its own. But a life it left behind has
+                // been told to hang, so somebody must tell that it has ended after all.
+                if let Err(MessagingErr::SendErr(Message::Exited { reason, .. })) = supervisor.cast(exited)
+                    && was_unkillable
+                {
+                    let event = Event::ChildExited { incarnation: self.incarnation, reason };
+                    self.system.record(None, &self.slot.path, event);
+                }
             }
             Report::Node(exit) => {
                 exit.send_replace(Some(reason));

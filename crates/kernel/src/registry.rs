@@ -33,7 +33,7 @@ impl Registry {
     }
 
     /// The places right below `path`.
-    pub(crate) fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
+    fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
         let below = |other: &ActorPath| other.parent().as_ref() == Some(path);
         self.slots.iter().filter(|entry| below(entry.key())).map(|entry| entry.key().clone()).collect()
     }
@@ -44,6 +44,13 @@ impl Registry {
         if with_descendants {
             self.slots.retain(|other, _| !other.is_within(path));
         }
+    }
+
+    /// The places right below `path` whose life is running.
+    pub(crate) fn running(&self, path: &ActorPath) -> Vec<ActorPath> {
+        let is_running =
+            |path: &ActorPath| self.get(path).is_some_and(|slot| slot.state() == ActorState::Running);
+        self.children(path).into_iter().filter(is_running).collect()
     }
 
     /// Removes the places right below `path` that nobody holds.

@@ -24,7 +24,7 @@ use crate::slot::{Killer, Mailbox};
 use crate::start::{Birth, Handle, Start, StartFailed, Stopper};
 use crate::system::System;
 
-/// How many messages a server handles before it looks for a request to stop again.
+/// How many messages a server handles before it reads the clock and gives way to others.
 const BATCH: u32 = 64;
 
 /// An actor with state, in OTP's manner: messages come one at a time, an error or a panic ends it, and
@@ -315,7 +315,10 @@ impl<S: Server> Life<S> {
         while let Some(message) = next {
             handled += 1;
             result = self.server.handle(message, &mut self.context).await;
-            next = if result.is_ok() && handled < BATCH { self.receiver.try_recv().ok() } else { None };
+            let goes_on = result.is_ok()
+                && handled < BATCH
+                && matches!(self.stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+            next = if goes_on { self.receiver.try_recv().ok() } else { None };
         }
         self.lifeline.slot.meter.count(u64::from(handled), self.context.now().since(begun));
         result.map_err(|stop| reason_of(Err(stop)))
@@ -325,12 +328,24 @@ impl<S: Server> Life<S> {
 /// The ractor actor that carries a server: ractor brings lifecycle, link and kill, the lane the messages.
 struct Host<S>(PhantomData<fn(S)>);
 
+/// A life that has not begun its loop. A kill drops it in the supervisor's task: a panic must not reach that.
+struct Waiting<S: Server>(Option<Life<S>>);
+
+impl<S: Server> Drop for Waiting<S> {
+    fn drop(&mut self) {
+        if let Some(life) = self.0.take() {
+            // The reason stays `killed`; what its state says about being dropped changes nothing.
+            let _ = guarded_call(move || drop(life));
+        }
+    }
+}
+
 /// Begins the loop; the only message that goes through ractor.
 struct Run;
 
 impl<S: Server> Actor for Host<S> {
     type Msg = Run;
-    type State = Option<Life<S>>;
+    type State = Waiting<S>;
     type Arguments = Life<S>;
 
     async fn pre_start(
@@ -344,7 +359,7 @@ impl<S: Server> Actor for Host<S> {
         }
         myself.cast(Run)?;
         life.lifeline.arm();
-        Ok(Some(life))
+        Ok(Waiting(Some(life)))
     }
 
     async fn handle(
@@ -353,7 +368,7 @@ impl<S: Server> Actor for Host<S> {
         _: Run,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(life) = state.take() {
+        if let Some(life) = state.0.take() {
             life.run().await;
         }
         myself.stop(None);

@@ -15,12 +15,11 @@ use gemba_core::supervision::{ChildKey, Command, Strategy, Supervision};
 use gemba_core::view::{ActorKind, ActorState};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 
 use crate::address::Reply;
 use crate::child::{ChildSpec, Shutdown};
 use crate::lifeline::{Lifeline, Report};
-use crate::slot::{Profile, Slot};
+use crate::place::{Place, profile};
 use crate::start::{Birth, Handle, START_LIMIT};
 use crate::supervisor::StartChildError;
 use crate::system::System;
@@ -32,12 +31,37 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Message {
     Begin,
-    Started { key: ChildKey, incarnation: Incarnation, result: Result<Handle, ExitReason> },
-    Exited { key: ChildKey, incarnation: Incarnation, reason: ExitReason },
-    StopOverdue { key: ChildKey, incarnation: Incarnation, killed: bool },
-    Shutdown { cause: Option<Seq> },
-    StartChild { child: ChildSpec, reply: Reply<Result<ActorPath, StartChildError>> },
-    TerminateChild { name: String, reply: Reply<bool> },
+    Started {
+        key: ChildKey,
+        incarnation: Incarnation,
+        result: Result<Handle, ExitReason>,
+    },
+    Exited {
+        key: ChildKey,
+        incarnation: Incarnation,
+        reason: ExitReason,
+    },
+    StopOverdue {
+        key: ChildKey,
+        incarnation: Incarnation,
+        killed: bool,
+    },
+    /// The place that another life still held is free.
+    Freed {
+        key: ChildKey,
+        incarnation: Incarnation,
+    },
+    Shutdown {
+        cause: Option<Seq>,
+    },
+    StartChild {
+        child: ChildSpec,
+        reply: Reply<Result<ActorPath, StartChildError>>,
+    },
+    TerminateChild {
+        name: String,
+        reply: Reply<bool>,
+    },
 }
 
 /// What a new life of a supervisor begins with.
@@ -76,10 +100,11 @@ impl Actor for SupervisorActor {
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
         let commands = match message {
-            Message::Begin => shell.begin(),
+            Message::Begin => shell.core.start(),
             Message::Started { key, incarnation, result } => shell.started(key, incarnation, result),
             Message::Exited { key, incarnation, reason } => shell.exited(key, incarnation, &reason),
             Message::StopOverdue { key, incarnation, killed } => shell.stop_overdue(key, incarnation, killed),
+            Message::Freed { key, incarnation } => shell.freed(key, incarnation),
             Message::Shutdown { cause } => shell.shutdown(cause),
             Message::StartChild { child, reply } => shell.start_child(child, reply),
             Message::TerminateChild { name, reply } => shell.terminate_child(&name, reply),
@@ -97,18 +122,6 @@ impl Actor for SupervisorActor {
         // The lifeline tells more, later, and in the right order: when all below the child is gone too.
         Ok(())
     }
-}
-
-/// A child as the actor knows it.
-#[derive(Debug)]
-struct Place {
-    spec: ChildSpec,
-    slot: Arc<Slot>,
-    incarnation: Incarnation,
-    handle: Option<Handle>,
-    starting: Option<AbortHandle>,
-    timer: Option<AbortHandle>,
-    waiting: Option<Reply<Result<ActorPath, StartChildError>>>,
 }
 
 /// One life of a supervisor.
@@ -142,6 +155,10 @@ impl Shell {
             ready: Some(ready),
             lifeline: Some(lifeline),
         };
+        if shell.core.strategy() == Strategy::Dynamic {
+            // Children that were added to an earlier life do not come back: their places are given up.
+            shell.system.registry().sweep(&shell.path);
+        }
         for child in children {
             shell.add(child, None).expect("specs are checked before anything starts");
         }
@@ -162,14 +179,6 @@ impl Shell {
         Ok(key)
     }
 
-    /// Children of a dynamic supervisor's earlier life do not come back: their places are given up.
-    fn begin(&mut self) -> Vec<Command> {
-        if self.core.strategy() == Strategy::Dynamic {
-            self.system.registry().sweep(&self.path);
-        }
-        self.core.start()
-    }
-
     fn carry_out(&mut self, commands: Vec<Command>) {
         let mut queue: VecDeque<Command> = commands.into();
         while let Some(command) = queue.pop_front() {
@@ -177,7 +186,7 @@ impl Shell {
                 Command::Start(key) => queue.extend(self.start(key)),
                 Command::Stop(key) => self.stop(key),
                 Command::Forget(key) => self.forget(key),
-                Command::Ready => self.ready(),
+                Command::Ready => queue.extend(self.ready()),
                 Command::End(reason) => self.end(reason),
             }
         }
@@ -189,8 +198,8 @@ impl Shell {
         let place = self.places.get_mut(&key).expect("core starts only children that were added");
         place.incarnation = incarnation;
         if let Err(holder) = place.slot.claim(incarnation, profile(&place.spec, key)) {
-            let message = format!("its place is still held by {holder}");
-            return self.started(key, incarnation, Err(ExitReason::Error { message: message.into() }));
+            place.wait(&self.me, key, holder);
+            return Vec::new();
         }
         let report = Report::Supervisor(self.me.clone(), key);
         let mine = self.lifeline.clone();
@@ -228,6 +237,7 @@ impl Shell {
             return Vec::new();
         };
         place.starting = None;
+        place.disarm();
         let cause = self.core.cause(key).or(self.cause);
         match result {
             Ok(handle) => {
@@ -244,7 +254,6 @@ impl Shell {
                 self.core.started(key, incarnation, now)
             }
             Err(reason) => {
-                place.disarm();
                 let event = Event::ChildStartFailed { reason: reason.clone() };
                 let receipt = self.system.record(cause, &place.slot.path, event);
                 if let Some(reply) = place.waiting.take() {
@@ -264,7 +273,7 @@ impl Shell {
         place.handle = None;
         place.disarm();
         let doomed = self.core.is_doomed(key);
-        let cause = match place.slot.take_kill_receipt() {
+        let cause = match place.slot.take_kill(incarnation) {
             Some(kill) => Some(kill),
             None if doomed && self.core.is_ending() => self.end_cause,
             None if doomed => self.core.cause(key),
@@ -305,17 +314,19 @@ impl Shell {
             return Vec::new();
         };
         match &place.handle {
+            // The exit, or the report of the start, has been handled meanwhile.
+            None if place.starting.is_none() => Vec::new(),
             Some(handle) if !killed => {
                 handle.killer.kill();
                 place.arm(&self.me, key, KILL_GRACE, true);
                 Vec::new()
             }
             Some(handle) => {
-                if let Some(lifeline) = handle.lifeline.upgrade() {
-                    lifeline.detach();
-                }
+                let Some(lifeline) = handle.lifeline.upgrade() else { return Vec::new() };
+                lifeline.detach();
                 place.slot.set_state(incarnation, ActorState::Unkillable);
-                self.system.record(self.end_cause, &place.slot.path, Event::ChildUnkillable { incarnation });
+                let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
+                self.system.record(cause, &place.slot.path, Event::ChildUnkillable { incarnation });
                 self.core.stop_failed(key)
             }
             None => {
@@ -323,13 +334,35 @@ impl Shell {
                     starting.abort();
                 }
                 let message = "it was to stop before it had started".into();
-                self.started(key, incarnation, Err(ExitReason::Error { message }))
+                let commands = self.started(key, incarnation, Err(ExitReason::Error { message }));
+                // A report of the start that is under way belongs to nobody now.
+                if let Some(place) = self.places.get_mut(&key) {
+                    place.incarnation = Incarnation(0);
+                }
+                commands
             }
         }
     }
 
+    /// Tries again to start a child whose place was held.
+    fn freed(&mut self, key: ChildKey, incarnation: Incarnation) -> Vec<Command> {
+        let Some(place) = self.places.get_mut(&key).filter(|place| place.incarnation == incarnation) else {
+            return Vec::new();
+        };
+        if place.starting.take().is_none() {
+            return Vec::new();
+        }
+        if self.core.is_stopping(key) {
+            let message = "it was to stop before it had started".into();
+            return self.started(key, incarnation, Err(ExitReason::Error { message }));
+        }
+        self.start(key)
+    }
+
     fn shutdown(&mut self, cause: Option<Seq>) -> Vec<Command> {
-        self.end_cause = cause;
+        if !self.core.is_ending() {
+            self.end_cause = cause;
+        }
         self.core.shutdown(ExitReason::Shutdown)
     }
 
@@ -361,19 +394,26 @@ impl Shell {
 
     fn forget(&mut self, key: ChildKey) {
         if let Some(place) = self.places.remove(&key) {
-            let below = place.spec.start.kind() == ActorKind::Supervisor;
-            self.system.registry().forget(&place.slot.path, below);
+            // A place that somebody else holds is not ours to give up.
+            if place.slot.state() == ActorState::Down {
+                let below = place.spec.start.kind() == ActorKind::Supervisor;
+                self.system.registry().forget(&place.slot.path, below);
+            }
         }
     }
 
-    fn ready(&mut self) {
-        if let Some(ready) = self.ready.take() {
-            if let Some(lifeline) = &self.lifeline {
-                lifeline.arm();
-            }
-            // Whoever started it has been killed, and takes it along.
-            let _ = ready.send(Ok(()));
+    fn ready(&mut self) -> Vec<Command> {
+        let Some(ready) = self.ready.take() else { return Vec::new() };
+        if ready.is_closed() {
+            // Whoever started it has given up waiting.
+            return self.core.shutdown(ExitReason::Shutdown);
         }
+        if let Some(lifeline) = &self.lifeline {
+            lifeline.arm();
+        }
+        // If it is given up just now, the guard of the start kills this supervisor.
+        let _ = ready.send(Ok(()));
+        Vec::new()
     }
 
     /// Every child is gone: lets the lifeline go, which announces the exit, and ends the actor.
@@ -393,42 +433,5 @@ impl Shell {
             let _ = ready.send(Err(reason));
         }
         self.me.stop(None);
-    }
-}
-
-impl Place {
-    fn arm(&mut self, me: &ActorRef<Message>, key: ChildKey, limit: Duration, killed: bool) {
-        self.disarm();
-        let (me, incarnation) = (me.clone(), self.incarnation);
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
-            // A supervisor that is gone waits for nobody.
-            let _ = me.cast(Message::StopOverdue { key, incarnation, killed });
-        });
-        self.timer = Some(timer.abort_handle());
-    }
-
-    fn disarm(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            timer.abort();
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.disarm();
-        if let Some(starting) = self.starting.take() {
-            starting.abort();
-        }
-    }
-}
-
-fn profile(spec: &ChildSpec, key: ChildKey) -> Profile {
-    Profile {
-        kind: spec.start.kind(),
-        strategy: spec.start.strategy(),
-        order: key.order(),
-        mailbox: spec.start.mailbox(),
     }
 }

@@ -18,6 +18,7 @@ use gemba_core::supervision::Strategy;
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorKind, ActorState, ActorView, ExitView, MailboxView};
 use ractor::ActorCell;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 /// What can be asked of any mailbox of ours.
@@ -84,7 +85,8 @@ struct Life {
     started: Timestamp,
     last_exit: Option<ExitView>,
     killer: Option<Killer>,
-    kill_receipt: Option<Seq>,
+    /// The operator's kill of a life, until its exit is told.
+    kill: Option<(Incarnation, Seq)>,
 }
 
 /// One place of the tree.
@@ -92,6 +94,7 @@ pub(crate) struct Slot {
     pub path: ActorPath,
     pub meter: Meter,
     life: Mutex<Life>,
+    freed: Notify,
 }
 
 impl Slot {
@@ -104,9 +107,9 @@ impl Slot {
             started: Timestamp::START,
             last_exit: None,
             killer: None,
-            kill_receipt: None,
+            kill: None,
         };
-        Self { path, meter: Meter::default(), life: Mutex::new(life) }
+        Self { path, meter: Meter::default(), life: Mutex::new(life), freed: Notify::new() }
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -157,21 +160,36 @@ impl Slot {
             life.state = ActorState::Down;
             life.killer = None;
             life.last_exit = Some(ExitView { incarnation, reason, unix_ms });
+            drop(life);
+            self.freed.notify_waiters();
         }
     }
 
-    /// How to kill the present life, and the note that an operator asked for it.
-    pub(crate) fn killer(&self) -> Option<Killer> {
-        self.life().killer.clone()
+    /// Returns when nobody holds the place.
+    pub(crate) async fn freed(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.state() == ActorState::Down {
+                return;
+            }
+            freed.await;
+        }
     }
 
-    pub(crate) fn note_kill(&self, receipt: Seq) {
-        self.life().kill_receipt = Some(receipt);
+    /// The present life and how to kill it.
+    pub(crate) fn killer(&self) -> Option<(Incarnation, Killer)> {
+        let life = self.life();
+        life.incarnation.zip(life.killer.clone())
     }
 
-    /// The receipt of the operator's kill, once.
-    pub(crate) fn take_kill_receipt(&self) -> Option<Seq> {
-        self.life().kill_receipt.take()
+    /// Notes that an operator asked for the death of this life.
+    pub(crate) fn note_kill(&self, incarnation: Incarnation, receipt: Seq) {
+        self.life().kill = Some((incarnation, receipt));
+    }
+
+    /// The receipt of the operator's kill of this life, once.
+    pub(crate) fn take_kill(&self, incarnation: Incarnation) -> Option<Seq> {
+        self.life().kill.take_if(|(killed, _)| *killed == incarnation).map(|(_, receipt)| receipt)
     }
 
     pub(crate) fn state(&self) -> ActorState {

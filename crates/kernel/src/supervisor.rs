@@ -10,7 +10,7 @@ use gemba_core::exit::ExitReason;
 use gemba_core::name::ActorPath;
 use gemba_core::supervision::{Intensity, Strategy, Supervision};
 use gemba_core::view::ActorKind;
-use ractor::{Actor, ActorRef};
+use ractor::{Actor, ActorCell, ActorRef};
 use tokio::sync::oneshot;
 
 use crate::address::Reply;
@@ -215,6 +215,17 @@ impl Start for Nothing {
     }
 }
 
+/// Kills a supervisor whose start nobody waits for any more.
+struct KillUnlessStarted(Option<ActorCell>);
+
+impl Drop for KillUnlessStarted {
+    fn drop(&mut self) {
+        if let Some(actor) = self.0.take() {
+            actor.kill();
+        }
+    }
+}
+
 struct SupervisorStart {
     strategy: Strategy,
     intensity: Intensity,
@@ -254,11 +265,14 @@ impl Start for SupervisorStart {
             let (actor, _) = spawned.map_err(|error| ExitReason::error(&error))?;
             slot.set_killer(incarnation, Killer::Actor(actor.get_cell()));
             current.store(Some(Arc::new(actor.clone())));
+            // Dropping this future, as at the end of the time for a start, leaves nobody behind.
+            let mut guard = KillUnlessStarted(Some(actor.get_cell()));
             match started.await {
                 Ok(Ok(())) => {}
                 Ok(Err(reason)) => return Err(reason),
                 Err(_) => return Err(ExitReason::Killed),
             }
+            guard.0 = None;
             Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))
         })
     }

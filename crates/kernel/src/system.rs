@@ -161,9 +161,9 @@ impl System {
         Ok(())
     }
 
-    /// The places right below `path`, in no order.
+    /// The places right below `path` whose life is running, in no order.
     pub fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
-        self.0.registry.children(path)
+        self.0.registry.running(path)
     }
 
     /// The address of the server at `path`, if it takes messages of type `M`.
@@ -201,11 +201,11 @@ impl System {
             let similar = self.0.registry.similar(path);
             return Err(KillError::NotFound { path: path.clone(), similar });
         };
-        let Some(killer) = slot.killer() else {
+        let Some((incarnation, killer)) = slot.killer() else {
             return Err(KillError::NotRunning { path: path.clone() });
         };
         let receipt = self.record(None, path, Event::KillRequested { by: by.into() });
-        slot.note_kill(receipt);
+        slot.note_kill(incarnation, receipt);
         killer.kill();
         Ok(receipt)
     }

@@ -1,6 +1,7 @@
 //! What both processes have in common: bind, say where, serve, and on a signal finish what is in flight.
 
 use std::future::{Future, IntoFuture};
+use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -87,6 +88,13 @@ pub(crate) async fn bind(address: &ListenAddress) -> Result<TcpListener, HostErr
     TcpListener::bind(address).await.map_err(|source| HostError::Bind { address, source })
 }
 
+/// Tells whoever started the process where it is, in one write. Nobody may be listening; the process serves
+/// all the same.
+pub(crate) fn say(lines: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Serves until SIGTERM, Ctrl-C, or until `given_up` resolves; then sends `stop` and finishes the requests in
 /// flight, for [`DRAIN_MAX`].
 pub(crate) async fn serve_until_signal(
@@ -98,7 +106,7 @@ pub(crate) async fn serve_until_signal(
     // Before the address is printed, so that a signal sent by whoever reads it is not missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    println!("listening on http://{}", listener.local_addr()?);
+    say(&format!("listening on http://{}\n", listener.local_addr()?));
     let mut stopping = stop.subscribe();
     let stopped = async move {
         // An error means that the sender is gone, which is a stop too.

@@ -83,11 +83,10 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
         .start()
         .await?;
 
-    println!("listening on http://{address}");
-    if let Some((address, token)) = node.inspector() {
-        println!("inspector on http://{address}");
-        println!("token {}", token.reveal());
-    }
+    let inspector = node.inspector().map_or_else(String::new, |(address, token)| {
+        format!("inspector on http://{address}\ntoken {}\n", token.reveal())
+    });
+    host::say(&format!("listening on http://{address}\n{inspector}"));
     tokio::select! {
         ended = node.run_until_signal() => Ok(ended?),
         () = store.stopped() => Err(HostError::GivenUp),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::demo::overseer::{Loss, oversee};
 use crate::demo::pay::Acknowledged;
-use crate::demo::screen;
+use crate::demo::screen::{self, Hands};
 use crate::demo::stage::Books;
 use crate::demo::tally::Counts;
 use crate::demo::watch::Seen;
@@ -22,7 +22,8 @@ use crate::demo::{Phase, until};
 pub(crate) struct Ports {
     pub(crate) counts: watch::Receiver<Counts>,
     pub(crate) seen: watch::Receiver<Seen>,
-    pub(crate) killed: watch::Receiver<u64>,
+    /// Counted up by whoever kills a worker.
+    pub(crate) killed: watch::Sender<u64>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) inspector: Client,
     pub(crate) stops: mpsc::Sender<()>,
@@ -64,14 +65,14 @@ impl Face {
         let feed = Feed {
             counts: ports.counts,
             seen: ports.seen,
-            killed: ports.killed,
+            killed: ports.killed.subscribe(),
             loss,
             phase: ports.phase,
             rate: ports.rate,
             started: Instant::now(),
         };
         if self == Self::Screen {
-            tasks.spawn(screen::open(feed, ports.inspector, ports.stops)?);
+            tasks.spawn(screen::open(feed, Hands::new(ports.inspector, ports.killed), ports.stops)?);
         } else {
             tasks.spawn(lines(feed));
         }

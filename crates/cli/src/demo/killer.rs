@@ -55,12 +55,14 @@ pub(crate) async fn hunt(
     }
 }
 
-/// The running workers of all pools: `/plant/pools/POOL/workers/WORKER`.
+/// Whether a worker of a pool stands there: `/plant/pools/POOL/workers/WORKER`.
+pub(crate) fn is_worker(path: &ActorPath) -> bool {
+    let segments: Vec<_> = path.as_str().split('/').collect();
+    matches!(segments[..], ["", "plant", "pools", _, "workers", _])
+}
+
+/// The running workers of all pools.
 fn workers(tree: &TreeView) -> Vec<&ActorPath> {
-    let is_worker = |path: &ActorPath| {
-        let segments: Vec<_> = path.as_str().split('/').collect();
-        matches!(segments[..], ["", "plant", "pools", _, "workers", _])
-    };
     let running = tree.root.iter().filter(|actor| actor.state == ActorState::Running);
     running.map(|actor| &actor.path).filter(|path| is_worker(path)).collect()
 }

@@ -9,17 +9,17 @@ mod scene;
 use std::io;
 use std::time::Duration;
 
-use gemba::Client;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::demo::face::Feed;
-use crate::demo::screen::hands::Hands;
 use crate::demo::screen::scene::{Deed, Scene};
 use crate::demo::{Phase, until};
 use crate::show::colours_are_wanted;
+
+pub(crate) use hands::Hands;
 
 /// How often the picture is drawn.
 const FRAME: Duration = Duration::from_millis(100);
@@ -45,13 +45,13 @@ impl Drop for Screen {
 /// Takes over the terminal; the returned future shows `feed` until the demonstration is over.
 pub(crate) fn open(
     feed: Feed,
-    inspector: Client,
+    hands: Hands,
     stops: mpsc::Sender<()>,
 ) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let screen = Screen { terminal: ratatui::try_init()? };
     let (pressed, keys) = mpsc::channel(KEYS_MAX);
     std::thread::Builder::new().name("keys".to_owned()).spawn(move || read_keys(&pressed))?;
-    Ok(run(screen, feed, keys, Hands::new(inspector), stops))
+    Ok(run(screen, feed, keys, hands, stops))
 }
 
 async fn run(

@@ -90,11 +90,11 @@ impl ChildKey {
 /// What a supervisor does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Start a new life of the child and report [`started`](Supervision::started) or
-    /// [`start_failed`](Supervision::start_failed).
+    /// Start a new life of the child and report [`started`](super::Supervision::started) or
+    /// [`start_failed`](super::Supervision::start_failed).
     Start(ChildKey),
     /// Ask the child to stop, kill it after its time limit, and report
-    /// [`exited`](Supervision::exited) or [`stop_failed`](Supervision::stop_failed).
+    /// [`exited`](super::Supervision::exited) or [`stop_failed`](super::Supervision::stop_failed).
     Stop(ChildKey),
     /// Remove the child's place: nobody will start it again.
     Forget(ChildKey),

@@ -2,9 +2,9 @@
 
 use gemba::name::{ActorPath, Name};
 use gemba::{Client, ClientError};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::demo::killer::BY;
+use crate::demo::killer::{BY, is_worker};
 use crate::exit::sentence;
 
 /// Requests that may wait; pressing a key more often than that does nothing more.
@@ -29,13 +29,13 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    /// Hands that reach the node of `client` until they are dropped.
-    pub(crate) fn new(client: Client) -> Self {
+    /// Hands that reach the node of `client` until they are dropped, and count the workers they kill.
+    pub(crate) fn new(client: Client, killed: watch::Sender<u64>) -> Self {
         let (asks, mut inbox) = mpsc::channel(ASKS_MAX);
         let (sayings, said) = mpsc::channel(ASKS_MAX);
         tokio::spawn(async move {
             while let Some(ask) = inbox.recv().await {
-                let saying = carry_out(&client, &ask).await.unwrap_or_else(|error| sentence(&error));
+                let saying = carry_out(&client, &ask, &killed).await.unwrap_or_else(|error| sentence(&error));
                 if sayings.send(saying).await.is_err() {
                     return;
                 }
@@ -63,9 +63,15 @@ impl Hands {
     }
 }
 
-async fn carry_out(client: &Client, ask: &Ask) -> Result<String, ClientError> {
+async fn carry_out(client: &Client, ask: &Ask, killed: &watch::Sender<u64>) -> Result<String, ClientError> {
     Ok(match ask {
-        Ask::Kill(path) => format!("killed {path} (receipt {})", client.kill(path, BY).await?),
+        Ask::Kill(path) => {
+            let receipt = client.kill(path, BY).await?;
+            if is_worker(path) {
+                killed.send_modify(|killed| *killed += 1);
+            }
+            format!("killed {path} (receipt {receipt})")
+        }
         Ask::Pull(line) => {
             let receipt = client.pull_cord(line, BY, Some("pulled from the demo's screen")).await?;
             format!("pulled the cord of line {line} (receipt {receipt}); C lets it run again")
