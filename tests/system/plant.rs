@@ -232,6 +232,20 @@ fn every_fault_of_a_plant_is_told_at_once() {
 }
 
 #[test]
+fn handles_can_be_sent_shared_and_cloned() {
+    fn is_a_handle<T: Clone + Send + Sync + std::fmt::Debug + 'static>() {}
+    is_a_handle::<gemba::System>();
+    is_a_handle::<gemba::Address<Input>>();
+    is_a_handle::<gemba::Pinned<Input>>();
+    is_a_handle::<gemba::DynamicSupervisor>();
+    is_a_handle::<gemba::RegulatorHandle>();
+    is_a_handle::<gemba::PoolHandle>();
+    is_a_handle::<gemba::Line<Work>>();
+    is_a_handle::<gemba::Client>();
+    is_a_handle::<gemba::Token>();
+}
+
+#[test]
 fn strategies_have_the_names_of_otp() {
     assert_eq!(Strategy::OneForAll.to_string(), "one_for_all");
 }

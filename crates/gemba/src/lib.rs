@@ -33,6 +33,37 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # A line
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use gemba::{Action, JobContext, LineSpec, Node, Plant, PoolSpec, Signal};
+//!
+//! struct Double;
+//!
+//! impl Action for Double {
+//!     type Input = u64;
+//!     type Output = u64;
+//!     type Error = Infallible;
+//!     async fn run(&self, n: u64, _: &JobContext) -> Result<u64, Infallible> {
+//!         Ok(2 * n)
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let node = Node::builder("lines");
+//!     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("double").workers(2, 8));
+//!     let double = plant.line(LineSpec::new("double", Double));
+//!     let node = node.child(plant.build()?).start().await?;
+//!     // Admitted, judged, routed, pulled, run behind a breaker: one answer, whatever dies meanwhile.
+//!     assert_eq!(double.submit(Signal::new(21), &()).await?, 42);
+//!     node.stop("done").await?;
+//!     Ok(())
+//! }
+//! ```
 
 mod inspector;
 mod node;
