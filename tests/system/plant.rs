@@ -240,7 +240,7 @@ fn handles_can_be_sent_shared_and_cloned() {
     is_a_handle::<gemba::DynamicSupervisor>();
     is_a_handle::<gemba::RegulatorHandle>();
     is_a_handle::<gemba::PoolHandle>();
-    is_a_handle::<gemba::Line<Work>>();
+    is_a_handle::<Line<Work>>();
     is_a_handle::<gemba::Client>();
     is_a_handle::<gemba::Token>();
 }
