@@ -157,6 +157,13 @@ pub enum Admission {
     },
 }
 
+/// Whether one more fits beside `in_flight` others under a hard limit: all that the gate has to know before
+/// it lets a signal pass.
+#[inline]
+pub const fn has_room(in_flight: u32, limit: u32) -> bool {
+    in_flight < limit
+}
+
 /// Whether a signal of `tier` may join `in_flight` others.
 ///
 /// Nobody waits here: what is refused is refused at once, so that the caller can still do something else.
@@ -164,7 +171,7 @@ pub enum Admission {
 #[doc(alias = "heijunka")]
 pub const fn admits(in_flight: u32, limits: &Limits, tier: Tier) -> Admission {
     let limit = limits.hard(tier);
-    if limit <= in_flight {
+    if !has_room(in_flight, limit) {
         Admission::Refuse { in_flight, limit }
     } else if limits.soft(tier) <= in_flight {
         Admission::AdmitAboveSoft

@@ -7,26 +7,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
-use gemba_core::admission::{Admission, Limits, Tier, admits};
+use gemba_core::admission::{Limits, Tier, has_room};
 
 /// The count and the limits it is held against. The regulator sets the limits; callers count themselves.
 #[derive(Debug)]
 pub(crate) struct Ceiling {
     in_flight: AtomicU32,
+    /// The hard limit of each tier, which every signal reads: kept flat beside the whole.
+    hard: [AtomicU32; Tier::ALL.len()],
     limits: ArcSwap<Limits>,
 }
 
 impl Ceiling {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self { in_flight: AtomicU32::new(0), limits: ArcSwap::from_pointee(limits) })
+        Arc::new(Self {
+            in_flight: AtomicU32::new(0),
+            hard: Tier::ALL.map(|tier| AtomicU32::new(limits.hard(tier))),
+            limits: ArcSwap::from_pointee(limits),
+        })
     }
 
     /// Takes a permit, or says how full it is. Exact: the count never passes the hard limit.
     pub(crate) fn admit(self: &Arc<Self>, tier: Tier) -> Result<Permit, (u32, u32)> {
-        let limits = self.limits.load();
+        let limit = self.hard[tier as usize].load(Ordering::Relaxed);
         let mut in_flight = self.in_flight.load(Ordering::Relaxed);
         loop {
-            if let Admission::Refuse { in_flight, limit } = admits(in_flight, &limits, tier) {
+            if !has_room(in_flight, limit) {
                 return Err((in_flight, limit));
             }
             let next = in_flight + 1;
@@ -47,6 +53,9 @@ impl Ceiling {
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {
+        for tier in Tier::ALL {
+            self.hard[tier as usize].store(limits.hard(tier), Ordering::Relaxed);
+        }
         self.limits.store(Arc::new(limits));
     }
 }
