@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
@@ -68,10 +69,15 @@ fn respond(Reply { answer, replayed }: Reply) -> Response {
     response
 }
 
-async fn one(State(service): State<Arc<Service>>, Path(id): Path<String>, uri: Uri) -> Response {
-    let found = match id.parse() {
-        Ok(id) => service.store().payment(id).await,
-        Err(_) => Ok(None),
+async fn one(
+    State(service): State<Arc<Service>>,
+    id: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Response {
+    // Letters that cannot be read name no payment either.
+    let found = match id.ok().and_then(|Path(id)| id.parse().ok()) {
+        Some(id) => service.store().payment(id).await,
+        None => Ok(None),
     };
     match found {
         Ok(Some(payment)) => axum::Json(payment.view()).into_response(),

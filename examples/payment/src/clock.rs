@@ -11,7 +11,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts now, an hour in, so that what happened in the hour before has a time too.
+    /// A clock that starts now, well in, so that whatever is on record has a time of its own too.
     pub fn start() -> Self {
         Self { started: Instant::now() }
     }
@@ -31,8 +31,9 @@ impl Clock {
     }
 }
 
-/// How far the service's own time is ahead of zero at its start.
-const HEAD_START: Duration = Duration::from_secs(3_600);
+/// How far the service's own time is ahead of zero at its start: 136 years, longer than any record is old. A
+/// shorter one would put all that is older at the same moment.
+const HEAD_START: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Milliseconds since 1970, for records; decisions never read it.
 pub fn unix_ms_now() -> i64 {

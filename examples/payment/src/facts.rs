@@ -104,6 +104,15 @@ impl FactBook {
         self.with_history(customer, at, |history| history.attempted(currency, at));
     }
 
+    /// Takes an attempt back that came to nothing through no fault of the customer.
+    pub fn forget(&self, customer: &Arc<str>, at: Timestamp) {
+        self.with_history(customer, at, |history| {
+            if let Some(place) = history.attempts.iter().rposition(|attempt| *attempt == at) {
+                history.attempts.remove(place);
+            }
+        });
+    }
+
     /// Takes note of what a customer paid. Only that makes a habit: a rejected amount must not.
     pub fn paid(&self, customer: &Arc<str>, money: Money, at: Timestamp) {
         self.with_history(customer, at, |history| history.paid(money));
@@ -192,6 +201,16 @@ mod tests {
         let order = order("c", 100, "EUR");
         for (secs, attempts) in [(0, 1), (59, 2), (60, 2), (118, 3), (119, 3), (500, 1)] {
             assert_eq!(book.gather(&order, at(secs)).attempts, attempts, "after {secs} s");
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_is_taken_back_does_not_count() {
+        let book = FactBook::new(Lists::default());
+        let order = order("c", 100, "EUR");
+        for secs in 0..10 {
+            assert_eq!(book.gather(&order, at(secs)).attempts, 1);
+            book.forget(&order.customer, at(secs));
         }
     }
 

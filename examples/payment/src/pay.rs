@@ -96,7 +96,8 @@ impl Service {
             Begun::KeyReuse => return Err(reused()),
         };
         let order = Order::of(&payment);
-        let facts = self.facts.gather(&order, self.clock.now());
+        let attempted_at = self.clock.now();
+        let facts = self.facts.gather(&order, attempted_at);
         match self.charges.submit(order, facts).await {
             ChargeOutcome::Captured { charge } => {
                 self.facts.paid(&payment.customer, payment.money, self.clock.now());
@@ -117,9 +118,12 @@ impl Service {
             }
             ChargeOutcome::Refused { why, retry_after } => {
                 // Recorded as failed before the refusal is sent: nothing may be left to reconcile.
+                // What was refused is no attempt: a customer who comes back as told must not run into a limit.
+                self.facts.forget(&payment.customer, attempted_at);
                 match self.store.abandon(&payment, why.clone()).await {
                     Ok(()) => Err(refused(&why, retry_after)),
-                    Err(error) => Err(unrecorded(&payment, error)),
+                    // The reconciler has taken it over, so the key stays with it.
+                    Err(error) => self.reply(&payment, Err(error)).await,
                 }
             }
         }
@@ -221,11 +225,12 @@ mod tests {
         let rejected = take(&service, "a", request("banned", "tok_ok")).await.unwrap();
         assert_eq!(rejected.answer.status, 422);
         assert_eq!(states_of(&service, "banned").await, [State::RejectedByPolicy]);
-        for _ in 0..2 {
-            // The key is free again each time, so it is refused and not replayed.
+        for _ in 0..7 {
+            // The key is free again each time, so it is refused and not replayed; and however often the
+            // customer comes back as told, that is no velocity.
             assert_eq!(take(&service, "b", request("c", "tok_ok")).await.unwrap_err().kind(), Kind::Refused);
         }
-        assert_eq!(states_of(&service, "c").await, [State::Failed, State::Failed]);
+        assert_eq!(states_of(&service, "c").await, [State::Failed; 7]);
         assert_eq!(service.store().unresolved(0, 10).await.unwrap(), []);
     }
 

@@ -6,7 +6,9 @@
 //! 2. An `unknown` payment had been approved and may have been sent: the same reference is sent again. The
 //!    gateway answers with its record, or charges now, which is what the customer asked for.
 //! 3. An `authorising` one was left by a crash, perhaps before it was judged. The gateway is asked first.
-//!    If it has nothing on record, the policy is asked again; what it approves goes the way of rule 2.
+//!    If it has nothing on record, the policy is asked again; what it approves becomes `unknown` on the disk
+//!    before a byte leaves, and goes the way of rule 2. A request that is still alive after all, behind a
+//!    disk that stalls or a clock that jumps, can then no longer call it failed or rejected.
 //! 4. What the policy rejects is not sent. It is called rejected only once the gateway has had nothing on
 //!    record for [`ABSENCE_PROOF`]: the process that could have sent it is dead, and a charge that was
 //!    under way would be on record by then.
@@ -166,7 +168,8 @@ impl Reconciler {
 
     async fn resolve(&self, payment: &Payment, note: Note, now: Timestamp) -> Result<Progress, StoreError> {
         let order = Order::of(payment);
-        let may_send = unix_ms_now() - payment.created_unix_ms < KEY_WINDOW_MS;
+        // A payment from the future means that the clock was set back: then its age is not known.
+        let may_send = (0..KEY_WINDOW_MS).contains(&(unix_ms_now() - payment.created_unix_ms));
         if payment.state == State::Unknown && may_send {
             return self.send_again(payment, &order).await;
         }
@@ -190,7 +193,10 @@ impl Reconciler {
     ) -> Result<Progress, StoreError> {
         let facts = self.facts.look(order, self.clock.moment_of(payment.created_unix_ms));
         match self.policy.evaluate(order, &facts) {
-            Verdict::Approve if may_send => self.send_again(payment, order).await,
+            Verdict::Approve if may_send => {
+                self.store.mark_unknown(payment, "left behind, and taken over".into()).await?;
+                Ok(Progress::Open)
+            }
             Verdict::Approve => Ok(Progress::Open),
             Verdict::Reject(violations) => {
                 if note.absent_since.is_some_and(|since| ABSENCE_PROOF <= now.since(since)) {
@@ -206,11 +212,6 @@ impl Reconciler {
     async fn send_again(&self, payment: &Payment, order: &Order) -> Result<Progress, StoreError> {
         match self.gateway.charge(order, ANSWER_WAIT_MAX).await {
             Ok(answer) => self.finish(payment, answer).await,
-            Err(GatewayError::Unknown { why }) if payment.state == State::Authorising => {
-                // It was approved and sent, which the record must say from now on.
-                self.store.mark_unknown(payment, why).await?;
-                Ok(Progress::Open)
-            }
             Err(GatewayError::Unknown { .. } | GatewayError::NotSent { .. }) => Ok(Progress::Open),
         }
     }
@@ -249,6 +250,7 @@ mod tests {
     async fn left_behind(request: PaymentRequest) -> (tempfile::TempDir, Store, Payment) {
         let (directory, store) = open();
         let payment = started(&store, "k", request).await;
+        drop(store);
         let store = reopen(&directory);
         (directory, store, payment)
     }
@@ -284,11 +286,31 @@ mod tests {
             if sent_before {
                 gateway.client.charge(&Order::of(&payment), ANSWER_WAIT_MAX).await.unwrap();
             }
-            reconciler(store.clone(), gateway.client.clone()).look(at(1)).await.unwrap();
+            let mut reconciler = reconciler(store.clone(), gateway.client.clone());
+            reconciler.look(at(1)).await.unwrap();
+            if !sent_before {
+                assert_eq!(gateway.summary().await.attempts, 0, "claimed on the disk before it is sent");
+                assert_eq!(state_of(&store, &payment).await, State::Unknown);
+                reconciler.look(at(2)).await.unwrap();
+            }
             assert_eq!(state_of(&store, &payment).await, State::Captured);
             let summary = gateway.summary().await;
             assert_eq!((summary.charges, summary.attempts), (1, 1), "sent before: {sent_before}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_taken_for_dead_cannot_give_its_key_back() {
+        let gateway = TestGateway::start(Dials::default()).await;
+        let (_directory, store, payment) = left_behind(request("c", "tok_ok")).await;
+        let mut reconciler = reconciler(store.clone(), gateway.client.clone());
+        reconciler.look(at(1)).await.unwrap();
+        // The request comes back to life with the word that nothing was sent.
+        let late = store.abandon(&payment, "the gateway cannot be reached".into()).await;
+        assert!(matches!(late, Err(StoreError::Overtaken { .. })), "{late:?}");
+        reconciler.look(at(2)).await.unwrap();
+        assert_eq!(state_of(&store, &payment).await, State::Captured);
+        assert_eq!(gateway.summary().await.charges, 1);
     }
 
     #[tokio::test]

@@ -145,6 +145,10 @@ async fn fact_book(
         FactBook::new(Lists { blacklisted: listed(&options.blacklist), trusted: listed(&options.trust) });
     for payment in store.recent(HISTORY_MAX).await?.into_iter().rev() {
         let at = clock.moment_of(payment.created_unix_ms);
+        // What failed was refused before anything was sent; the book took it back at the time.
+        if payment.state == State::Failed {
+            continue;
+        }
         facts.recall(&payment.customer, payment.money.currency(), at);
         if payment.state == State::Captured {
             facts.paid(&payment.customer, payment.money, at);

@@ -1,6 +1,7 @@
 //! One SQLite file: a thread that writes, threads that read, and what can go wrong with it.
 
-use std::path::Path;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,17 @@ pub enum DatabaseError {
     /// The operating system gave no thread to run it on.
     #[error("no thread for the database; raise the limit of threads of this process")]
     NoThread(#[source] Arc<std::io::Error>),
+    /// Another process has the file open.
+    #[error("another process works with this database; stop it first, or name another file")]
+    Taken,
+    /// The claim to the file cannot be laid.
+    #[error("{} cannot be written; it is what keeps a second process away", file.display())]
+    Claim {
+        /// The file beside the database.
+        file: PathBuf,
+        /// What the system said.
+        source: Arc<std::io::Error>,
+    },
     /// The file was written by a later version of this program.
     #[error("the database has schema {found}, this program knows up to {known}; use the newer program")]
     Newer {
@@ -53,6 +65,28 @@ impl From<rusqlite::Error> for DatabaseError {
 impl DatabaseError {
     fn no_thread(error: std::io::Error) -> Self {
         Self::NoThread(Arc::new(error))
+    }
+}
+
+/// Keeps every other process away from the database for as long as it is held.
+///
+/// Two services on one record would each take the other's payments for left behind. The system releases the
+/// claim of a process that dies.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim(#[expect(dead_code, reason = "held, not read")] Arc<File>);
+
+impl Claim {
+    pub(crate) fn lay(database: &Path) -> Result<Self, DatabaseError> {
+        let mut name = database.as_os_str().to_owned();
+        name.push(".lock");
+        let file = PathBuf::from(name);
+        let failed = |source| DatabaseError::Claim { file: file.clone(), source: Arc::new(source) };
+        let lock = File::options().create(true).truncate(false).write(true).open(&file).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(Arc::new(lock))),
+            Err(TryLockError::WouldBlock) => Err(DatabaseError::Taken),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
     }
 }
 
@@ -86,6 +120,16 @@ pub(crate) fn migrate(connection: &mut Connection, schema: &str) -> Result<(), D
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_has_one_process_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let claim = Claim::lay(&path).unwrap();
+        assert!(matches!(Claim::lay(&path), Err(DatabaseError::Taken)));
+        drop(claim);
+        assert!(Claim::lay(&path).is_ok());
+    }
 
     #[test]
     fn a_file_of_a_later_version_is_left_alone() {

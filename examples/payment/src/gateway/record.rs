@@ -9,7 +9,7 @@ use super::wire::{ChargeCall, ChargeEntry, ChargePage, Outcome, Summary};
 use crate::clock::unix_ms_now;
 use crate::database::readers::Readers;
 use crate::database::writer::Writer;
-use crate::database::{DatabaseError, connect, migrate};
+use crate::database::{Claim, DatabaseError, connect, migrate};
 
 /// `reference` is deliberately not unique: the record must be able to show a double charge, or it could
 /// not prove that there is none.
@@ -48,14 +48,16 @@ pub(crate) enum Charged {
 pub(crate) struct Record {
     writer: Writer,
     readers: Readers,
+    _claim: Claim,
 }
 
 impl Record {
     /// Opens the record, making the file if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let claim = Claim::lay(path)?;
         let mut connection = connect(path)?;
         migrate(&mut connection, SCHEMA)?;
-        Ok(Self { readers: Readers::start(path)?, writer: Writer::start(connection)? })
+        Ok(Self { readers: Readers::start(path)?, writer: Writer::start(connection)?, _claim: claim })
     }
 
     /// Charges once per reference; returns when the entry is on the disk.

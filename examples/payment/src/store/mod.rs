@@ -12,7 +12,7 @@ use crate::clock::unix_ms_now;
 use crate::confirm::Confirmation;
 use crate::database::readers::Readers;
 use crate::database::writer::Writer;
-use crate::database::{DatabaseError, connect, migrate};
+use crate::database::{Claim, DatabaseError, connect, migrate};
 use crate::gateway_client::GatewayAnswer;
 use crate::idempotency::{Fingerprint, Key};
 use crate::payment::{Payment, PaymentId, State};
@@ -63,6 +63,7 @@ pub struct Store {
     readers: Readers,
     /// The last payment begun before this process opened the record.
     inherited: i64,
+    _claim: Claim,
 }
 
 impl Store {
@@ -72,11 +73,13 @@ impl Store {
     ///
     /// [`DatabaseError`] if the file cannot be used.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let claim = Claim::lay(path)?;
         let mut connection = connect(path)?;
         migrate(&mut connection, schema::SCHEMA)?;
         let inherited =
             connection.query_row("SELECT coalesce(max(seq), 0) FROM payment", [], |row| row.get(0))?;
-        Ok(Self { readers: Readers::start(path)?, writer: Writer::start(connection)?, inherited })
+        let (readers, writer) = (Readers::start(path)?, Writer::start(connection)?);
+        Ok(Self { readers, writer, inherited, _claim: claim })
     }
 
     /// Records the key and the payment, or says what the key was used for.
@@ -173,6 +176,7 @@ impl Store {
                     .query_map(params![after, inherited, stale, limit.cast_signed()], |row| {
                         Ok(Unresolved { seq: row.get("seq")?, payment: rows::payment_of(row)? })
                     })?
+                    .filter_map(rows::readable)
                     .collect()
             })
             .await
@@ -187,15 +191,20 @@ impl Store {
             .await
     }
 
-    /// Up to `limit` confirmations that were not delivered, oldest first.
-    pub async fn next_outbox(&self, limit: usize) -> Result<Vec<Confirmation>, DatabaseError> {
+    /// Up to `limit` confirmations that were not delivered, oldest first: of captured payments, or of all
+    /// others. They go different ways, and one that is blocked must not hold up the other.
+    pub async fn next_outbox(
+        &self,
+        captured: bool,
+        limit: usize,
+    ) -> Result<Vec<Confirmation>, DatabaseError> {
         self.readers
             .read(move |connection| {
-                let sql = "SELECT seq, payment, kind, body FROM outbox WHERE done_unix_ms IS NULL
-                           ORDER BY seq LIMIT ?1";
+                let sql = "SELECT seq, payment, kind, body FROM outbox
+                           WHERE done_unix_ms IS NULL AND (kind = 'captured') = ?1 ORDER BY seq LIMIT ?2";
                 connection
                     .prepare_cached(sql)?
-                    .query_map([limit.cast_signed()], |row| {
+                    .query_map(params![captured, limit.cast_signed()], |row| {
                         Ok(Confirmation {
                             seq: row.get(0)?,
                             payment: row.get(1)?,
@@ -385,6 +394,7 @@ pub(crate) mod tests {
         let (directory, store) = open();
         let left = started(&store, "a", request("c", "tok_ok")).await;
         assert_eq!(store.unresolved(0, 10).await.unwrap(), []);
+        drop(store);
         let store = reopen(&directory);
         started(&store, "b", request("c", "tok_ok")).await;
         let unknown = started(&store, "c", request("c", "tok_ok")).await;
@@ -418,11 +428,11 @@ pub(crate) mod tests {
         let (_directory, store) = open();
         let payment = started(&store, "k", request("c", "tok_ok")).await;
         store.finish(&payment, CHARGED).await.unwrap();
-        let confirmation = store.next_outbox(10).await.unwrap().pop().unwrap();
+        let confirmation = store.next_outbox(true, 10).await.unwrap().pop().unwrap();
         assert_eq!((&*confirmation.kind, &*confirmation.payment), ("captured", &*payment.id.to_string()));
         store.outbox_done(&confirmation).await.unwrap();
         store.outbox_done(&confirmation).await.unwrap();
-        assert_eq!(store.next_outbox(10).await.unwrap(), []);
+        assert_eq!(store.next_outbox(true, 10).await.unwrap(), []);
         assert_eq!(trail(&store, &payment).await.iter().filter(|event| *event == "confirmed").count(), 1);
     }
 

@@ -57,7 +57,18 @@ pub(super) fn payments(
     params: impl rusqlite::Params,
 ) -> rusqlite::Result<Vec<Payment>> {
     let sql = format!("SELECT {PAYMENT_COLUMNS} FROM payment WHERE {condition}");
-    connection.prepare_cached(&sql)?.query_map(params, payment_of)?.collect()
+    connection.prepare_cached(&sql)?.query_map(params, payment_of)?.filter_map(readable).collect()
+}
+
+/// Leaves out a row that this program cannot read, and says so: one of them must not hide all others.
+pub(super) fn readable<T>(row: rusqlite::Result<T>) -> Option<rusqlite::Result<T>> {
+    match row {
+        Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+            tracing::error!(%error, "a payment cannot be read, and is left out");
+            None
+        }
+        row => Some(row),
+    }
 }
 
 /// Appends a line to the trail of a payment.
