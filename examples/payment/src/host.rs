@@ -1,17 +1,22 @@
 //! What both processes have in common: bind, say where, serve, and on a signal finish what is in flight.
 
-use std::future::{Future, IntoFuture};
+use std::future::Future;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::database::DatabaseError;
 use crate::gateway_client::GatewayUrlError;
@@ -21,6 +26,16 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// How long the service may take to stop in all: what is in flight, then the actors behind it.
 pub const STOP_MAX: Duration = Duration::from_secs(25);
+
+/// Connections open at once: below the 1024 file descriptors a process may usually have, with room for those
+/// to the gateway.
+const CONNECTIONS: usize = 768;
+
+/// How long a connection may take to send the head of its next request.
+const HEADERS_MAX: Duration = Duration::from_secs(10);
+
+/// How long to wait when a connection could not be accepted.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long of it connections may take: enough for a request to arrive and be answered, but a connection
 /// that never sends one must not use up all of it.
@@ -126,31 +141,59 @@ pub(crate) async fn serve_until_signal(
 }
 
 /// Serves until `stop` resolves, then finishes the requests in flight, for [`CONNECTIONS_MAX`].
+///
+/// A connection that is silent for [`HEADERS_MAX`], before its first request or between two, is closed, and no
+/// more than [`CONNECTIONS`] are open at once: half-open ones must not keep customers out.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    // A payment is one small packet each way: waiting to fill a larger one only costs time.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let (draining, mut drained) = watch::channel(false);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        draining.send_replace(true);
-    });
-    let overdue = async move {
-        // An error means that the server has ended and dropped its side: then this arm is not needed.
-        if drained.wait_for(|draining| *draining).await.is_ok() {
-            tokio::time::sleep(CONNECTIONS_MAX).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        ended = server.into_future() => ended,
-        () = overdue => {
-            tracing::warn!(limit_s = CONNECTIONS_MAX.as_secs(), "connections cut off in the middle of a request");
-            Ok(())
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, place) = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A client that breaks off has its reasons; what it asked for goes on in a task of its own.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(CONNECTIONS_MAX, graceful.shutdown()).await.is_err() {
+        tracing::warn!(limit_s = CONNECTIONS_MAX.as_secs(), "connections cut off in the middle of a request");
+    }
+    Ok(())
+}
+
+/// The next connection, when there is a place for it.
+///
+/// # Cancel safety
+///
+/// A connection that was accepted is returned.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    loop {
+        let place = places.clone().acquire_owned().await.expect("nobody closes it");
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // A payment is one small packet each way: waiting to fill a larger one only costs time.
+                let _ = stream.set_nodelay(true);
+                return (stream, place);
+            }
+            Err(error) => {
+                // The process is out of file descriptors, or the client is gone again.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+            }
         }
     }
 }
@@ -166,6 +209,24 @@ mod tests {
         {
             assert_eq!(text.parse::<ListenAddress>().is_ok(), sound, "{text}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_never_asks_is_closed() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, mut stopping) = watch::channel(false);
+        let server = tokio::spawn(serve(listener, Router::new(), async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        }));
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET / HTTP/1.1\r\nHost").await.unwrap();
+        let mut rest = Vec::new();
+        half.read_to_end(&mut rest).await.unwrap();
+        assert!(!String::from_utf8_lossy(&rest).contains("200"), "{rest:?}");
+        stop.send_replace(true);
+        server.await.unwrap().unwrap();
     }
 
     #[tokio::test]

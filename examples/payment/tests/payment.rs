@@ -466,7 +466,7 @@ async fn a_wrong_flag_is_named_with_what_would_be_right() {
         (vec!["gateway", "--error-rate", "2"], 2, "--error-rate", "0 to 1"),
         (vec!["gateway", "--latency-ms-p50", "x"], 2, "--latency-ms-p50", "invalid digit"),
         (vec!["serve", "--gateway", "nowhere", "--database", file], 2, "--gateway", "http://127.0.0.1:8090"),
-        (vec!["serve", "--database", "/nowhere/a.db"], 1, "--database", "unable to open"),
+        (vec!["serve", "--database", "/nowhere/a.db"], 1, "--database", "cannot be written"),
     ] {
         let (ended, said) = run(&arguments).await;
         assert_eq!(ended, Some(code), "{arguments:?}: {said}");
