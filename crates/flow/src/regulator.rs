@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gemba_core::admission::{Limits, Tier};
+use gemba_core::admission::{Admission, Limits, Tier, admits};
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::ExitReason;
 use gemba_core::metric;
@@ -97,11 +97,12 @@ impl Regulator {
     fn tick(&mut self, ctx: &Context<RegulatorMsg>) {
         self.publish(ctx);
         let in_flight = self.floor.ceiling.in_flight();
-        // The lowest of the soft limits: the tiers without the reserve are the first to be refused.
-        let soft = self.floor.ceiling.limits().soft(Tier::Normal);
-        if in_flight < soft {
+        // As a tier without the reserve would find it: those are the first to be refused.
+        let limits = self.floor.ceiling.limits();
+        if admits(in_flight, &limits, Tier::Normal) == Admission::Admit {
             return;
         }
+        let soft = limits.soft(Tier::Normal);
         let quiet = self.soft_passed_at.is_none_or(|at| SOFT_QUIET < ctx.now().since(at));
         self.soft_passed_at = Some(ctx.now());
         if quiet {
