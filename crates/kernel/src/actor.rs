@@ -14,7 +14,7 @@ use crate::child::{ChildSpec, Shutdown, child_rules};
 use crate::exit::{guarded, guarded_call};
 use crate::lifeline::Lifeline;
 use crate::slot::Killer;
-use crate::start::{Birth, Handle, Start, StartFailed, Stopper};
+use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// A ractor actor as a child.
 pub struct ActorSpec<A: Actor> {
@@ -58,7 +58,7 @@ impl<A: Actor> Start for ActorStart<A> {
         ActorKind::Actor
     }
 
-    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>> {
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
         let made = guarded_call(|| (self.make)());
         let current = self.current.clone();
         Box::pin(async move {
@@ -109,7 +109,7 @@ impl<S> Held<S> {
             Err(panic) => panic,
         };
         self.lifeline.ends(reason.clone());
-        Err(StartFailed(reason).into())
+        Err(NoStart::Failed(reason).into())
     }
 }
 
@@ -128,8 +128,8 @@ impl<A: Actor> Actor for Hosted<A> {
                 lifeline.arm();
                 Ok(Held { state: Some(state), lifeline })
             }
-            Ok(Err(error)) => Err(StartFailed(ExitReason::error(&*error)).into()),
-            Err(panic) => Err(StartFailed(panic).into()),
+            Ok(Err(error)) => Err(NoStart::Failed(ExitReason::error(&*error)).into()),
+            Err(panic) => Err(NoStart::Failed(panic).into()),
         }
     }
 

@@ -23,35 +23,48 @@ use gemba_core::exit::ExitReason;
 /// assert!(parse("seven").is_err());
 /// ```
 #[derive(Debug)]
-pub struct Stop(pub(crate) ExitReason);
+pub struct Stop(pub(crate) Why);
+
+#[derive(Debug)]
+pub(crate) enum Why {
+    Ends(ExitReason),
+    Ignores,
+}
 
 impl Stop {
     /// The actor has nothing more to do.
     pub fn normal() -> Self {
-        Self(ExitReason::Normal)
+        Self(Why::Ends(ExitReason::Normal))
     }
 
     /// The actor ends on purpose and says why; a transient child stays down.
     pub fn shutdown(why: impl Into<Arc<str>>) -> Self {
-        Self(ExitReason::ShutdownWith { why: why.into() })
+        Self(Why::Ends(ExitReason::ShutdownWith { why: why.into() }))
     }
 
     /// The actor cannot go on.
     pub fn error(message: impl Into<Arc<str>>) -> Self {
-        Self(ExitReason::Error { message: message.into() })
+        Self(Why::Ends(ExitReason::Error { message: message.into() }))
+    }
+
+    /// The actor declines to run: its start is no failure, and its place stays empty. Returned from `init`;
+    /// anywhere else it is [`normal`](Self::normal).
+    pub fn ignore() -> Self {
+        Self(Why::Ignores)
     }
 }
 
 impl<E: std::error::Error + 'static> From<E> for Stop {
     fn from(error: E) -> Self {
-        Self(ExitReason::error(&error))
+        Self(Why::Ends(ExitReason::error(&error)))
     }
 }
 
+/// Why a life ends whose handler returned this.
 pub(crate) fn reason_of(result: Result<(), Stop>) -> ExitReason {
     match result {
-        Ok(()) => ExitReason::Normal,
-        Err(Stop(reason)) => reason,
+        Ok(()) | Err(Stop(Why::Ignores)) => ExitReason::Normal,
+        Err(Stop(Why::Ends(reason))) => reason,
     }
 }
 
@@ -139,6 +152,6 @@ mod tests {
     #[test]
     fn an_error_ends_an_actor_with_its_text() {
         let stop: Stop = "x".parse::<u8>().unwrap_err().into();
-        assert_eq!(stop.0.to_string(), "error: invalid digit found in string");
+        assert_eq!(reason_of(Err(stop)).to_string(), "error: invalid digit found in string");
     }
 }

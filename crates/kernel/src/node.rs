@@ -15,7 +15,7 @@ use crate::instruments::Instruments;
 use crate::lifeline::{Lifeline, Report};
 use crate::scribe::scribe;
 use crate::slot::Profile;
-use crate::start::{Birth, Handle};
+use crate::start::{Birth, Handle, NoStart};
 use crate::supervisor::Supervisor;
 use crate::system::{Phase, System};
 use crate::task::task;
@@ -123,7 +123,10 @@ impl NodeBuilder {
         let lifeline =
             Lifeline::new(system.clone(), slot.clone(), incarnation, Report::Node(exit_sender), None);
         let birth = Birth { lifeline, supervisor: None, cause: Some(started) };
-        let root = root.start.start(birth).await.map_err(NodeError::Start)?;
+        let root = root.start.start(birth).await.map_err(|no_start| match no_start {
+            NoStart::Failed(reason) => NodeError::Start(reason),
+            NoStart::Ignored => NodeError::Start(ExitReason::Normal),
+        })?;
         slot.running(incarnation, system.now());
         system.enter(Phase::Running);
         Ok(Node { system, root, exit, stop_limit: self.stop_limit })

@@ -13,7 +13,7 @@ use crate::address::Reply;
 use crate::child::ChildSpec;
 use crate::shell::Message;
 use crate::slot::{Profile, Slot};
-use crate::start::{Handle, START_LIMIT};
+use crate::start::{Handle, NoStart, START_LIMIT};
 use crate::supervisor::StartChildError;
 
 /// A child as the actor knows it.
@@ -38,7 +38,7 @@ impl Place {
                 Message::Freed { key, incarnation }
             } else {
                 let message = format!("its place is still held by {holder}");
-                let result = Err(ExitReason::Error { message: message.into() });
+                let result = Err(NoStart::Failed(ExitReason::Error { message: message.into() }));
                 Message::Started { key, incarnation, result }
             };
             // A supervisor that is gone starts nobody.

@@ -21,7 +21,7 @@ use crate::child::{ChildSpec, Shutdown, child_rules};
 use crate::exit::{Stop, guarded, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
 use crate::slot::{Killer, Mailbox};
-use crate::start::{Birth, Handle, Start, StartFailed, Stopper};
+use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::system::System;
 
 /// How many messages a server handles before it reads the clock and gives way to others.
@@ -242,7 +242,7 @@ impl<S: Server> Start for ServerStart<S> {
         Some(self.lane.clone())
     }
 
-    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>> {
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
         let made = guarded_call(|| (self.make)());
         let lane = self.lane.clone();
         Box::pin(async move {
@@ -355,7 +355,8 @@ impl<S: Server> Actor for Host<S> {
     ) -> Result<Self::State, ActorProcessingErr> {
         match guarded(life.server.init(&mut life.context)).await {
             Ok(Ok(())) => {}
-            Ok(Err(Stop(reason))) | Err(reason) => return Err(StartFailed(reason).into()),
+            Ok(Err(stop)) => return Err(NoStart::from(stop).into()),
+            Err(panic) => return Err(NoStart::Failed(panic).into()),
         }
         myself.cast(Run)?;
         life.lifeline.arm();

@@ -20,7 +20,7 @@ use crate::address::Reply;
 use crate::child::{ChildSpec, Shutdown};
 use crate::lifeline::{Lifeline, Report};
 use crate::place::{Place, profile};
-use crate::start::{Birth, Handle, START_LIMIT};
+use crate::start::{Birth, Handle, NoStart, START_LIMIT};
 use crate::supervisor::StartChildError;
 use crate::system::System;
 
@@ -34,7 +34,7 @@ pub(crate) enum Message {
     Started {
         key: ChildKey,
         incarnation: Incarnation,
-        result: Result<Handle, ExitReason>,
+        result: Result<Handle, NoStart>,
     },
     Exited {
         key: ChildKey,
@@ -214,7 +214,7 @@ impl Shell {
         let task = tokio::spawn(async move {
             let result = tokio::time::timeout(START_LIMIT, starting).await.unwrap_or_else(|_| {
                 let message = format!("it did not start within {START_LIMIT:?}");
-                Err(ExitReason::Error { message: message.into() })
+                Err(NoStart::Failed(ExitReason::Error { message: message.into() }))
             });
             // A supervisor that is gone takes the new life with it.
             let _ = me.cast(Message::Started { key, incarnation, result });
@@ -227,7 +227,7 @@ impl Shell {
         &mut self,
         key: ChildKey,
         incarnation: Incarnation,
-        result: Result<Handle, ExitReason>,
+        result: Result<Handle, NoStart>,
     ) -> Vec<Command> {
         let now = self.system.now();
         let Some(place) = self.places.get_mut(&key).filter(|place| place.incarnation == incarnation) else {
@@ -253,7 +253,11 @@ impl Shell {
                 }
                 self.core.started(key, incarnation, now)
             }
-            Err(reason) => {
+            Err(no_start) => {
+                let reason = match no_start {
+                    NoStart::Ignored => ExitReason::Normal,
+                    NoStart::Failed(reason) => reason,
+                };
                 let event = Event::ChildStartFailed { reason: reason.clone() };
                 let receipt = self.system.record(cause, &place.slot.path, event);
                 if let Some(reply) = place.waiting.take() {
@@ -334,7 +338,8 @@ impl Shell {
                     starting.abort();
                 }
                 let message = "it was to stop before it had started".into();
-                let commands = self.started(key, incarnation, Err(ExitReason::Error { message }));
+                let commands =
+                    self.started(key, incarnation, Err(NoStart::Failed(ExitReason::Error { message })));
                 // A report of the start that is under way belongs to nobody now.
                 if let Some(place) = self.places.get_mut(&key) {
                     place.incarnation = Incarnation(0);
@@ -354,7 +359,7 @@ impl Shell {
         }
         if self.core.is_stopping(key) {
             let message = "it was to stop before it had started".into();
-            return self.started(key, incarnation, Err(ExitReason::Error { message }));
+            return self.started(key, incarnation, Err(NoStart::Failed(ExitReason::Error { message })));
         }
         self.start(key)
     }

@@ -13,6 +13,7 @@ use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::sync::{oneshot, watch};
 
 use crate::child::ChildSpec;
+use crate::exit::{Stop, Why};
 use crate::lifeline::Lifeline;
 use crate::shell::Message;
 use crate::slot::{Killer, Mailbox};
@@ -37,7 +38,7 @@ pub(crate) trait Start: Send + Sync + 'static {
         &[]
     }
     /// Starts a life. It is armed, and reports its end through its lifeline, from the moment this says `Ok`.
-    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>>;
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>>;
 }
 
 /// What a new life is given.
@@ -64,7 +65,7 @@ impl Birth {
         lifeline: &Lifeline,
         actor: A,
         arguments: A::Arguments,
-    ) -> Result<ActorRef<A::Msg>, ExitReason> {
+    ) -> Result<ActorRef<A::Msg>, NoStart> {
         let spawned = match supervisor {
             Some(supervisor) => Actor::spawn_linked(None, actor, arguments, supervisor).await,
             None => Actor::spawn(None, actor, arguments).await,
@@ -79,18 +80,41 @@ impl Birth {
     }
 }
 
-/// A failed start as ractor's error; carries our reason through `pre_start`.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct StartFailed(pub ExitReason);
+/// Why no life came of a start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoStart {
+    /// The child declined to run, which is no failure (OTP: `ignore`).
+    #[error("it declined to run")]
+    Ignored,
+    /// It failed.
+    #[error("{0}")]
+    Failed(ExitReason),
+}
 
-fn start_failure(error: SpawnErr) -> ExitReason {
+impl From<ExitReason> for NoStart {
+    fn from(reason: ExitReason) -> Self {
+        Self::Failed(reason)
+    }
+}
+
+impl From<Stop> for NoStart {
+    fn from(stop: Stop) -> Self {
+        match stop.0 {
+            Why::Ignores => Self::Ignored,
+            Why::Ends(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+fn start_failure(error: SpawnErr) -> NoStart {
     match error {
-        SpawnErr::StartupFailed(error) => match error.downcast::<StartFailed>() {
-            Ok(failed) => failed.0,
-            Err(error) => ExitReason::error(&*error),
+        SpawnErr::StartupFailed(error) => match error.downcast::<NoStart>() {
+            Ok(no_start) => *no_start,
+            Err(error) => NoStart::Failed(ExitReason::error(&*error)),
         },
-        SpawnErr::ActorAlreadyStarted | SpawnErr::ActorAlreadyRegistered(_) => ExitReason::error(&error),
+        SpawnErr::ActorAlreadyStarted | SpawnErr::ActorAlreadyRegistered(_) => {
+            NoStart::Failed(ExitReason::error(&error))
+        }
     }
 }
 

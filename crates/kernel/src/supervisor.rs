@@ -17,7 +17,7 @@ use crate::address::Reply;
 use crate::child::{ChildSpec, Shutdown, SpecError, child_rules};
 use crate::shell::{Beginning, Message, SupervisorActor};
 use crate::slot::Killer;
-use crate::start::{Birth, Handle, Start, Stopper};
+use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// How long [`DynamicSupervisor::start_child`] and its siblings wait for the supervisor's answer.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
@@ -210,8 +210,8 @@ impl Start for Nothing {
         ActorKind::Supervisor
     }
 
-    fn start(&self, _: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>> {
-        Box::pin(std::future::ready(Err(ExitReason::NoProc)))
+    fn start(&self, _: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
+        Box::pin(std::future::ready(Err(ExitReason::NoProc.into())))
     }
 }
 
@@ -246,7 +246,7 @@ impl Start for SupervisorStart {
         &self.children
     }
 
-    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>> {
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
         let supervision = Supervision::new(self.strategy, self.intensity);
         let children = self.children.clone();
         let current = self.current.clone();
@@ -269,8 +269,8 @@ impl Start for SupervisorStart {
             let mut guard = KillUnlessStarted(Some(actor.get_cell()));
             match started.await {
                 Ok(Ok(())) => {}
-                Ok(Err(reason)) => return Err(reason),
-                Err(_) => return Err(ExitReason::Killed),
+                Ok(Err(reason)) => return Err(reason.into()),
+                Err(_) => return Err(ExitReason::Killed.into()),
             }
             guard.0 = None;
             Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))

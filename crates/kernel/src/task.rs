@@ -15,7 +15,7 @@ use crate::child::{ChildSpec, Shutdown, child_rules};
 use crate::exit::{Stop, guarded, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
 use crate::slot::{Killer, Meter};
-use crate::start::{Birth, Handle, Start, Stopper};
+use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::system::System;
 
 type Body = dyn Fn(TaskContext) -> BoxFuture<'static, Result<(), Stop>> + Send + Sync;
@@ -113,7 +113,7 @@ impl Start for TaskStart {
         ActorKind::Task
     }
 
-    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, ExitReason>> {
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
         let body = self.body.clone();
         Box::pin(async move {
             let (stop, stopped) = watch::channel(false);

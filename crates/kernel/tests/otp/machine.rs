@@ -1,0 +1,1 @@
+//! Rows M01–M27: the state machine.

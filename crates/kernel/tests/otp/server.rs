@@ -1,0 +1,1 @@
+//! Rows G01–G28: the server.

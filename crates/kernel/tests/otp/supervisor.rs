@@ -1,0 +1,1 @@
+//! Rows S01–S91: the supervisor.
