@@ -7,7 +7,6 @@ use std::time::Duration;
 use gemba::exit::ExitReason;
 use gemba::light::Light;
 use gemba::receipt::{Event, Seq};
-use gemba::view::ActorState;
 use gemba::{
     Address, Context, Node, RefusalReason, Server, Shutdown, Signal, Stop, SubmitError, Supervisor, server,
     task,
@@ -114,16 +113,6 @@ async fn a_start_that_takes_too_long_is_not_charged_for_the_place_it_leaves_late
     let failed = kinds(&node, "child_start_failed");
     assert!((3..=6).contains(&failed), "once in 30 s, not at once: {failed}");
     assert_eq!(kinds(&node, "supervisor_gave_up"), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn children_a_dynamic_supervisor_begins_with_are_in_the_tree() {
-    let node =
-        Node::builder("test").child(Supervisor::dynamic("d").child(slow("x", 0, 0))).start().await.unwrap();
-    assert_eq!(actor(node.system(), "/d/x").state, ActorState::Running);
-    node.system().kill(&"/d/x".parse().unwrap(), "test").unwrap();
-    receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "child_restarted").await;
-    node.stop("test").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

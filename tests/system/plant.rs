@@ -237,7 +237,7 @@ fn handles_can_be_sent_shared_and_cloned() {
     is_a_handle::<gemba::System>();
     is_a_handle::<gemba::Address<Input>>();
     is_a_handle::<gemba::Pinned<Input>>();
-    is_a_handle::<gemba::DynamicSupervisor>();
+    is_a_handle::<gemba::DynamicRef>();
     is_a_handle::<gemba::RegulatorHandle>();
     is_a_handle::<gemba::PoolHandle>();
     is_a_handle::<Line<Work>>();

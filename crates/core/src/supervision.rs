@@ -3,39 +3,31 @@
 //! [`Supervision`] is told what happened and answers with [`Command`]s. Children start in order and
 //! stop in reverse order, one at a time; a dynamic supervisor's start and stop at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::exit::{ExitReason, Incarnation};
 use crate::name::Name;
 use crate::receipt::Seq;
 use crate::time::Timestamp;
 
+mod budget;
+mod children;
+mod look;
 mod rules;
+mod steps;
 
-pub use rules::{ChildKey, Command, DuplicateChild, Intensity, Restart, Strategy};
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum State {
-    Down,
-    /// Keeps the exit of a life that ended before its start was reported.
-    Starting(Option<(Incarnation, ExitReason)>),
-    Up(Incarnation),
-    Stopping,
-    Unkillable,
-}
-
-#[derive(Debug, Clone)]
-struct Child {
-    name: Name,
-    restart: Restart,
-    state: State,
-    has_run: bool,
-    cause: Option<Seq>,
-}
+use budget::Budget;
+use children::{Children, Purpose, Retry, State};
+pub use rules::{
+    AutoShutdown, Backoff, CHILDREN_MAX, ChildCounts, ChildKey, ChildKind, ChildRefusal, ChildRules,
+    ChildStatus, Command, Flags, GiveUp, Intensity, Restart, RuleError, Strategy,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    Starting,
+    /// Keeps the reason to end right after the start: as in OTP, a start that succeeds is told first.
+    Starting(Option<ExitReason>),
     Running,
     Ending(ExitReason),
 }
@@ -47,10 +39,10 @@ enum Phase {
 /// ```
 /// use gemba_core::exit::{ExitReason, Incarnation};
 /// use gemba_core::receipt::Seq;
-/// use gemba_core::supervision::{Command, Intensity, Restart, Strategy, Supervision};
+/// use gemba_core::supervision::{Command, Flags, Restart, Strategy, Supervision};
 /// use gemba_core::time::Timestamp;
 ///
-/// let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+/// let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
 /// let child = supervision.add("db".parse()?, Restart::Permanent)?;
 /// assert_eq!(supervision.start(), [Command::Start(child)]);
 /// assert_eq!(supervision.started(child, Incarnation(1), Timestamp::START), [Command::Ready]);
@@ -61,12 +53,9 @@ enum Phase {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Supervision {
-    strategy: Strategy,
-    intensity: Intensity,
+    flags: Flags,
     phase: Phase,
-    next: u64,
-    children: BTreeMap<ChildKey, Child>,
-    names: HashMap<Name, ChildKey>,
+    children: Children,
     /// Alive, and to be stopped before anything is started.
     doomed: BTreeSet<ChildKey>,
     /// To be started in order once nobody is doomed. May still be alive.
@@ -75,26 +64,24 @@ pub struct Supervision {
     awaited: BTreeSet<ChildKey>,
     /// The child whose start the next one waits for.
     in_turn: Option<ChildKey>,
-    alive: usize,
-    restarts: VecDeque<Timestamp>,
+    /// Nothing pending starts before: a group waits for its restart.
+    held: Option<Timestamp>,
+    budget: Budget,
 }
 
 impl Supervision {
     /// A supervisor without children.
-    pub fn new(strategy: Strategy, intensity: Intensity) -> Self {
+    pub fn new(flags: Flags) -> Self {
         Self {
-            strategy,
-            intensity,
-            phase: Phase::Starting,
-            next: 0,
-            children: BTreeMap::new(),
-            names: HashMap::new(),
+            flags,
+            phase: Phase::Starting(None),
+            children: Children::default(),
             doomed: BTreeSet::new(),
             pending: BTreeSet::new(),
             awaited: BTreeSet::new(),
             in_turn: None,
-            alive: 0,
-            restarts: VecDeque::new(),
+            held: None,
+            budget: Budget::new(flags.intensity),
         }
     }
 
@@ -102,43 +89,81 @@ impl Supervision {
     ///
     /// # Errors
     ///
-    /// [`DuplicateChild`] if the name is taken.
-    pub fn add(&mut self, name: Name, restart: Restart) -> Result<ChildKey, DuplicateChild> {
-        if self.names.contains_key(&name) {
-            return Err(DuplicateChild { name });
+    /// [`ChildRefusal::AlreadyStarted`] or [`ChildRefusal::AlreadyPresent`] if the name is taken,
+    /// [`ChildRefusal::Full`] if there are as many children as the flags allow.
+    pub fn add(&mut self, name: Name, rules: impl Into<ChildRules>) -> Result<ChildKey, ChildRefusal> {
+        let limit = self.flags.children_max;
+        if self.children.len() >= limit && self.children.find(&name).is_none() {
+            return Err(ChildRefusal::Full { limit });
         }
-        let key = ChildKey(self.next);
-        self.next += 1;
-        self.names.insert(name.clone(), key);
-        self.children.insert(key, Child { name, restart, state: State::Down, has_run: false, cause: None });
-        Ok(key)
+        self.children.add(name, rules.into())
     }
 
     /// Starts all children added so far, in order.
     pub fn start(&mut self) -> Vec<Command> {
-        self.pending = self.children.keys().copied().collect();
+        self.pending = self.children.iter().map(|(key, _)| key).collect();
         self.settle()
     }
 
     /// Starts one child that was added while the supervisor runs.
     pub fn start_child(&mut self, key: ChildKey) -> Vec<Command> {
-        if self.is_ending() || !self.children.contains_key(&key) {
+        if self.is_ending() || self.children.get(key).is_none() {
             return Vec::new();
         }
-        self.begin_start(key)
+        self.begin_start(key, Purpose::Add)
     }
 
-    /// Stops one child and, unless its supervisor is static and it is not temporary, gives up its place.
+    /// Starts a child that is down, by hand. It does not count against the intensity.
+    ///
+    /// # Errors
+    ///
+    /// [`ChildRefusal::Running`] or [`ChildRefusal::Restarting`] if it is not down.
+    pub fn restart_child(&mut self, key: ChildKey) -> Result<Vec<Command>, ChildRefusal> {
+        self.check_down(key)?;
+        if self.is_ending() {
+            return Ok(Vec::new());
+        }
+        self.children.known(key).tries = 0;
+        Ok(self.begin_start(key, Purpose::Manual))
+    }
+
+    /// Gives up the place of a child that is down.
+    ///
+    /// # Errors
+    ///
+    /// As [`restart_child`](Self::restart_child).
+    pub fn delete_child(&mut self, key: ChildKey) -> Result<Vec<Command>, ChildRefusal> {
+        self.check_down(key)?;
+        Ok(self.forget(key))
+    }
+
+    fn check_down(&self, key: ChildKey) -> Result<(), ChildRefusal> {
+        let Some(child) = self.children.get(key) else { return Ok(()) };
+        let name = child.name.clone();
+        match self.status(key) {
+            None | Some(ChildStatus::Down) => Ok(()),
+            Some(ChildStatus::Restarting) => Err(ChildRefusal::Restarting { name }),
+            Some(_) => Err(ChildRefusal::Running { name }),
+        }
+    }
+
+    /// Stops one child for good, and gives up its place if nobody else keeps it: that of a temporary child
+    /// and of any child of a dynamic supervisor. Whatever was to start it again no longer does.
     pub fn terminate(&mut self, key: ChildKey) -> Vec<Command> {
-        let Some(child) = self.children.get(&key) else { return Vec::new() };
+        let Some(state) = self.children.state(key).cloned() else { return Vec::new() };
         self.pending.remove(&key);
-        match child.state {
-            State::Down => self.forget_if_over(key),
+        match state {
+            State::Down | State::Retrying(_) => {
+                self.children.set(key, State::Down);
+                self.forget_if_over(key)
+            }
             State::Starting(_) | State::Up(_) => {
-                self.doomed.insert(key);
-                self.settle()
+                let commands = self.doom(key);
+                self.children.dismiss(key);
+                commands
             }
             State::Stopping | State::Unkillable => {
+                self.children.dismiss(key);
                 self.awaited.remove(&key);
                 Vec::new()
             }
@@ -155,36 +180,47 @@ impl Supervision {
 
     /// A start came to run.
     pub fn started(&mut self, key: ChildKey, incarnation: Incarnation, now: Timestamp) -> Vec<Command> {
-        let Some(child) = self.children.get_mut(&key) else { return Vec::new() };
-        child.has_run = true;
-        match std::mem::replace(&mut child.state, State::Up(incarnation)) {
-            State::Starting(None) => self.settle(),
-            State::Starting(Some((early, reason))) => {
-                let receipt = child.cause.unwrap_or_default();
+        match self.children.state(key).cloned() {
+            Some(State::Starting(early)) => {
+                self.children.set(key, State::Up(incarnation));
+                self.children.known(key).up_since = now;
+                let Some(early) = early else { return self.settle() };
+                let (early, reason) = *early;
+                let receipt = self.children.known(key).cause.unwrap_or_default();
                 let mut commands = self.exited(key, early, &reason, receipt, now);
-                if self.phase == Phase::Starting {
+                if matches!(self.phase, Phase::Starting(_)) {
                     commands.extend(self.settle());
                 }
                 commands
             }
             // It was to be stopped while it was starting: the stop is asked for again, now that there is
             // somebody to ask.
-            State::Stopping => {
-                child.state = State::Stopping;
-                vec![Command::Stop(key)]
-            }
-            other @ (State::Down | State::Up(_) | State::Unkillable) => {
-                child.state = other;
-                Vec::new()
+            Some(State::Stopping) => vec![Command::Stop(key)],
+            Some(State::Down | State::Retrying(_) | State::Up(_) | State::Unkillable) | None => Vec::new(),
+        }
+    }
+
+    /// A child declined to run, which is no failure: it stays down, or gives up its place as a child that
+    /// ended for good.
+    pub fn ignored(&mut self, key: ChildKey) -> Vec<Command> {
+        match self.children.state(key) {
+            Some(State::Starting(_) | State::Stopping) => {}
+            Some(State::Down | State::Retrying(_) | State::Up(_) | State::Unkillable) | None => {
+                return Vec::new();
             }
         }
+        self.children.set(key, State::Down);
+        self.doomed.remove(&key);
+        let mut commands = if self.pending.contains(&key) { Vec::new() } else { self.forget_if_over(key) };
+        commands.extend(self.settle());
+        commands
     }
 
     /// A start did not come to run.
     ///
-    /// A first start that fails rolls back what was started before it and ends the supervisor, or, for a
-    /// child added later, gives up its place. A restart that fails counts against the intensity and is
-    /// tried again.
+    /// A first start that fails rolls back what was started before it and ends the supervisor. A child
+    /// added later gives up its place, one restarted by hand stays down. A restart that fails is tried
+    /// again, and each try counts against the intensity.
     pub fn start_failed(
         &mut self,
         key: ChildKey,
@@ -192,37 +228,46 @@ impl Supervision {
         receipt: Seq,
         now: Timestamp,
     ) -> Vec<Command> {
-        let Some(child) = self.children.get_mut(&key) else { return Vec::new() };
-        let was_stopping = match child.state {
-            State::Starting(_) => false,
-            State::Stopping => true,
+        let was_stopping = match self.children.state(key) {
+            Some(State::Starting(_)) => false,
+            Some(State::Stopping) => true,
             // It was reported already.
-            State::Down | State::Up(_) | State::Unkillable => return Vec::new(),
+            Some(State::Down | State::Retrying(_) | State::Up(_) | State::Unkillable) | None => {
+                return Vec::new();
+            }
         };
-        let first = !child.has_run;
-        child.state = State::Down;
-        self.alive -= 1;
+        self.children.set(key, State::Down);
         self.doomed.remove(&key);
         if self.is_ending() {
             return self.settle();
         }
         if was_stopping {
-            let mut commands = self.forget_if_over(key);
-            commands.extend(self.settle());
-            return commands;
+            return self.stopped(key);
         }
-        if self.phase == Phase::Starting {
-            let name = &self.children[&key].name;
-            let message = format!("child '{name}' failed to start: {reason}");
-            return self.end(ExitReason::Error { message: message.into() });
+        let child = self.children.known(key);
+        match child.purpose {
+            Purpose::Add => {
+                let mut commands = self.forget(key);
+                commands.extend(self.settle());
+                commands
+            }
+            Purpose::Manual => {
+                let mut commands = self.forget_if_over(key);
+                commands.extend(self.settle());
+                commands
+            }
+            Purpose::First | Purpose::Restart if matches!(self.phase, Phase::Starting(_)) => {
+                let message = format!("child '{}' failed to start: {reason}", child.name);
+                self.end(ExitReason::Error { message: message.into() })
+            }
+            Purpose::First | Purpose::Restart => {
+                // What the group still had to start waits for the retry, which starts it too.
+                self.pending.clear();
+                child.tries += 1;
+                let delay = self.flags.backoff.delay(child.tries, receipt.0);
+                self.put_off(key, Some((reason.clone(), receipt)), now + delay)
+            }
         }
-        if first {
-            let mut commands = vec![Command::Forget(key)];
-            self.remove(key);
-            commands.extend(self.settle());
-            return commands;
-        }
-        self.restart(key, reason, receipt, now)
     }
 
     /// A life ended. A farewell of an earlier life than the present one is ignored.
@@ -234,50 +279,78 @@ impl Supervision {
         receipt: Seq,
         now: Timestamp,
     ) -> Vec<Command> {
-        let ending = self.is_ending();
-        let Some(child) = self.children.get_mut(&key) else { return Vec::new() };
-        match &child.state {
-            State::Starting(_) => {
-                child.state = State::Starting(Some((incarnation, reason.clone())));
-                child.cause = Some(receipt);
+        match self.children.state(key) {
+            Some(State::Starting(_)) => {
+                self.children.set(key, State::Starting(Some(Box::new((incarnation, reason.clone())))));
+                self.children.known(key).cause = Some(receipt);
                 return Vec::new();
             }
-            State::Up(present) if *present != incarnation => return Vec::new(),
-            State::Down => return Vec::new(),
-            State::Up(_) | State::Stopping => self.alive -= 1,
-            State::Unkillable => {}
+            Some(State::Up(present)) if *present != incarnation => return Vec::new(),
+            Some(State::Up(_) | State::Stopping | State::Unkillable) => {}
+            Some(State::Down | State::Retrying(_)) | None => return Vec::new(),
         }
-        let was = std::mem::replace(&mut child.state, State::Down);
+        let was = self.children.set(key, State::Down);
         let was_doomed = self.doomed.remove(&key);
-        if ending {
+        if self.is_ending() {
             return self.settle();
         }
-        if was == State::Unkillable {
+        if was == Some(State::Unkillable) {
             if self.awaited.remove(&key) {
-                return self.begin_start(key);
+                return self.begin_start(key, Purpose::Restart);
             }
             return self.forget_if_over(key);
         }
-        if was_doomed || was == State::Stopping {
-            let mut commands =
-                if self.pending.contains(&key) { Vec::new() } else { self.forget_if_over(key) };
-            commands.extend(self.settle());
-            return commands;
+        if was_doomed || was == Some(State::Stopping) {
+            return self.stopped(key);
         }
-        if !child.restart.applies_to(reason) {
-            return self.forget_if_over(key);
+        let child = self.children.known(key);
+        if !child.rules.restart.applies_to(reason) {
+            return self.over(key);
         }
-        self.restart(key, reason, receipt, now)
+        if !self.flags.backoff.first.is_zero()
+            && now.since(child.up_since) >= self.flags.backoff.healthy_after
+        {
+            child.tries = 0;
+        }
+        child.tries = child.tries.saturating_add(1);
+        let tries = child.tries;
+        if !self.budget.take(now) {
+            return self.give_up(key, "exited", reason);
+        }
+        let delay = self.flags.backoff.delay(tries, receipt.0);
+        self.replace(key, receipt, delay, now)
+    }
+
+    /// A restart that was put off is due.
+    pub fn retry(&mut self, key: ChildKey, generation: u32, now: Timestamp) -> Vec<Command> {
+        let Some(State::Retrying(retry)) = self.children.state(key) else { return Vec::new() };
+        if retry.generation != generation {
+            return Vec::new();
+        }
+        let failure = retry.failure.clone();
+        self.children.set(key, State::Down);
+        let Some((reason, receipt)) = failure else { return self.begin_start(key, Purpose::Restart) };
+        if !self.budget.take(now) {
+            return self.give_up(key, "failed to start", &reason);
+        }
+        self.replace(key, receipt, Duration::ZERO, now)
+    }
+
+    /// The wait of a group for its restart may be over.
+    pub fn resume(&mut self, now: Timestamp) -> Vec<Command> {
+        if self.held.is_none_or(|until| now < until) {
+            return Vec::new();
+        }
+        self.held = None;
+        self.settle()
     }
 
     /// A child ignored its kill. It is left behind; its place stays taken until it is really gone.
     pub fn stop_failed(&mut self, key: ChildKey) -> Vec<Command> {
-        let Some(child) = self.children.get_mut(&key) else { return Vec::new() };
-        if child.state != State::Stopping {
+        if self.children.state(key) != Some(&State::Stopping) {
             return Vec::new();
         }
-        child.state = State::Unkillable;
-        self.alive -= 1;
+        self.children.set(key, State::Unkillable);
         self.doomed.remove(&key);
         if self.pending.remove(&key) {
             self.awaited.insert(key);
@@ -285,71 +358,64 @@ impl Supervision {
         self.settle()
     }
 
-    /// Which siblings it restarts with a child.
-    pub const fn strategy(&self) -> Strategy {
-        self.strategy
+    /// A child that was to stop has stopped.
+    fn stopped(&mut self, key: ChildKey) -> Vec<Command> {
+        let mut commands = if self.pending.contains(&key) { Vec::new() } else { self.forget_if_over(key) };
+        commands.extend(self.settle());
+        commands
     }
 
-    /// The child of this name.
-    pub fn find(&self, name: &Name) -> Option<ChildKey> {
-        self.names.get(name).copied()
-    }
-
-    /// The receipt that led to the child's present fate: the exit for which it is restarted or stopped.
-    pub fn cause(&self, key: ChildKey) -> Option<Seq> {
-        self.children.get(&key).and_then(|child| child.cause)
-    }
-
-    /// Whether the child is being stopped by its supervisor.
-    pub fn is_doomed(&self, key: ChildKey) -> bool {
-        self.doomed.contains(&key)
-    }
-
-    /// Whether the child has been asked to stop.
-    pub fn is_stopping(&self, key: ChildKey) -> bool {
-        self.children.get(&key).is_some_and(|child| child.state == State::Stopping)
-    }
-
-    /// Whether the supervisor is on its way out.
-    pub const fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Ending(_))
-    }
-
-    /// How many children have a place.
-    pub fn len(&self) -> usize {
-        self.children.len()
-    }
-
-    /// Whether no child has a place.
-    pub fn is_empty(&self) -> bool {
-        self.children.is_empty()
-    }
-
-    fn restart(&mut self, key: ChildKey, reason: &ExitReason, receipt: Seq, now: Timestamp) -> Vec<Command> {
-        if !self.may_restart(now) {
-            let period_ms = u64::try_from(self.intensity.period.as_millis()).unwrap_or(u64::MAX);
-            let name = &self.children[&key].name;
-            return self.end(ExitReason::GaveUp {
-                restarts: self.intensity.restarts.saturating_add(1),
-                limit: self.intensity.restarts,
-                period_ms,
-                last: format!("child '{name}' exited: {reason}").into(),
-            });
+    /// A child ended by itself and is not started again.
+    fn over(&mut self, key: ChildKey) -> Vec<Command> {
+        let significant = self.children.known(key).rules.significant;
+        let mut commands = self.forget_if_over(key);
+        let ends = match self.flags.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => significant,
+            AutoShutdown::AllSignificant => significant && self.children.significant() == 0,
+        };
+        if ends {
+            commands.extend(self.end_after_start(ExitReason::Shutdown));
         }
-        self.child(key).cause = Some(receipt);
-        match self.strategy {
-            Strategy::OneForOne | Strategy::Dynamic => self.begin_start(key),
-            Strategy::OneForAll => self.restart_group(key, ChildKey(0), receipt),
-            Strategy::RestForOne => self.restart_group(key, key, receipt),
-        }
+        commands
     }
 
-    /// Stops everyone from `first` on and starts them again, those that were down included, as OTP does.
-    fn restart_group(&mut self, failed: ChildKey, first: ChildKey, receipt: Seq) -> Vec<Command> {
-        for (&key, child) in self.children.range_mut(first..) {
+    /// Starts anew a child whose restart has been counted, and the siblings that its strategy names.
+    fn replace(&mut self, key: ChildKey, receipt: Seq, delay: Duration, now: Timestamp) -> Vec<Command> {
+        self.children.known(key).cause = Some(receipt);
+        let first = match self.flags.strategy {
+            Strategy::OneForOne | Strategy::Dynamic if delay.is_zero() => {
+                return self.begin_start(key, Purpose::Restart);
+            }
+            Strategy::OneForOne | Strategy::Dynamic => return self.put_off(key, None, now + delay),
+            Strategy::OneForAll => ChildKey(0),
+            Strategy::RestForOne => key,
+        };
+        self.gather(first, receipt);
+        self.pending.insert(key);
+        let mut commands = Vec::new();
+        if !delay.is_zero() {
+            // Failures that come together wait once, and as long as the longest of them.
+            let at = self.held.map_or(now + delay, |held| held.max(now + delay));
+            self.held = Some(at);
+            commands.push(Command::Resume { at });
+        }
+        commands.extend(self.settle());
+        commands
+    }
+
+    /// Dooms everyone from `first` on and lines them up to be started again, those that were down included,
+    /// as OTP does.
+    fn gather(&mut self, first: ChildKey, receipt: Seq) {
+        for key in self.children.keys_from(first) {
+            let child = self.children.known(key);
             child.cause = Some(receipt);
-            match child.state {
+            let temporary = child.rules.restart == Restart::Temporary;
+            match child.state() {
                 State::Down => {}
+                State::Retrying(_) => {
+                    self.children.set(key, State::Down);
+                }
                 State::Starting(_) | State::Up(_) | State::Stopping => {
                     self.doomed.insert(key);
                 }
@@ -358,141 +424,79 @@ impl Supervision {
                     continue;
                 }
             }
-            if child.restart != Restart::Temporary {
+            if !temporary {
                 self.pending.insert(key);
             }
         }
-        self.pending.insert(failed);
-        self.settle()
     }
 
-    /// Exact to the nanosecond, in constant time: only the restart `limit` places back matters.
-    fn may_restart(&mut self, now: Timestamp) -> bool {
-        let limit = self.intensity.restarts as usize;
-        if limit == 0 {
-            return false;
+    fn put_off(&mut self, key: ChildKey, failure: Option<(ExitReason, Seq)>, at: Timestamp) -> Vec<Command> {
+        let child = self.children.known(key);
+        child.generation = child.generation.wrapping_add(1);
+        let generation = child.generation;
+        self.children.set(key, State::Retrying(Box::new(Retry { generation, failure })));
+        vec![Command::Retry { key, generation, at }]
+    }
+
+    fn give_up(&mut self, key: ChildKey, what: &str, reason: &ExitReason) -> Vec<Command> {
+        let Intensity { restarts: limit, period } = self.flags.intensity;
+        let told = ExitReason::GaveUp {
+            restarts: limit.saturating_add(1),
+            limit,
+            period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX),
+            last: format!("child '{}' {what}: {reason}", self.children.known(key).name).into(),
+        };
+        let mut commands = vec![Command::GaveUp(told.clone())];
+        commands.extend(self.end_after_start(match self.flags.give_up {
+            GiveUp::Abnormally => told,
+            GiveUp::Cleanly => ExitReason::Shutdown,
+        }));
+        commands
+    }
+
+    fn end_after_start(&mut self, reason: ExitReason) -> Vec<Command> {
+        if let Phase::Starting(then) = &mut self.phase {
+            then.get_or_insert(reason);
+            return Vec::new();
         }
-        if self.restarts.len() == limit {
-            let oldest = self.restarts[0];
-            if now.since(oldest) <= self.intensity.period {
-                return false;
-            }
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
-        true
+        self.end(reason)
     }
 
     fn end(&mut self, reason: ExitReason) -> Vec<Command> {
         self.phase = Phase::Ending(reason);
         self.pending.clear();
         self.awaited.clear();
-        for (&key, child) in &self.children {
-            if matches!(child.state, State::Starting(_) | State::Up(_) | State::Stopping) {
-                self.doomed.insert(key);
+        let mut commands = Vec::new();
+        for key in self.children.keys_from(ChildKey(0)).into_iter().rev() {
+            match self.children.known(key).state() {
+                State::Retrying(_) => {
+                    self.children.set(key, State::Down);
+                }
+                State::Starting(_) | State::Up(_) | State::Stopping => {
+                    self.doomed.insert(key);
+                    if self.flags.strategy == Strategy::Dynamic {
+                        commands.extend(self.ask_to_stop(key));
+                    }
+                }
+                State::Down | State::Unkillable => {}
             }
+        }
+        commands.extend(self.settle());
+        commands
+    }
+
+    fn doom(&mut self, key: ChildKey) -> Vec<Command> {
+        self.doomed.insert(key);
+        if self.flags.strategy == Strategy::Dynamic {
+            return self.ask_to_stop(key).into_iter().collect();
         }
         self.settle()
-    }
-
-    /// Takes the next step towards what is wanted: stops first, in reverse order; then starts, in order.
-    fn settle(&mut self) -> Vec<Command> {
-        if !self.doomed.is_empty() {
-            return self.stop_doomed();
-        }
-        if let Phase::Ending(reason) = &self.phase {
-            return if self.alive == 0 { vec![Command::End(reason.clone())] } else { Vec::new() };
-        }
-        if self.strategy == Strategy::Dynamic {
-            return self.start_at_once();
-        }
-        if self.phase == Phase::Starting || !self.pending.is_empty() {
-            return self.start_pending();
-        }
-        Vec::new()
-    }
-
-    fn stop_doomed(&mut self) -> Vec<Command> {
-        let mut commands = Vec::new();
-        for &key in self.doomed.iter().rev() {
-            let child = self.children.get_mut(&key).expect("only children are doomed");
-            match child.state {
-                // Its life is over already, and the report of its start under way: then it counts as stopped.
-                State::Stopping | State::Starting(Some(_)) => {}
-                State::Down | State::Starting(None) | State::Up(_) | State::Unkillable => {
-                    child.state = State::Stopping;
-                    commands.push(Command::Stop(key));
-                }
-            }
-            if self.strategy != Strategy::Dynamic {
-                break;
-            }
-        }
-        commands
-    }
-
-    fn start_at_once(&mut self) -> Vec<Command> {
-        let pending = std::mem::take(&mut self.pending);
-        let mut commands: Vec<_> = pending.into_iter().flat_map(|key| self.begin_start(key)).collect();
-        if self.phase == Phase::Starting {
-            self.phase = Phase::Running;
-            commands.push(Command::Ready);
-        }
-        commands
-    }
-
-    fn start_pending(&mut self) -> Vec<Command> {
-        let in_turn = self.in_turn.and_then(|key| self.children.get(&key));
-        if in_turn.is_some_and(|child| matches!(child.state, State::Starting(_))) {
-            return Vec::new();
-        }
-        self.in_turn = self.pending.pop_first();
-        match self.in_turn {
-            Some(key) => self.begin_start(key),
-            None if self.phase == Phase::Starting => {
-                self.phase = Phase::Running;
-                vec![Command::Ready]
-            }
-            None => Vec::new(),
-        }
-    }
-
-    fn begin_start(&mut self, key: ChildKey) -> Vec<Command> {
-        let child = self.child(key);
-        if child.state != State::Down {
-            return Vec::new();
-        }
-        child.state = State::Starting(None);
-        self.alive += 1;
-        vec![Command::Start(key)]
-    }
-
-    /// A place that nobody will fill again is given up: temporary children, and all of a dynamic supervisor.
-    fn forget_if_over(&mut self, key: ChildKey) -> Vec<Command> {
-        let child = &self.children[&key];
-        if child.restart == Restart::Temporary || self.strategy == Strategy::Dynamic {
-            self.remove(key);
-            return vec![Command::Forget(key)];
-        }
-        Vec::new()
-    }
-
-    fn remove(&mut self, key: ChildKey) {
-        if let Some(child) = self.children.remove(&key) {
-            self.names.remove(&child.name);
-        }
-        self.pending.remove(&key);
-        self.doomed.remove(&key);
-        self.awaited.remove(&key);
-    }
-
-    fn child(&mut self, key: ChildKey) -> &mut Child {
-        self.children.get_mut(&key).expect("the caller looked it up")
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::time::Duration;
 
     use super::*;
@@ -502,7 +506,7 @@ mod tests {
 
     /// Three permanent children that run as incarnations 1, 2 and 3.
     fn three(strategy: Strategy) -> (Supervision, [ChildKey; 3]) {
-        let mut supervision = Supervision::new(strategy, Intensity::default());
+        let mut supervision = Supervision::new(Flags::new(strategy));
         let keys =
             ["a", "b", "c"].map(|name| supervision.add(name.parse().unwrap(), Restart::Permanent).unwrap());
         let mut commands = supervision.start();
@@ -530,14 +534,17 @@ mod tests {
                 }
                 Command::Stop(key) => {
                     trace.push(format!("stop {}", key.0));
-                    let State::Stopping = supervision.children[key].state else { panic!("not stopping") };
+                    let State::Stopping = *supervision.children.state(*key).unwrap() else {
+                        panic!("not stopping")
+                    };
                     supervision.exited(*key, Incarnation(0), &ExitReason::Shutdown, Seq(2), NOW)
                 }
                 Command::Forget(key) => {
                     trace.push(format!("forget {}", key.0));
                     Vec::new()
                 }
-                Command::Ready => Vec::new(),
+                Command::Ready | Command::GaveUp(_) | Command::Resume { .. } => Vec::new(),
+                Command::Retry { key, generation, at } => supervision.retry(*key, *generation, *at),
                 Command::End(reason) => {
                     trace.push(format!("end {reason}"));
                     Vec::new()
@@ -575,7 +582,7 @@ mod tests {
             (Restart::Temporary, &error, "forget"),
             (Restart::Temporary, &ExitReason::Normal, "forget"),
         ] {
-            let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+            let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
             let key = supervision.add("a".parse().unwrap(), restart).unwrap();
             supervision.start();
             supervision.started(key, Incarnation(1), NOW);
@@ -634,7 +641,7 @@ mod tests {
 
     #[test]
     fn a_first_start_that_fails_rolls_back() {
-        let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+        let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
         let a = supervision.add("a".parse().unwrap(), Restart::Permanent).unwrap();
         let b = supervision.add("b".parse().unwrap(), Restart::Permanent).unwrap();
         supervision.start();
@@ -650,11 +657,14 @@ mod tests {
     fn a_restart_that_fails_is_tried_again_within_the_intensity() {
         let (mut supervision, keys) = three(Strategy::OneForOne);
         supervision.exited(keys[0], Incarnation(1), &CRASH, Seq(1), NOW);
-        for _ in 0..2 {
-            assert_eq!(supervision.start_failed(keys[0], &CRASH, Seq(1), NOW), [Command::Start(keys[0])]);
+        for generation in 1..3 {
+            let retry = Command::Retry { key: keys[0], generation, at: NOW };
+            assert_eq!(supervision.start_failed(keys[0], &CRASH, Seq(1), NOW), [retry]);
+            assert_eq!(supervision.retry(keys[0], generation, NOW), [Command::Start(keys[0])]);
         }
-        let commands = supervision.start_failed(keys[0], &CRASH, Seq(1), NOW);
-        assert_eq!(commands, [Command::Stop(keys[2])]);
+        supervision.start_failed(keys[0], &CRASH, Seq(1), NOW);
+        let commands = supervision.retry(keys[0], 3, NOW);
+        assert!(matches!(&commands[..], [Command::GaveUp(_), Command::Stop(key)] if *key == keys[2]));
     }
 
     #[test]
@@ -673,7 +683,7 @@ mod tests {
 
     #[test]
     fn a_life_that_ended_while_it_started_needs_no_stop() {
-        let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+        let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
         let key = supervision.add("a".parse().unwrap(), Restart::Permanent).unwrap();
         supervision.start();
         assert_eq!(supervision.exited(key, Incarnation(1), &CRASH, Seq(1), NOW), []);
@@ -694,7 +704,7 @@ mod tests {
 
     #[test]
     fn a_child_that_is_starting_when_the_end_comes_is_stopped_too() {
-        let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+        let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
         let key = supervision.add("a".parse().unwrap(), Restart::Permanent).unwrap();
         supervision.start();
         assert_eq!(supervision.shutdown(ExitReason::Shutdown), [Command::Stop(key)]);
@@ -740,14 +750,14 @@ mod tests {
 
     #[test]
     fn a_name_stands_once() {
-        let mut supervision = Supervision::new(Strategy::OneForOne, Intensity::default());
+        let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
         supervision.add("a".parse().unwrap(), Restart::Permanent).unwrap();
         assert!(supervision.add("a".parse().unwrap(), Restart::Permanent).is_err());
     }
 
     #[test]
     fn a_group_restart_brings_back_siblings_that_had_ended() {
-        let mut supervision = Supervision::new(Strategy::OneForAll, Intensity::default());
+        let mut supervision = Supervision::new(Flags::new(Strategy::OneForAll));
         let a = supervision.add("a".parse().unwrap(), Restart::Transient).unwrap();
         let b = supervision.add("b".parse().unwrap(), Restart::Permanent).unwrap();
         supervision.start();

@@ -10,7 +10,7 @@ use gemba_core::queue::{Popped, Pushed, TieredQueue};
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::scaling::{Load, Scale, scale};
 use gemba_core::time::Timestamp;
-use gemba_kernel::{Context, DynamicSupervisor, Reply, Server, Shutdown, Stop, server};
+use gemba_kernel::{Context, DynamicRef, Reply, Server, Shutdown, Stop, server};
 
 use crate::job::{Because, Job};
 use crate::pool::{PoolCell, Resized};
@@ -47,7 +47,7 @@ pub(crate) enum PoolMsg {
 /// The actor. Its workers stand beside it in the tree, started before it and stopped after it.
 pub(crate) struct Dispatcher {
     pool: Arc<PoolCell>,
-    supervisor: DynamicSupervisor,
+    supervisor: DynamicRef,
     queue: TieredQueue<Job>,
     idle: Vec<Idle>,
     /// Workers that are wanted: those that retire are no longer among them.
@@ -72,7 +72,7 @@ struct Hand {
 }
 
 impl Dispatcher {
-    pub(crate) fn new(pool: Arc<PoolCell>, supervisor: DynamicSupervisor) -> Self {
+    pub(crate) fn new(pool: Arc<PoolCell>, supervisor: DynamicRef) -> Self {
         let queue = TieredQueue::new(pool.queue_max as usize);
         Self {
             pool,

@@ -10,7 +10,7 @@ use gemba_core::exit::ExitReason;
 use gemba_core::view::{ActorKind, ActorState};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use crate::child::{ChildSpec, Shutdown, child_rules};
+use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{guarded, guarded_call};
 use crate::lifeline::Lifeline;
 use crate::slot::Killer;
@@ -47,6 +47,7 @@ impl<A: Actor> ActorSpec<A> {
 }
 
 child_rules!(ActorSpec<A: Actor>);
+child_from!(ActorSpec<A: Actor>);
 
 struct ActorStart<A: Actor> {
     make: Arc<dyn Fn() -> (A, A::Arguments) + Send + Sync>,

@@ -9,7 +9,7 @@ use gemba_core::receipt::{Event, Seq};
 use gemba_core::view::ActorKind;
 use tokio::sync::watch;
 
-use crate::child::{ChildSpec, SpecError, check_children};
+use crate::child::{ChildSpec, SpecError, check_supervisor};
 use crate::exit::install_panic_hook;
 use crate::instruments::Instruments;
 use crate::lifeline::{Lifeline, Report};
@@ -100,7 +100,7 @@ impl NodeBuilder {
     pub async fn start(self) -> Result<Node, NodeError> {
         Name::new(&self.name)?;
         let mut errors = Vec::new();
-        check_children(&self.children, "/", &mut errors);
+        check_supervisor(self.root.flags(), &self.children, "/", &mut errors);
         if !errors.is_empty() {
             return Err(NodeError::Spec(errors));
         }
@@ -117,7 +117,7 @@ impl NodeBuilder {
         let (exit_sender, exit) = watch::channel(None);
         let profile =
             Profile { kind: ActorKind::Supervisor, strategy: root.start.strategy(), order: 0, mailbox: None };
-        let slot = system.registry().slot(&root_path, &profile);
+        let slot = system.registry().root(&profile);
         let incarnation = system.next_incarnation();
         slot.claim(incarnation, profile).expect("the node has just been made");
         let lifeline =

@@ -1,31 +1,44 @@
-//! A child as its supervisor's actor knows it: its spec, its place, its present life, and what is awaited.
+//! A child as its supervisor's actor knows it: how to start it, its place, its present life, who waits for it.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use gemba_core::exit::{ExitReason, Incarnation};
-use gemba_core::name::ActorPath;
 use gemba_core::supervision::ChildKey;
 use ractor::ActorRef;
 use tokio::task::AbortHandle;
 
 use crate::address::Reply;
-use crate::child::ChildSpec;
+use crate::child::Shutdown;
+use crate::deadlines::Ticket;
+use crate::handle::{ChildError, Started};
 use crate::shell::Message;
 use crate::slot::{Profile, Slot};
-use crate::start::{Handle, NoStart, START_LIMIT};
-use crate::supervisor::StartChildError;
+use crate::start::{Handle, NoStart, START_LIMIT, Start};
+
+/// Who waits for a start: `None` if the child declined to run.
+pub(crate) type StartReply = Reply<Result<Option<Started>, ChildError>>;
+
+/// Who waits for a stop.
+pub(crate) type StopReply = Reply<Result<(), ChildError>>;
 
 /// A child as the actor knows it.
-#[derive(Debug)]
 pub(crate) struct Place {
-    pub spec: ChildSpec,
+    /// Let go once a temporary child has started: what it holds may be large, and it never starts again.
+    pub start: Option<Arc<dyn Start>>,
+    pub shutdown: Shutdown,
     pub slot: Arc<Slot>,
     pub incarnation: Incarnation,
     pub handle: Option<Handle>,
     pub starting: Option<AbortHandle>,
-    pub timer: Option<AbortHandle>,
-    pub waiting: Option<Reply<Result<ActorPath, StartChildError>>>,
+    pub deadline: Option<Ticket>,
+    pub waiting: Option<Box<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    pub start: Option<StartReply>,
+    pub stops: Vec<StopReply>,
 }
 
 impl Place {
@@ -38,8 +51,8 @@ impl Place {
                 Message::Freed { key, incarnation }
             } else {
                 let message = format!("its place is still held by {holder}");
-                let result = Err(NoStart::Failed(ExitReason::Error { message: message.into() }));
-                Message::Started { key, incarnation, result }
+                let failed = NoStart::Failed(ExitReason::Error { message: message.into() });
+                Message::Started { key, incarnation, result: Box::new(Err(failed)) }
             };
             // A supervisor that is gone starts nobody.
             let _ = me.cast(report);
@@ -47,38 +60,35 @@ impl Place {
         self.starting = Some(waiting.abort_handle());
     }
 
-    pub(crate) fn arm(&mut self, me: &ActorRef<Message>, key: ChildKey, limit: Duration, killed: bool) {
-        self.disarm();
-        let (me, incarnation) = (me.clone(), self.incarnation);
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
-            // A supervisor that is gone waits for nobody.
-            let _ = me.cast(Message::StopOverdue { key, incarnation, killed });
-        });
-        self.timer = Some(timer.abort_handle());
+    pub(crate) fn answer_start(&mut self, answer: impl FnOnce() -> Result<Option<Started>, ChildError>) {
+        if let Some(reply) = self.waiting.as_mut().and_then(|waiting| waiting.start.take()) {
+            reply.send(answer());
+        }
     }
 
-    pub(crate) fn disarm(&mut self) {
-        if let Some(timer) = self.timer.take() {
-            timer.abort();
+    pub(crate) fn answer_stops(&mut self, answer: &Result<(), ChildError>) {
+        for reply in
+            self.waiting.as_mut().map(|waiting| std::mem::take(&mut waiting.stops)).into_iter().flatten()
+        {
+            reply.send(answer.clone());
         }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("path", &self.slot.path).finish_non_exhaustive()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.disarm();
         if let Some(starting) = self.starting.take() {
             starting.abort();
         }
     }
 }
 
-pub(crate) fn profile(spec: &ChildSpec, key: ChildKey) -> Profile {
-    Profile {
-        kind: spec.start.kind(),
-        strategy: spec.start.strategy(),
-        order: key.order(),
-        mailbox: spec.start.mailbox(),
-    }
+pub(crate) fn profile(start: &dyn Start, key: ChildKey) -> Profile {
+    Profile { kind: start.kind(), strategy: start.strategy(), order: key.order(), mailbox: start.mailbox() }
 }

@@ -1,102 +1,113 @@
 //! A cell: every place of the tree by its path.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
-use gemba_core::name::ActorPath;
+use gemba_core::name::{ActorPath, Name};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorState, ActorView};
 
 use crate::slot::{Profile, Slot};
 
-/// Our ETS table of places.
+/// How many places are compared with a path that leads nowhere.
+const SIMILAR_MAX: usize = 10_000;
+
+/// Our ETS table of places, filed under their supervisors: no list looks at anybody else's children.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    slots: DashMap<ActorPath, Arc<Slot>>,
+    root: OnceLock<Arc<Slot>>,
+    families: DashMap<ActorPath, HashMap<Name, Arc<Slot>>>,
 }
 
 impl Registry {
-    /// The place at `path`, made if it is new.
-    pub(crate) fn slot(&self, path: &ActorPath, profile: &Profile) -> Arc<Slot> {
-        if let Some(slot) = self.slots.get(path) {
-            return slot.clone();
-        }
-        self.slots
-            .entry(path.clone())
-            .or_insert_with(|| Arc::new(Slot::new(path.clone(), profile.clone())))
+    /// The root's place, made if it is new.
+    pub(crate) fn root(&self, profile: &Profile) -> Arc<Slot> {
+        self.root.get_or_init(|| Arc::new(Slot::new(ActorPath::root(), profile.clone()))).clone()
+    }
+
+    /// The place of the child called `name`, made if it is new.
+    pub(crate) fn slot(&self, supervisor: &ActorPath, name: &Name, profile: &Profile) -> Arc<Slot> {
+        let mut family = match self.families.get_mut(supervisor) {
+            Some(family) => family,
+            None => self.families.entry(supervisor.clone()).or_default(),
+        };
+        family
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Slot::new(supervisor.child(name), profile.clone())))
             .clone()
     }
 
     pub(crate) fn get(&self, path: &ActorPath) -> Option<Arc<Slot>> {
-        self.slots.get(path).map(|slot| slot.clone())
+        let Some(supervisor) = path.parent() else { return self.root.get().cloned() };
+        self.families.get(&supervisor)?.get(path.name()).cloned()
     }
 
-    /// The places right below `path`.
-    fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
-        let below = |other: &ActorPath| other.parent().as_ref() == Some(path);
-        self.slots.iter().filter(|entry| below(entry.key())).map(|entry| entry.key().clone()).collect()
+    /// The places right below `path`, in no order.
+    fn children(&self, path: &ActorPath) -> Vec<Arc<Slot>> {
+        self.families.get(path).map_or_else(Vec::new, |family| family.values().cloned().collect())
     }
 
     /// Removes the place at `path`, and those below it if it was a supervisor's.
     pub(crate) fn forget(&self, path: &ActorPath, with_descendants: bool) {
-        self.slots.remove(path);
-        if with_descendants {
-            self.slots.retain(|other, _| !other.is_within(path));
+        if let Some(supervisor) = path.parent() {
+            if let Some(mut family) = self.families.get_mut(&supervisor) {
+                family.remove(path.name());
+            }
+            self.families.remove_if(&supervisor, |_, family| family.is_empty());
+        }
+        if with_descendants && let Some((_, family)) = self.families.remove(path) {
+            for child in family.into_values() {
+                self.forget(&child.path, true);
+            }
         }
     }
 
     /// The places right below `path` whose life is running.
     pub(crate) fn running(&self, path: &ActorPath) -> Vec<ActorPath> {
-        let is_running =
-            |path: &ActorPath| self.get(path).is_some_and(|slot| slot.state() == ActorState::Running);
-        self.children(path).into_iter().filter(is_running).collect()
+        let children = self.children(path).into_iter();
+        children.filter(|slot| slot.state() == ActorState::Running).map(|slot| slot.path.clone()).collect()
     }
 
     /// Removes the places right below `path` that nobody holds.
     pub(crate) fn sweep(&self, path: &ActorPath) {
         for child in self.children(path) {
-            if self.get(&child).is_some_and(|slot| slot.state() == ActorState::Down) {
-                self.forget(&child, true);
+            if child.state() == ActorState::Down {
+                self.forget(&child.path, true);
             }
         }
     }
 
-    /// The place most like `path`, for an error that helps.
+    /// The place most like `path`, among the first [`SIMILAR_MAX`], for an error that helps.
     pub(crate) fn similar(&self, path: &ActorPath) -> Option<ActorPath> {
-        self.slots
-            .iter()
-            .map(|entry| (distance(entry.key().as_str(), path.as_str()), entry.key().clone()))
-            .min()
-            .filter(|(distance, _)| *distance <= 3)
-            .map(|(_, path)| path)
+        let mut nearest: Option<(usize, ActorPath)> = None;
+        let mut compared = 0;
+        for family in &self.families {
+            for slot in family.values().take(SIMILAR_MAX - compared) {
+                compared += 1;
+                let found = (distance(slot.path.as_str(), path.as_str()), slot.path.clone());
+                if nearest.as_ref().is_none_or(|nearest| found < *nearest) {
+                    nearest = Some(found);
+                }
+            }
+        }
+        nearest.filter(|(distance, _)| *distance <= 3).map(|(_, path)| path)
     }
 
     /// The tree below and including `root`, parents above children, siblings in the order they start.
     pub(crate) fn tree(&self, root: &ActorPath, now: Timestamp) -> Option<ActorView> {
-        let mut slots: Vec<_> = self.slots.iter().map(|entry| entry.value().clone()).collect();
-        slots.retain(|slot| slot.path.is_within(root));
-        // Deepest first: when a parent is reached, all its children have been filed under it.
-        slots.sort_by_key(|slot| std::cmp::Reverse(depth(&slot.path)));
-        let mut children: BTreeMap<ActorPath, Vec<(u64, ActorView)>> = BTreeMap::new();
-        for slot in slots {
-            let mut view = slot.view(now);
-            if let Some(mut below) = children.remove(&slot.path) {
-                below.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
-                view.children = below.into_iter().map(|(_, child)| child).collect();
-            }
-            if slot.path == *root {
-                return Some(view);
-            }
-            let parent = slot.path.parent().expect("only the root has no parent");
-            children.entry(parent).or_default().push((slot.order(), view));
-        }
-        None
+        let root = self.get(root)?;
+        Some(self.view(&root, now))
     }
-}
 
-fn depth(path: &ActorPath) -> usize {
-    if path.is_root() { 0 } else { path.as_str().matches('/').count() }
+    fn view(&self, slot: &Slot, now: Timestamp) -> ActorView {
+        let mut view = slot.view(now);
+        let mut children: Vec<_> =
+            self.children(&slot.path).into_iter().map(|child| (child.order(), child)).collect();
+        children.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
+        view.children = children.into_iter().map(|(_, child)| self.view(&child, now)).collect();
+        view
+    }
 }
 
 /// How many single-character edits lead from one text to the other.
@@ -122,15 +133,18 @@ mod tests {
     #[test]
     fn a_tree_shows_siblings_in_the_order_they_start() {
         let registry = Registry::default();
-        for (path, order) in [("/", 0), ("/b", 0), ("/a", 1), ("/b/x", 0)] {
-            let profile = Profile { kind: ActorKind::Task, strategy: None, order, mailbox: None };
-            registry.slot(&path.parse().unwrap(), &profile);
+        let profile = |order| Profile { kind: ActorKind::Task, strategy: None, order, mailbox: None };
+        registry.root(&profile(0));
+        for (supervisor, name, order) in [("/", "b", 0), ("/", "a", 1), ("/b", "x", 0)] {
+            registry.slot(&supervisor.parse().unwrap(), &name.parse().unwrap(), &profile(order));
         }
         let tree = registry.tree(&ActorPath::root(), Timestamp::START).unwrap();
         let order: Vec<_> = tree.iter().map(|actor| actor.path.to_string()).collect();
         assert_eq!(order, ["/", "/b", "/b/x", "/a"]);
         assert_eq!(registry.similar(&"/b/y".parse().unwrap()).unwrap().as_str(), "/b/x");
         assert_eq!(registry.similar(&"/something/else".parse().unwrap()), None);
+        registry.forget(&"/b".parse().unwrap(), true);
+        assert_eq!(registry.get(&"/b/x".parse().unwrap()).map(|slot| slot.path.clone()), None);
     }
 
     #[test]

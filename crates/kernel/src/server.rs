@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::address::{Address, Lane, MAILBOX_CAPACITY, Pinned};
-use crate::child::{ChildSpec, Shutdown, child_rules};
+use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{Stop, guarded, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
 use crate::slot::{Killer, Mailbox};
@@ -209,6 +209,7 @@ impl<S: Server> ServerSpec<S> {
         if let Some(rules) = rules {
             child.name.clone_from(&rules.name);
             child.restart = rules.restart;
+            child.significant = rules.significant;
             child.shutdown = rules.shutdown;
         }
         Self { child, make, lane }
@@ -227,6 +228,7 @@ impl<S: Server> ServerSpec<S> {
 }
 
 child_rules!(ServerSpec<S: Server>);
+child_from!(ServerSpec<S: Server>);
 
 struct ServerStart<S: Server> {
     make: Arc<dyn Fn() -> S + Send + Sync>,

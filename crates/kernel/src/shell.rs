@@ -9,20 +9,24 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use gemba_core::exit::{ExitReason, Incarnation};
-use gemba_core::name::ActorPath;
+use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{Event, Seq};
-use gemba_core::supervision::{ChildKey, Command, Strategy, Supervision};
+use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Strategy, Supervision};
+use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorKind, ActorState};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::address::Reply;
 use crate::child::{ChildSpec, Shutdown};
+use crate::deadlines::{Deadlines, Due};
+use crate::handle::{ChildError, ChildInfo, ChildSettings, Started};
 use crate::lifeline::{Lifeline, Report};
-use crate::place::{Place, profile};
+use crate::place::{Place, StartReply, StopReply, profile};
 use crate::start::{Birth, Handle, NoStart, START_LIMIT};
-use crate::supervisor::StartChildError;
 use crate::system::System;
+
+mod requests;
 
 /// How long a killed child has to be gone before it is called unkillable and left behind.
 const KILL_GRACE: Duration = Duration::from_secs(1);
@@ -34,34 +38,41 @@ pub(crate) enum Message {
     Started {
         key: ChildKey,
         incarnation: Incarnation,
-        result: Result<Handle, NoStart>,
+        result: Box<Result<Handle, NoStart>>,
     },
     Exited {
         key: ChildKey,
         incarnation: Incarnation,
         reason: ExitReason,
     },
-    StopOverdue {
-        key: ChildKey,
-        incarnation: Incarnation,
-        killed: bool,
-    },
     /// The place that another life still held is free.
     Freed {
         key: ChildKey,
         incarnation: Incarnation,
     },
+    /// A restart is due: it waits behind whatever was asked before.
+    Retry {
+        key: ChildKey,
+        generation: u32,
+    },
+    /// A deadline may have passed.
+    Alarm,
     Shutdown {
         cause: Option<Seq>,
     },
-    StartChild {
-        child: ChildSpec,
-        reply: Reply<Result<ActorPath, StartChildError>>,
-    },
-    TerminateChild {
-        name: String,
-        reply: Reply<bool>,
-    },
+    Request(Request),
+}
+
+/// What others ask of a supervisor.
+#[derive(Debug)]
+pub(crate) enum Request {
+    StartChild { child: Box<ChildSpec>, reply: StartReply },
+    RestartChild { name: String, reply: StartReply },
+    TerminateChild { name: String, reply: StopReply },
+    DeleteChild { name: String, reply: StopReply },
+    ChildSettings { name: String, reply: Reply<Result<ChildSettings, ChildError>> },
+    WhichChildren { reply: Reply<Vec<ChildInfo>> },
+    CountChildren { reply: Reply<ChildCounts> },
 }
 
 /// What a new life of a supervisor begins with.
@@ -69,7 +80,7 @@ pub(crate) struct Beginning {
     pub lifeline: Arc<Lifeline>,
     pub cause: Option<Seq>,
     pub supervision: Supervision,
-    pub children: Vec<ChildSpec>,
+    pub children: Arc<[ChildSpec]>,
     /// Told when every child runs, or why not.
     pub ready: oneshot::Sender<Result<(), ExitReason>>,
 }
@@ -101,13 +112,13 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         let commands = match message {
             Message::Begin => shell.core.start(),
-            Message::Started { key, incarnation, result } => shell.started(key, incarnation, result),
+            Message::Started { key, incarnation, result } => shell.started(key, incarnation, *result),
             Message::Exited { key, incarnation, reason } => shell.exited(key, incarnation, &reason),
-            Message::StopOverdue { key, incarnation, killed } => shell.stop_overdue(key, incarnation, killed),
             Message::Freed { key, incarnation } => shell.freed(key, incarnation),
+            Message::Retry { key, generation } => shell.core.retry(key, generation, shell.system.now()),
+            Message::Alarm => shell.alarm(),
             Message::Shutdown { cause } => shell.shutdown(cause),
-            Message::StartChild { child, reply } => shell.start_child(child, reply),
-            Message::TerminateChild { name, reply } => shell.terminate_child(&name, reply),
+            Message::Request(request) => shell.serve(request),
         };
         shell.carry_out(commands);
         Ok(())
@@ -132,6 +143,7 @@ pub(crate) struct Shell {
     path: ActorPath,
     core: Supervision,
     places: HashMap<ChildKey, Place>,
+    deadlines: Deadlines,
     /// The receipt that started this life; children started first name it as their cause.
     cause: Option<Seq>,
     /// The receipt of the exit or the request for which the supervisor ends.
@@ -150,31 +162,39 @@ impl Shell {
             path: lifeline.slot.path.clone(),
             core: supervision,
             places: HashMap::new(),
+            deadlines: Deadlines::default(),
             cause,
             end_cause: None,
             ready: Some(ready),
             lifeline: Some(lifeline),
         };
-        if shell.core.strategy() == Strategy::Dynamic {
+        if shell.core.flags().strategy == Strategy::Dynamic {
             // Children that were added to an earlier life do not come back: their places are given up.
             shell.system.registry().sweep(&shell.path);
         }
-        for child in children {
-            shell.add(child, None).expect("specs are checked before anything starts");
+        for child in &children[..] {
+            shell.add(child.clone()).expect("specs are checked before anything starts");
         }
         shell
     }
 
-    fn add(
-        &mut self,
-        spec: ChildSpec,
-        waiting: Option<Reply<Result<ActorPath, StartChildError>>>,
-    ) -> Result<ChildKey, Option<Reply<Result<ActorPath, StartChildError>>>> {
+    fn add(&mut self, spec: ChildSpec) -> Result<ChildKey, ChildError> {
         let name = spec.checked_name();
-        let Ok(key) = self.core.add(name.clone(), spec.restart) else { return Err(waiting) };
-        let slot = self.system.registry().slot(&self.path.child(&name), &profile(&spec, key));
-        let incarnation = Incarnation(0);
-        let place = Place { spec, slot, incarnation, handle: None, starting: None, timer: None, waiting };
+        let key = self.core.add(name.clone(), spec.rules()).map_err(|refusal| {
+            let holder = self.core.find(&name).map(|key| self.places[&key].incarnation);
+            ChildError::refused(refusal, holder)
+        })?;
+        let slot = self.system.registry().slot(&self.path, &name, &profile(&*spec.start, key));
+        let place = Place {
+            start: Some(spec.start),
+            shutdown: spec.shutdown,
+            slot,
+            incarnation: Incarnation(0),
+            handle: None,
+            starting: None,
+            deadline: None,
+            waiting: None,
+        };
         self.places.insert(key, place);
         Ok(key)
     }
@@ -185,11 +205,46 @@ impl Shell {
             match command {
                 Command::Start(key) => queue.extend(self.start(key)),
                 Command::Stop(key) => self.stop(key),
+                Command::Retry { key, generation, at } => {
+                    self.later(Due::Retry { key, generation }, at);
+                }
+                Command::Resume { at } => self.later(Due::Resume, at),
                 Command::Forget(key) => self.forget(key),
                 Command::Ready => queue.extend(self.ready()),
+                Command::GaveUp(reason) => {
+                    let event = Event::SupervisorGaveUp { reason };
+                    self.system.record(self.end_cause, &self.path, event);
+                }
                 Command::End(reason) => self.end(reason),
             }
         }
+    }
+
+    fn later(&mut self, due: Due, at: Timestamp) {
+        let now = self.system.now();
+        match due {
+            // Behind whatever was asked meanwhile, as in OTP, but without a timer's millisecond.
+            Due::Retry { key, generation } if at <= now => {
+                let retry = Message::Retry { key, generation };
+                self.me.cast(retry).expect("this actor is running");
+            }
+            Due::Retry { .. } | Due::Resume | Due::StopOverdue { .. } => {
+                self.deadlines.add(&self.me, due, at, now);
+            }
+        }
+    }
+
+    fn alarm(&mut self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        let now = self.system.now();
+        while let Some(due) = self.deadlines.pop(&self.me, now) {
+            commands.extend(match due {
+                Due::StopOverdue { key, incarnation, killed } => self.stop_overdue(key, incarnation, killed),
+                Due::Retry { key, generation } => self.core.retry(key, generation, now),
+                Due::Resume => self.core.resume(now),
+            });
+        }
+        commands
     }
 
     fn start(&mut self, key: ChildKey) -> Vec<Command> {
@@ -197,7 +252,8 @@ impl Shell {
         let cause = self.core.cause(key).or(self.cause);
         let place = self.places.get_mut(&key).expect("core starts only children that were added");
         place.incarnation = incarnation;
-        if let Err(holder) = place.slot.claim(incarnation, profile(&place.spec, key)) {
+        let start = place.start.clone().expect("a temporary child starts once");
+        if let Err(holder) = place.slot.claim(incarnation, profile(&*start, key)) {
             place.wait(&self.me, key, holder);
             return Vec::new();
         }
@@ -205,7 +261,7 @@ impl Shell {
         let mine = self.lifeline.clone();
         let lifeline = Lifeline::new(self.system.clone(), place.slot.clone(), incarnation, report, mine);
         let birth = Birth { lifeline, supervisor: Some(self.me.get_cell()), cause };
-        let mut starting = place.spec.start.start(birth);
+        let mut starting = start.start(birth);
         // Most starts are over at once; only those that wait cost a task.
         if let Some(result) = (&mut starting).now_or_never() {
             return self.started(key, incarnation, result);
@@ -217,7 +273,7 @@ impl Shell {
                 Err(NoStart::Failed(ExitReason::Error { message: message.into() }))
             });
             // A supervisor that is gone takes the new life with it.
-            let _ = me.cast(Message::Started { key, incarnation, result });
+            let _ = me.cast(Message::Started { key, incarnation, result: Box::new(result) });
         });
         place.starting = Some(task.abort_handle());
         Vec::new()
@@ -237,7 +293,9 @@ impl Shell {
             return Vec::new();
         };
         place.starting = None;
-        place.disarm();
+        if let Some(ticket) = place.deadline.take() {
+            self.deadlines.remove(ticket);
+        }
         let cause = self.core.cause(key).or(self.cause);
         match result {
             Ok(handle) => {
@@ -248,22 +306,24 @@ impl Shell {
                     restarts => Event::ChildRestarted { incarnation, restarts },
                 };
                 self.system.record(cause, &place.slot.path, event);
-                if let Some(reply) = place.waiting.take() {
-                    reply.send(Ok(place.slot.path.clone()));
+                let path = place.slot.path.clone();
+                place.answer_start(|| Ok(Some(Started { path, incarnation })));
+                if self.core.rules(key).is_some_and(|rules| rules.restart == Restart::Temporary) {
+                    place.start = None;
                 }
                 self.core.started(key, incarnation, now)
             }
-            Err(no_start) => {
-                let reason = match no_start {
-                    NoStart::Ignored => ExitReason::Normal,
-                    NoStart::Failed(reason) => reason,
-                };
+            Err(NoStart::Ignored) => {
+                place.answer_start(|| Ok(None));
+                place.answer_stops(&Ok(()));
+                self.core.ignored(key)
+            }
+            Err(NoStart::Failed(reason)) => {
                 let event = Event::ChildStartFailed { reason: reason.clone() };
                 let receipt = self.system.record(cause, &place.slot.path, event);
-                if let Some(reply) = place.waiting.take() {
-                    let name = place.slot.path.name().to_owned();
-                    reply.send(Err(StartChildError::Failed { name, reason: reason.clone() }));
-                }
+                let name = name_of(place);
+                place.answer_start(|| Err(ChildError::Failed { name, reason: reason.clone() }));
+                place.answer_stops(&Ok(()));
                 self.end_cause = Some(receipt);
                 self.core.start_failed(key, &reason, receipt, now)
             }
@@ -275,7 +335,10 @@ impl Shell {
             return Vec::new();
         };
         place.handle = None;
-        place.disarm();
+        if let Some(ticket) = place.deadline.take() {
+            self.deadlines.remove(ticket);
+        }
+        place.answer_stops(&Ok(()));
         let doomed = self.core.is_doomed(key);
         let cause = match place.slot.take_kill(incarnation) {
             Some(kill) => Some(kill),
@@ -295,10 +358,12 @@ impl Shell {
         let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
         let place = self.places.get_mut(&key).expect("core stops only children that were added");
         place.slot.set_state(place.incarnation, ActorState::Stopping);
-        let limit = match (&mut place.handle, place.spec.shutdown) {
+        let mut killed = false;
+        let limit = match (&mut place.handle, place.shutdown) {
             (Some(handle), Shutdown::Brutal) => {
                 handle.killer.kill();
-                return place.arm(&self.me, key, KILL_GRACE, true);
+                killed = true;
+                KILL_GRACE
             }
             (Some(handle), Shutdown::Within(limit)) => {
                 handle.stop(cause);
@@ -310,7 +375,17 @@ impl Shell {
             (None, Shutdown::Brutal) => Duration::ZERO,
             (None, Shutdown::Infinity) => return,
         };
-        place.arm(&self.me, key, limit, false);
+        self.arm(key, limit, killed);
+    }
+
+    /// Looks after a child that was asked to stop, or killed, when its time is over.
+    fn arm(&mut self, key: ChildKey, limit: Duration, killed: bool) {
+        let now = self.system.now();
+        let Some(place) = self.places.get_mut(&key) else { return };
+        let due = Due::StopOverdue { key, incarnation: place.incarnation, killed };
+        if let Some(earlier) = place.deadline.replace(self.deadlines.add(&self.me, due, now + limit, now)) {
+            self.deadlines.remove(earlier);
+        }
     }
 
     fn stop_overdue(&mut self, key: ChildKey, incarnation: Incarnation, killed: bool) -> Vec<Command> {
@@ -322,7 +397,7 @@ impl Shell {
             None if place.starting.is_none() => Vec::new(),
             Some(handle) if !killed => {
                 handle.killer.kill();
-                place.arm(&self.me, key, KILL_GRACE, true);
+                self.arm(key, KILL_GRACE, true);
                 Vec::new()
             }
             Some(handle) => {
@@ -331,6 +406,7 @@ impl Shell {
                 place.slot.set_state(incarnation, ActorState::Unkillable);
                 let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
                 self.system.record(cause, &place.slot.path, Event::ChildUnkillable { incarnation });
+                place.answer_stops(&Err(ChildError::Unkillable { name: name_of(place) }));
                 self.core.stop_failed(key)
             }
             None => {
@@ -371,37 +447,11 @@ impl Shell {
         self.core.shutdown(ExitReason::Shutdown)
     }
 
-    fn start_child(
-        &mut self,
-        child: ChildSpec,
-        reply: Reply<Result<ActorPath, StartChildError>>,
-    ) -> Vec<Command> {
-        if self.core.is_ending() {
-            reply.send(Err(StartChildError::NotRunning));
-            return Vec::new();
-        }
-        let name = child.checked_name().to_string();
-        match self.add(child, Some(reply)) {
-            Ok(key) => self.core.start_child(key),
-            Err(reply) => {
-                let reply = reply.expect("it was handed in");
-                reply.send(Err(StartChildError::Duplicate { name }));
-                Vec::new()
-            }
-        }
-    }
-
-    fn terminate_child(&mut self, name: &str, reply: Reply<bool>) -> Vec<Command> {
-        let key = name.parse().ok().and_then(|name| self.core.find(&name));
-        reply.send(key.is_some());
-        key.map_or_else(Vec::new, |key| self.core.terminate(key))
-    }
-
     fn forget(&mut self, key: ChildKey) {
         if let Some(place) = self.places.remove(&key) {
             // A place that somebody else holds is not ours to give up.
             if place.slot.state() == ActorState::Down {
-                let below = place.spec.start.kind() == ActorKind::Supervisor;
+                let below = place.slot.kind() == ActorKind::Supervisor;
                 self.system.registry().forget(&place.slot.path, below);
             }
         }
@@ -423,13 +473,6 @@ impl Shell {
 
     /// Every child is gone: lets the lifeline go, which announces the exit, and ends the actor.
     fn end(&mut self, reason: ExitReason) {
-        if let ExitReason::GaveUp { .. } = &reason {
-            self.system.record(
-                self.end_cause,
-                &self.path,
-                Event::SupervisorGaveUp { reason: reason.clone() },
-            );
-        }
         if let Some(lifeline) = self.lifeline.take() {
             lifeline.ends(reason.clone());
         }
@@ -439,4 +482,8 @@ impl Shell {
         }
         self.me.stop(None);
     }
+}
+
+fn name_of(place: &Place) -> Name {
+    place.slot.path.name().parse().expect("a path is made of names")
 }

@@ -128,6 +128,14 @@ impl Slot {
         Ok(())
     }
 
+    /// Says how the supervisor that holds the place restarts its children.
+    pub(crate) fn set_strategy(&self, incarnation: Incarnation, strategy: Strategy) {
+        let mut life = self.life();
+        if life.incarnation == Some(incarnation) {
+            life.profile.strategy = Some(strategy);
+        }
+    }
+
     pub(crate) fn set_killer(&self, incarnation: Incarnation, killer: Killer) {
         let mut life = self.life();
         if life.incarnation == Some(incarnation) && life.state != ActorState::Down {
@@ -194,6 +202,10 @@ impl Slot {
 
     pub(crate) fn state(&self) -> ActorState {
         self.life().state
+    }
+
+    pub(crate) fn kind(&self) -> ActorKind {
+        self.life().profile.kind
     }
 
     pub(crate) fn order(&self) -> u64 {

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use gemba_core::exit::ExitReason;
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::Seq;
-use gemba_core::supervision::Strategy;
+use gemba_core::supervision::{Flags, Strategy};
 use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 use tokio::sync::{oneshot, watch};
@@ -33,6 +33,10 @@ pub(crate) trait Start: Send + Sync + 'static {
     }
     fn mailbox_capacity(&self) -> Option<u64> {
         self.mailbox().map(|mailbox| mailbox.view().capacity)
+    }
+    /// The rules of a supervisor, known before it starts.
+    fn flags(&self) -> Option<Flags> {
+        None
     }
     fn children(&self) -> &[ChildSpec] {
         &[]

@@ -1,28 +1,30 @@
-//! Supervisors as children: a strategy, an intensity, and a list; and the handle to a running one.
+//! Supervisors as children: the rules, and a list that may be made anew for each life.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use gemba_core::exit::ExitReason;
-use gemba_core::name::ActorPath;
-use gemba_core::supervision::{Intensity, Strategy, Supervision};
+use gemba_core::name::Name;
+use gemba_core::supervision::{AutoShutdown, Backoff, Flags, GiveUp, Intensity, Strategy, Supervision};
 use gemba_core::view::ActorKind;
-use ractor::{Actor, ActorCell, ActorRef};
+use ractor::{Actor, ActorCell};
 use tokio::sync::oneshot;
 
-use crate::address::Reply;
-use crate::child::{ChildSpec, Shutdown, SpecError, child_rules};
-use crate::shell::{Beginning, Message, SupervisorActor};
+use crate::child::{ChildSpec, Shutdown, SpecError, check_supervisor, child_from, child_rules};
+use crate::exit::{Stop, guarded_call};
+use crate::handle::{Current, DynamicRef, SupervisorRef};
+use crate::shell::{Beginning, SupervisorActor};
 use crate::slot::Killer;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
-/// How long [`DynamicSupervisor::start_child`] and its siblings wait for the supervisor's answer.
-const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-
-/// A supervisor as a child, or as a node's root: a strategy, an intensity, and children in order.
+/// A supervisor as a child: a strategy, an intensity, and children in order.
+///
+/// # Units and limits
+///
+/// Defaults: 3 restarts in 5 s, no back-off, no auto-shutdown, [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX)
+/// children.
 ///
 /// # Examples
 ///
@@ -38,13 +40,39 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// ```
 pub struct Supervisor {
     child: ChildSpec,
-    strategy: Strategy,
-    intensity: Intensity,
+    flags: Flags,
     children: Vec<ChildSpec>,
     current: Arc<Current>,
 }
 
-type Current = ArcSwapOption<ActorRef<Message>>;
+/// A supervisor whose children come and go while it runs: each is restarted alone, and all stop at once.
+///
+/// # Units and limits
+///
+/// As for [`Supervisor`]; [`children_max`](Self::children_max) bounds how many there are.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Node, Supervisor, task};
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let sessions = Supervisor::dynamic("sessions").children_max(10_000);
+/// let handle = sessions.handle();
+/// let node = Node::builder("demo").child(sessions).start().await?;
+/// let session = task("ada", |ctx| async move { ctx.stopped().await; Ok(()) }).temporary();
+/// handle.start_child(session).await?;
+/// assert_eq!(handle.count_children().await?.active, 1);
+/// handle.terminate_child("ada").await?;
+/// node.stop("done").await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[doc(alias = "simple_one_for_one")]
+pub struct DynamicSupervisor {
+    child: ChildSpec,
+    flags: Flags,
+    current: Arc<Current>,
+}
 
 impl Supervisor {
     /// Restarts only the child that died.
@@ -62,147 +90,117 @@ impl Supervisor {
         Self::new(name, Strategy::RestForOne)
     }
 
-    /// Children come and go while it runs; each is restarted alone, and all stop at once.
+    /// Children come and go while it runs.
     #[doc(alias = "simple_one_for_one")]
-    pub fn dynamic(name: &str) -> Self {
-        Self::new(name, Strategy::Dynamic)
+    pub fn dynamic(name: &str) -> DynamicSupervisor {
+        DynamicSupervisor {
+            child: ChildSpec::new(name, Shutdown::Infinity, Arc::new(Nothing)),
+            flags: Flags::new(Strategy::Dynamic),
+            current: Arc::new(ArcSwapOption::empty()),
+        }
     }
 
     fn new(name: &str, strategy: Strategy) -> Self {
-        let mut supervisor = Self {
+        Self {
             child: ChildSpec::new(name, Shutdown::Infinity, Arc::new(Nothing)),
-            strategy,
-            intensity: Intensity::default(),
+            flags: Flags::new(strategy),
             children: Vec::new(),
             current: Arc::new(ArcSwapOption::empty()),
-        };
-        supervisor.seal();
-        supervisor
-    }
-
-    /// How many restarts it makes within `period` before it gives up; default 3 in 5 s.
-    pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
-        self.intensity = Intensity { restarts, period };
-        self.seal();
-        self
+        }
     }
 
     /// Adds a child behind those there are. Children start in order and stop in reverse.
     pub fn child(mut self, child: impl Into<ChildSpec>) -> Self {
         self.children.push(child.into());
-        self.seal();
         self
     }
 
-    /// How to add children to it while it runs, in each of its lives.
-    pub fn handle(&self) -> DynamicSupervisor {
-        DynamicSupervisor(self.current.clone())
+    /// How to manage its children while it runs, in each of its lives.
+    pub fn handle(&self) -> SupervisorRef {
+        SupervisorRef::new(self.current.clone())
     }
 
-    /// Puts the tree below into the start function, which each life of the supervisor reads.
-    fn seal(&mut self) {
-        self.child.start = Arc::new(SupervisorStart {
-            strategy: self.strategy,
-            intensity: self.intensity,
-            children: self.children.clone(),
-            current: self.current.clone(),
-        });
+    /// Everything that is wrong with it and those below it. Nothing is started.
+    #[doc(alias = "check_childspecs")]
+    pub fn check(&self) -> Vec<SpecError> {
+        let mut errors = Vec::new();
+        let name = self.child.name.as_ref().map_or("?", Name::as_str);
+        check_supervisor(&self.flags, &self.children, &format!("/{name}"), &mut errors);
+        errors
+    }
+
+    pub(crate) fn flags(&self) -> &Flags {
+        &self.flags
+    }
+}
+
+impl DynamicSupervisor {
+    /// How to add and remove children while it runs, in each of its lives.
+    pub fn handle(&self) -> DynamicRef {
+        DynamicRef::new(self.current.clone())
     }
 }
 
 child_rules!(Supervisor);
+child_rules!(DynamicSupervisor);
 
-/// Why a child was not added to a running supervisor.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartChildError {
-    /// The supervisor is not running, or it is stopping.
-    #[error("the supervisor is not running now; try again after its restart")]
-    NotRunning,
-    /// The supervisor has a child of this name.
-    #[error("a child called '{name}' exists already; give each child of a supervisor its own name")]
-    Duplicate {
-        /// The name.
-        name: String,
-    },
-    /// The spec is wrong.
-    #[error("{0}")]
-    Spec(SpecError),
-    /// The child did not come to run.
-    #[error("child '{name}' failed to start: {reason}")]
-    Failed {
-        /// The child.
-        name: String,
-        /// Why.
-        reason: ExitReason,
-    },
-    /// The supervisor did not answer in time; the child may still start.
-    #[error("the supervisor did not answer within 30 s; the child may still start")]
-    Timeout,
-}
-
-/// A handle to a supervisor, through all its lives, for adding and removing children.
-#[derive(Clone)]
-pub struct DynamicSupervisor(Arc<Current>);
-
-impl DynamicSupervisor {
-    /// Starts a child and waits until it runs.
-    ///
-    /// # Errors
-    ///
-    /// [`StartChildError`]; nothing was started, except after [`StartChildError::Timeout`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future does not withdraw the request.
-    pub async fn start_child(&self, child: impl Into<ChildSpec>) -> Result<ActorPath, StartChildError> {
-        let child = child.into();
-        let mut errors = Vec::new();
-        child.check("the supervisor", &mut errors);
-        if let Some(error) = errors.into_iter().next() {
-            return Err(StartChildError::Spec(error));
-        }
-        self.ask(|reply| Message::StartChild { child, reply }).await?
-    }
-
-    /// Asks for a child to be started and does not wait; a start that fails is in the journal.
-    pub fn start_child_soon(&self, child: impl Into<ChildSpec>) {
-        let (reply, _) = oneshot::channel();
-        if let Some(supervisor) = &*self.0.load() {
-            // A supervisor that is restarting starts from its own list.
-            let _ = supervisor.cast(Message::StartChild { child: child.into(), reply: Reply::new(reply) });
-        }
-    }
-
-    /// Stops a child by its shutdown rule and waits until the stop is under way. `false` if there is none
-    /// of this name.
-    ///
-    /// # Errors
-    ///
-    /// [`StartChildError::NotRunning`] and [`StartChildError::Timeout`].
-    pub async fn terminate_child(&self, name: &str) -> Result<bool, StartChildError> {
-        self.ask(|reply| Message::TerminateChild { name: name.to_owned(), reply }).await
-    }
-
-    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> Message) -> Result<T, StartChildError> {
-        let (reply, answer) = oneshot::channel();
-        let supervisor = self.0.load_full().ok_or(StartChildError::NotRunning)?;
-        supervisor.cast(message(Reply::new(reply))).map_err(|_| StartChildError::NotRunning)?;
-        match tokio::time::timeout(REQUEST_LIMIT, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(StartChildError::NotRunning),
-            Err(_) => Err(StartChildError::Timeout),
-        }
+impl From<Supervisor> for ChildSpec {
+    fn from(supervisor: Supervisor) -> Self {
+        let Supervisor { child, flags, children, current } = supervisor;
+        Self { start: Arc::new(SupervisorStart { flags, children: children.into(), current }), ..child }
     }
 }
 
-impl fmt::Debug for DynamicSupervisor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DynamicSupervisor").field("running", &self.0.load().is_some()).finish()
+impl From<DynamicSupervisor> for ChildSpec {
+    fn from(supervisor: DynamicSupervisor) -> Self {
+        let DynamicSupervisor { child, flags, current } = supervisor;
+        Self { start: Arc::new(SupervisorStart { flags, children: [].into(), current }), ..child }
     }
 }
 
-/// Stands in until a supervisor's list is sealed into its start function.
+/// The rules both kinds of supervisor offer.
+macro_rules! flags {
+    ($supervisor:ident) => {
+        impl $supervisor {
+            /// How many restarts it makes within `period` before it gives up; default 3 in 5 s.
+            pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
+                self.flags.intensity = Intensity { restarts, period };
+                self
+            }
+
+            /// Whether the end of significant children ends it; default never.
+            pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+                self.flags.auto_shutdown = auto_shutdown;
+                self
+            }
+
+            /// How long it waits before it restarts a child that keeps failing; default not at all.
+            pub fn backoff(mut self, backoff: Backoff) -> Self {
+                self.flags.backoff = backoff;
+                self
+            }
+
+            /// What it ends with when it gives up; by default a transient supervisor is restarted then,
+            /// with [`GiveUp::Cleanly`] it stays down, as in OTP.
+            pub fn give_up(mut self, give_up: GiveUp) -> Self {
+                self.flags.give_up = give_up;
+                self
+            }
+
+            /// How many children it takes; default
+            /// [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX).
+            pub fn children_max(mut self, limit: usize) -> Self {
+                self.flags.children_max = limit;
+                self
+            }
+        }
+    };
+}
+
+flags!(Supervisor);
+flags!(DynamicSupervisor);
+
+/// Stands in until a supervisor is handed over with its list.
 struct Nothing;
 
 impl Start for Nothing {
@@ -227,9 +225,8 @@ impl Drop for KillUnlessStarted {
 }
 
 struct SupervisorStart {
-    strategy: Strategy,
-    intensity: Intensity,
-    children: Vec<ChildSpec>,
+    flags: Flags,
+    children: Arc<[ChildSpec]>,
     current: Arc<Current>,
 }
 
@@ -239,7 +236,11 @@ impl Start for SupervisorStart {
     }
 
     fn strategy(&self) -> Option<Strategy> {
-        Some(self.strategy)
+        Some(self.flags.strategy)
+    }
+
+    fn flags(&self) -> Option<Flags> {
+        Some(self.flags)
     }
 
     fn children(&self) -> &[ChildSpec] {
@@ -247,33 +248,108 @@ impl Start for SupervisorStart {
     }
 
     fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
-        let supervision = Supervision::new(self.strategy, self.intensity);
-        let children = self.children.clone();
+        Box::pin(begin(self.flags, self.children.clone(), self.current.clone(), birth))
+    }
+}
+
+async fn begin(
+    flags: Flags,
+    children: Arc<[ChildSpec]>,
+    current: Arc<Current>,
+    birth: Birth,
+) -> Result<Handle, NoStart> {
+    let (ready, started) = oneshot::channel();
+    let lifeline = Arc::downgrade(&birth.lifeline);
+    let slot = birth.lifeline.slot.clone();
+    let incarnation = birth.lifeline.incarnation;
+    let supervision = Supervision::new(flags);
+    let begin = Beginning { lifeline: birth.lifeline, cause: birth.cause, supervision, children, ready };
+    // Not `Birth::spawn`: the lifeline has moved into the actor, which may already be gone.
+    let spawned = match birth.supervisor {
+        Some(supervisor) => Actor::spawn_linked(None, SupervisorActor, begin, supervisor).await,
+        None => Actor::spawn(None, SupervisorActor, begin).await,
+    };
+    let (actor, _) = spawned.map_err(|error| ExitReason::error(&error))?;
+    slot.set_killer(incarnation, Killer::Actor(actor.get_cell()));
+    current.store(Some(Arc::new(actor.clone())));
+    // Dropping this future, as at the end of the time for a start, leaves nobody behind.
+    let mut guard = KillUnlessStarted(Some(actor.get_cell()));
+    match started.await {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => return Err(reason.into()),
+        Err(_) => return Err(ExitReason::Killed.into()),
+    }
+    guard.0 = None;
+    Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))
+}
+
+/// A supervisor whose rules and children are made anew for each of its lives.
+pub struct SupervisorInit {
+    child: ChildSpec,
+    current: Arc<Current>,
+}
+
+/// A supervisor called `name`; `init` is called for each life and says with whom it begins, or that there is
+/// nothing to do: [`Stop::ignore`]. Its result's own name does not matter.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Stop, Supervisor, supervisor, task};
+///
+/// let shards = supervisor("shards", || {
+///     let shards = std::env::var("SHARDS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+///     if shards == 0 {
+///         return Err(Stop::ignore());
+///     }
+///     Ok((0..shards).fold(Supervisor::one_for_one("shards"), |tree, n: u32| {
+///         tree.child(task(&format!("{n}"), |ctx| async move { ctx.stopped().await; Ok(()) }))
+///     }))
+/// });
+/// # let _ = shards;
+/// ```
+pub fn supervisor(
+    name: &str,
+    init: impl Fn() -> Result<Supervisor, Stop> + Send + Sync + 'static,
+) -> SupervisorInit {
+    let current = Arc::new(ArcSwapOption::empty());
+    let start = InitStart { init: Box::new(init), current: current.clone() };
+    SupervisorInit { child: ChildSpec::new(name, Shutdown::Infinity, Arc::new(start)), current }
+}
+
+impl SupervisorInit {
+    /// How to manage its children while it runs, in each of its lives.
+    pub fn handle(&self) -> SupervisorRef {
+        SupervisorRef::new(self.current.clone())
+    }
+}
+
+child_rules!(SupervisorInit);
+child_from!(SupervisorInit);
+
+struct InitStart {
+    init: Box<dyn Fn() -> Result<Supervisor, Stop> + Send + Sync>,
+    current: Arc<Current>,
+}
+
+impl Start for InitStart {
+    fn kind(&self) -> ActorKind {
+        ActorKind::Supervisor
+    }
+
+    fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
+        let made = guarded_call(|| (self.init)());
         let current = self.current.clone();
         Box::pin(async move {
-            let (ready, started) = oneshot::channel();
-            let lifeline = Arc::downgrade(&birth.lifeline);
-            let slot = birth.lifeline.slot.clone();
-            let incarnation = birth.lifeline.incarnation;
-            let begin =
-                Beginning { lifeline: birth.lifeline, cause: birth.cause, supervision, children, ready };
-            // Not `Birth::spawn`: the lifeline has moved into the actor, which may already be gone.
-            let spawned = match birth.supervisor {
-                Some(supervisor) => Actor::spawn_linked(None, SupervisorActor, begin, supervisor).await,
-                None => Actor::spawn(None, SupervisorActor, begin).await,
-            };
-            let (actor, _) = spawned.map_err(|error| ExitReason::error(&error))?;
-            slot.set_killer(incarnation, Killer::Actor(actor.get_cell()));
-            current.store(Some(Arc::new(actor.clone())));
-            // Dropping this future, as at the end of the time for a start, leaves nobody behind.
-            let mut guard = KillUnlessStarted(Some(actor.get_cell()));
-            match started.await {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => return Err(reason.into()),
-                Err(_) => return Err(ExitReason::Killed.into()),
+            let Supervisor { flags, children, .. } = made??;
+            let mut errors = Vec::new();
+            check_supervisor(&flags, &children, birth.path().as_str(), &mut errors);
+            if !errors.is_empty() {
+                let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                return Err(ExitReason::Error { message: told.join("; ").into() }.into());
             }
-            guard.0 = None;
-            Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))
+            birth.lifeline.slot.set_strategy(birth.lifeline.incarnation, flags.strategy);
+            begin(flags, children.into(), current, birth).await
         })
     }
 }
@@ -283,9 +359,11 @@ mod tests {
     use gemba_core::exit::Incarnation;
     use gemba_core::receipt::{Event, Seq};
     use gemba_core::view::{ActorState, ActorView};
-    use ractor::ActorProcessingErr;
+    use ractor::{ActorProcessingErr, ActorRef};
 
     use super::*;
+    use crate::address::Reply;
+    use crate::handle::ChildError;
     use crate::{Address, Context, Node, NodeError, Server, Stop, server, task};
 
     struct Echo;
@@ -540,15 +618,15 @@ mod tests {
         let handle = workers.handle();
         let node = Node::builder("test").child(workers).start().await.unwrap();
         let (address, spec) = echo("1");
-        assert_eq!(handle.start_child(spec.clone()).await.unwrap().as_str(), "/workers/1");
-        assert!(matches!(handle.start_child(spec).await, Err(StartChildError::Duplicate { .. })));
+        assert_eq!(handle.start_child(spec.clone()).await.unwrap().unwrap().path.as_str(), "/workers/1");
+        assert!(matches!(handle.start_child(spec).await, Err(ChildError::AlreadyStarted { .. })));
         let first = address.call(Msg::Ping).await.unwrap();
         address.cast(Msg::Panic).unwrap();
         receipt(&node, "child_restarted", 0).await;
         assert!(first < address.call(Msg::Ping).await.unwrap());
-        assert!(handle.terminate_child("1").await.unwrap());
+        handle.terminate_child("1").await.unwrap();
         receipt(&node, "child_exited", 1).await;
-        assert!(!handle.terminate_child("2").await.unwrap());
+        assert!(matches!(handle.terminate_child("2").await, Err(ChildError::NotFound { .. })));
         assert_eq!(find(&node.system().tree().root, "/workers").children.len(), 0);
         node.stop("test").await.unwrap();
     }

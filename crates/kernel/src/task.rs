@@ -11,7 +11,7 @@ use gemba_core::name::ActorPath;
 use gemba_core::view::ActorKind;
 use tokio::sync::watch;
 
-use crate::child::{ChildSpec, Shutdown, child_rules};
+use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{Stop, guarded, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
 use crate::slot::{Killer, Meter};
@@ -103,6 +103,7 @@ where
 }
 
 child_rules!(TaskSpec);
+child_from!(TaskSpec);
 
 struct TaskStart {
     body: Arc<Body>,

@@ -1,0 +1,82 @@
+//! What a supervisor shows of its children; nothing here changes anything.
+
+use super::children::{Child, State};
+use super::{ChildCounts, ChildKey, ChildRules, ChildStatus, Flags, Phase, Supervision};
+use crate::name::Name;
+use crate::receipt::Seq;
+
+impl Supervision {
+    /// The rules it follows.
+    pub const fn flags(&self) -> &Flags {
+        &self.flags
+    }
+
+    /// The child of this name.
+    pub fn find(&self, name: &Name) -> Option<ChildKey> {
+        self.children.find(name)
+    }
+
+    /// How a child stands.
+    pub fn status(&self, key: ChildKey) -> Option<ChildStatus> {
+        self.children.get(key).map(|child| self.status_of(key, child))
+    }
+
+    fn status_of(&self, key: ChildKey, child: &Child) -> ChildStatus {
+        match child.state() {
+            State::Down if self.pending.contains(&key) => ChildStatus::Restarting,
+            State::Down => ChildStatus::Down,
+            State::Retrying(_) => ChildStatus::Restarting,
+            State::Starting(_) => ChildStatus::Starting,
+            State::Up(_) => ChildStatus::Running,
+            State::Stopping => ChildStatus::Stopping,
+            State::Unkillable => ChildStatus::Unkillable,
+        }
+    }
+
+    /// All children in the order of their starts.
+    #[doc(alias = "which_children")]
+    pub fn children(&self) -> impl Iterator<Item = (ChildKey, &Name, ChildStatus)> {
+        self.children.iter().map(|(key, child)| (key, &child.name, self.status_of(key, child)))
+    }
+
+    /// How many children there are; does not scan them.
+    #[doc(alias = "count_children")]
+    pub fn counts(&self) -> ChildCounts {
+        self.children.counts()
+    }
+
+    /// The rules of a child.
+    pub fn rules(&self, key: ChildKey) -> Option<ChildRules> {
+        self.children.get(key).map(|child| child.rules)
+    }
+
+    /// The receipt that led to the child's present fate: the exit for which it is restarted or stopped.
+    pub fn cause(&self, key: ChildKey) -> Option<Seq> {
+        self.children.get(key).and_then(|child| child.cause)
+    }
+
+    /// Whether the child is being stopped by its supervisor.
+    pub fn is_doomed(&self, key: ChildKey) -> bool {
+        self.doomed.contains(&key)
+    }
+
+    /// Whether the child has been asked to stop.
+    pub fn is_stopping(&self, key: ChildKey) -> bool {
+        self.children.state(key) == Some(&State::Stopping)
+    }
+
+    /// Whether the supervisor is on its way out.
+    pub const fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending(_))
+    }
+
+    /// How many children have a place.
+    pub fn len(&self) -> usize {
+        self.children.len()
+    }
+
+    /// Whether no child has a place.
+    pub fn is_empty(&self) -> bool {
+        self.children.len() == 0
+    }
+}
