@@ -28,11 +28,13 @@ pub struct Journal {
 struct Ring {
     receipts: VecDeque<Arc<Receipt>>,
     next: u64,
+    /// Whether nobody has read since the readers were woken: then they need no second call.
+    called: bool,
 }
 
 impl Journal {
     pub(crate) fn new() -> Self {
-        let ring = Ring { receipts: VecDeque::new(), next: 1 };
+        let ring = Ring { receipts: VecDeque::new(), next: 1, called: false };
         Self { ring: Mutex::new(ring), newest: watch::Sender::new(Seq(0)) }
     }
 
@@ -56,15 +58,19 @@ impl Journal {
             ring.receipts.pop_front();
         }
         ring.receipts.push_back(Arc::new(Receipt { seq, at, unix_ms, cause, path: path.clone(), event }));
-        // Inside the lock, so that the newest number never goes back.
-        self.newest.send_replace(seq);
+        if !ring.called {
+            ring.called = true;
+            // Inside the lock, so that the newest number never goes back.
+            self.newest.send_replace(seq);
+        }
         seq
     }
 
     /// The receipts after number `after`, oldest first, at most `limit`; with `within`, only those about
     /// that actor and the ones below it.
     pub fn after(&self, after: Seq, within: Option<&ActorPath>, limit: usize) -> ReceiptsView {
-        let ring = self.ring();
+        let mut ring = self.ring();
+        ring.called = false;
         let oldest = ring.next - ring.receipts.len() as u64;
         let skip = after.0.saturating_add(1).saturating_sub(oldest) as usize;
         let mut view = ReceiptsView {
@@ -84,14 +90,17 @@ impl Journal {
         view
     }
 
-    /// The number of the newest receipt, now and whenever it changes.
+    /// Changes when there is something new to read; whoever was woken reads, with [`after`](Self::after),
+    /// before it waits again. One call wakes the readers for all that is written until they read.
     pub fn subscribe(&self) -> watch::Receiver<Seq> {
+        let mut ring = self.ring();
+        ring.called = false;
         self.newest.subscribe()
     }
 
     /// The number of the newest receipt.
     pub fn newest(&self) -> Seq {
-        *self.newest.borrow()
+        Seq(self.ring().next - 1)
     }
 }
 
@@ -116,6 +125,25 @@ mod tests {
         assert_eq!(numbers, [1, 2, 3, 4, 5]);
         assert_eq!(journal.after(second.next, None, 10).receipts.len(), 0);
         assert_eq!(journal.newest(), Seq(5));
+    }
+
+    #[test]
+    fn a_storm_wakes_each_reader_once_until_it_reads() {
+        let journal = Journal::new();
+        let mut news = journal.subscribe();
+        for storm in 0..2 {
+            record(&journal, "/a");
+            assert!(news.has_changed().unwrap(), "storm {storm}");
+            news.mark_unchanged();
+            record(&journal, "/a");
+            assert!(!news.has_changed().unwrap(), "it has not read yet");
+            let mut late = journal.subscribe();
+            record(&journal, "/a");
+            assert!(late.has_changed().unwrap(), "who comes late is called as well");
+            late.mark_unchanged();
+            news.mark_unchanged();
+            journal.after(Seq(0), None, 10);
+        }
     }
 
     #[test]

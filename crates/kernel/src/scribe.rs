@@ -1,6 +1,7 @@
 //! The journal's actor: logs and counts each receipt, in one place, so that log, counters and receipts agree.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gemba_core::exit::ExitReason;
 use gemba_core::metric;
@@ -14,6 +15,9 @@ use crate::task::TaskContext;
 /// How many receipts are read at one go.
 const PAGE: usize = 1024;
 
+/// How long it rests between two readings: a storm wakes it a hundred times a second, not for each receipt.
+const REST: Duration = Duration::from_millis(10);
+
 /// How many of them are written as lines; of a storm beyond that the log tells the count.
 const LINES_MAX: usize = 256;
 
@@ -23,6 +27,7 @@ pub(crate) async fn scribe(ctx: TaskContext, position: Arc<watch::Sender<Seq>>) 
     let journal = ctx.system().journal();
     let instruments = ctx.system().instruments().clone();
     let mut newest = journal.subscribe();
+    let mut stopping = false;
     loop {
         let begun = ctx.system().now();
         let page = journal.after(*position.borrow(), None, PAGE);
@@ -38,12 +43,19 @@ pub(crate) async fn scribe(ctx: TaskContext, position: Arc<watch::Sender<Seq>>) 
         }
         position.send_replace(page.next);
         ctx.count(page.receipts.len() as u64, ctx.system().now().since(begun));
-        if page.next < *newest.borrow_and_update() {
+        if page.next < journal.newest() {
             continue;
         }
+        if stopping {
+            return Ok(());
+        }
         tokio::select! {
-            () = ctx.stopped() => return Ok(()),
+            () = ctx.stopped() => stopping = true,
             changed = newest.changed() => changed?,
+        }
+        if !stopping {
+            // What is written meanwhile is read with the rest; a stop is not kept waiting.
+            let _ = tokio::time::timeout(REST, ctx.stopped()).await;
         }
     }
 }

@@ -305,7 +305,7 @@ impl Shell {
                     0 => Event::ChildStarted { incarnation },
                     restarts => Event::ChildRestarted { incarnation, restarts },
                 };
-                self.system.record(cause, &place.slot.path, event);
+                self.system.record_at(cause, &place.slot.path, event, now);
                 let path = place.slot.path.clone();
                 place.answer_start(|| Ok(Some(Started { path, incarnation })));
                 if self.core.rules(key).is_some_and(|rules| rules.restart == Restart::Temporary) {
@@ -346,12 +346,13 @@ impl Shell {
             None if doomed => self.core.cause(key),
             None => None,
         };
+        let now = self.system.now();
         let event = Event::ChildExited { incarnation, reason: reason.clone() };
-        let receipt = self.system.record(cause, &place.slot.path, event);
+        let receipt = self.system.record_at(cause, &place.slot.path, event, now);
         if !self.core.is_ending() && !doomed {
             self.end_cause = Some(receipt);
         }
-        self.core.exited(key, incarnation, reason, receipt, self.system.now())
+        self.core.exited(key, incarnation, reason, receipt, now)
     }
 
     fn stop(&mut self, key: ChildKey) {

@@ -114,7 +114,11 @@ impl System {
     /// Read once, at the start, and counted on from there: receipts stay in order when someone sets the
     /// clock.
     pub fn unix_ms(&self) -> u64 {
-        self.0.epoch_unix_ms + self.now().as_millis()
+        self.unix_ms_at(self.now())
+    }
+
+    pub(crate) fn unix_ms_at(&self, now: Timestamp) -> u64 {
+        self.0.epoch_unix_ms + now.as_millis()
     }
 
     /// What happened on this node.
@@ -124,7 +128,18 @@ impl System {
 
     /// Writes a receipt: what happened, to whom, because of what.
     pub fn record(&self, cause: Option<Seq>, path: &ActorPath, event: Event) -> Seq {
-        self.0.journal.record(cause, path, event, self.now(), self.unix_ms())
+        self.record_at(cause, path, event, self.now())
+    }
+
+    /// [`record`](Self::record) for those who have read the clock already.
+    pub(crate) fn record_at(
+        &self,
+        cause: Option<Seq>,
+        path: &ActorPath,
+        event: Event,
+        now: Timestamp,
+    ) -> Seq {
+        self.0.journal.record(cause, path, event, now, self.unix_ms_at(now))
     }
 
     /// The supervision tree as it is now. Takes no actor's time.
