@@ -1,9 +1,7 @@
 //! The server behaviour: an actor whose state is `self`, with a bounded, typed mailbox.
 
-use std::any::type_name;
 use std::fmt;
 use std::future::{Future, ready};
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +10,6 @@ use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::time::Timestamp;
 use gemba_core::view::ActorKind;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
@@ -259,10 +256,15 @@ impl<S: Server> Start for ServerStart<S> {
                 own,
                 timers: Vec::new(),
             };
-            let life = Life { server: made?, receiver, stopped, context, lifeline: lifeline.clone() };
-            let host = Host::<S>(PhantomData);
-            let actor = Birth::spawn(birth.supervisor, &birth.lifeline, host, life).await?;
-            let killer = Killer::Actor(actor.get_cell());
+            let mut life = Life { server: made?, receiver, stopped, context, lifeline: lifeline.clone() };
+            match guarded(life.server.init(&mut life.context)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(stop)) => return Err(NoStart::from(stop)),
+                Err(panic) => return Err(NoStart::Failed(panic)),
+            }
+            lifeline.arm();
+            let killer = Killer::Task(tokio::spawn(life.run()).abort_handle());
+            lifeline.slot.set_killer(lifeline.incarnation, killer.clone());
             Ok(Handle::new(killer, Stopper::Once(stop), Arc::downgrade(&lifeline)))
         })
     }
@@ -324,72 +326,5 @@ impl<S: Server> Life<S> {
         }
         self.lifeline.slot.meter.count(u64::from(handled), self.context.now().since(begun));
         result.map_err(|stop| reason_of(Err(stop)))
-    }
-}
-
-/// The ractor actor that carries a server: ractor brings lifecycle, link and kill, the lane the messages.
-struct Host<S>(PhantomData<fn(S)>);
-
-/// A life that has not begun its loop. A kill drops it in the supervisor's task: a panic must not reach that.
-struct Waiting<S: Server>(Option<Life<S>>);
-
-impl<S: Server> Drop for Waiting<S> {
-    fn drop(&mut self) {
-        if let Some(life) = self.0.take() {
-            // The reason stays `killed`; what its state says about being dropped changes nothing.
-            let _ = guarded_call(move || drop(life));
-        }
-    }
-}
-
-/// Begins the loop; the only message that goes through ractor.
-struct Run;
-
-impl<S: Server> Actor for Host<S> {
-    type Msg = Run;
-    type State = Waiting<S>;
-    type Arguments = Life<S>;
-
-    async fn pre_start(
-        &self,
-        myself: ActorRef<Run>,
-        mut life: Life<S>,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        match guarded(life.server.init(&mut life.context)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(stop)) => return Err(NoStart::from(stop).into()),
-            Err(panic) => return Err(NoStart::Failed(panic).into()),
-        }
-        myself.cast(Run)?;
-        life.lifeline.arm();
-        Ok(Waiting(Some(life)))
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Run>,
-        _: Run,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        if let Some(life) = state.0.take() {
-            life.run().await;
-        }
-        myself.stop(None);
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<Run>,
-        _: SupervisionEvent,
-        _: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-}
-
-impl<S> fmt::Debug for Host<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Host<{}>", type_name::<S>())
     }
 }
