@@ -252,8 +252,7 @@ impl Dispatcher {
     /// without doing so are made up for by a tick.
     fn adopt(&mut self, ctx: &Context<PoolMsg>) {
         for path in ctx.system().children(&workers_of(ctx)) {
-            let (Ok(id), Some(worker)) = (path.name().parse(), ctx.system().address::<WorkerMsg>(&path))
-            else {
+            let (Ok(id), Ok(worker)) = (path.name().parse(), ctx.system().address::<WorkerMsg>(&path)) else {
                 continue;
             };
             self.left.insert(id);

@@ -170,6 +170,10 @@ impl<M: Send + 'static> Mailbox for Lane<M> {
         MailboxView { depth: depth as u64, capacity: self.capacity as u64 }
     }
 
+    fn takes(&self) -> &'static str {
+        std::any::type_name::<M>()
+    }
+
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }

@@ -40,5 +40,5 @@ pub use server::{Context, Server, ServerSpec, server};
 pub use slot::Meter;
 pub use start::START_LIMIT;
 pub use supervisor::{DynamicSupervisor, Supervisor, SupervisorInit, supervisor};
-pub use system::{KillError, System};
+pub use system::{AddressError, KillError, System};
 pub use task::{TaskContext, TaskSpec, task};

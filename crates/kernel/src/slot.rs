@@ -24,6 +24,8 @@ use tokio::task::AbortHandle;
 /// What can be asked of any mailbox of ours.
 pub(crate) trait Mailbox: Any + Send + Sync {
     fn view(&self) -> MailboxView;
+    /// The type of the messages it takes.
+    fn takes(&self) -> &'static str;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 

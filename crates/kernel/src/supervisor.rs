@@ -632,6 +632,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_address_is_found_by_its_path_and_its_type() {
+        let (_, spec) = echo("echo");
+        let node = Node::builder("test").child(spec).start().await.unwrap();
+        let address = |path: &str| node.system().address::<Msg>(&path.parse().unwrap());
+        address("/echo").unwrap().call(Msg::Ping).await.unwrap();
+        let error = address("/ecko").unwrap_err();
+        assert_eq!(error.to_string(), "no actor stands at '/ecko'; did you mean '/echo'?");
+        let error = address("/journal").unwrap_err();
+        assert_eq!(error.to_string(), "'/journal' is a task; only a server has an address");
+        let error = node.system().address::<String>(&"/echo".parse().unwrap()).unwrap_err();
+        assert!(error.to_string().ends_with("Msg, this address sends alloc::string::String"), "{error}");
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_full_mailbox_says_so_and_gives_the_message_back() {
         let spec = server("echo", || Echo).mailbox(2);
         let address = spec.address();

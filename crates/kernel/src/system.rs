@@ -5,6 +5,7 @@
     reason = "the counter of incarnations; one of the cells of docs/architecture.md"
 )]
 
+use std::any::type_name;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -53,6 +54,38 @@ pub(crate) enum Phase {
     Starting,
     Running,
     Stopping,
+}
+
+/// Why there is no address for a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressError {
+    /// No actor has this path.
+    #[error("no actor stands at '{path}'{}", similar.as_ref().map_or(String::new(), |similar| format!("; did you mean '{similar}'?")))]
+    NotFound {
+        /// The path asked for.
+        path: ActorPath,
+        /// The path most like it.
+        similar: Option<ActorPath>,
+    },
+    /// The actor has no mailbox of ours.
+    #[error("'{path}' is a {kind}; only a server has an address")]
+    NotAServer {
+        /// The path asked for.
+        path: ActorPath,
+        /// What stands there.
+        kind: ActorKind,
+    },
+    /// The server takes messages of another type.
+    #[error("'{path}' takes {takes}, this address sends {wanted}")]
+    WrongType {
+        /// The path asked for.
+        path: ActorPath,
+        /// The type it takes.
+        takes: &'static str,
+        /// The type asked for.
+        wanted: &'static str,
+    },
 }
 
 /// Why an actor was not killed.
@@ -181,10 +214,26 @@ impl System {
         self.0.registry.running(path)
     }
 
-    /// The address of the server at `path`, if it takes messages of type `M`.
-    pub fn address<M: Send + 'static>(&self, path: &ActorPath) -> Option<Address<M>> {
-        let mailbox = self.0.registry.get(path)?.mailbox()?;
-        mailbox.as_any().downcast::<Lane<M>>().ok().map(Address::from_lane)
+    /// The address of the server at `path`, which outlives its lives.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError`]; it names the path most like it, or both types.
+    pub fn address<M: Send + 'static>(&self, path: &ActorPath) -> Result<Address<M>, AddressError> {
+        let Some(slot) = self.0.registry.get(path) else {
+            let similar = self.0.registry.similar(path);
+            return Err(AddressError::NotFound { path: path.clone(), similar });
+        };
+        let Some(mailbox) = slot.mailbox() else {
+            return Err(AddressError::NotAServer { path: path.clone(), kind: slot.kind() });
+        };
+        let takes = mailbox.takes();
+        let lane = mailbox.as_any().downcast::<Lane<M>>();
+        lane.map(Address::from_lane).map_err(|_| AddressError::WrongType {
+            path: path.clone(),
+            takes,
+            wanted: type_name::<M>(),
+        })
     }
 
     /// Whether the node has been asked to stop.
