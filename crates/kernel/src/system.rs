@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
@@ -20,11 +20,13 @@ use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::address::{Address, Lane, Reply};
+use crate::address::{Address, Reply};
 use crate::instruments::Instruments;
 use crate::journal::Journal;
 use crate::publish::Publisher;
 use crate::registry::Registry;
+use crate::vitals::Vitals;
+use crate::watch::Watchlist;
 
 /// How long an operator waits for the plant to carry out a request.
 const CONTROL_LIMIT: Duration = Duration::from_secs(2);
@@ -44,6 +46,17 @@ struct Inner {
     incarnations: AtomicU64,
     phase: watch::Sender<Phase>,
     instruments: OnceLock<Instruments>,
+    watchlist: Watchlist,
+}
+
+/// A node that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakSystem(Weak<Inner>);
+
+impl WeakSystem {
+    pub(crate) fn upgrade(&self) -> Option<System> {
+        self.0.upgrade().map(System)
+    }
 }
 
 type Controls = Box<dyn Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync>;
@@ -96,6 +109,7 @@ impl System {
             incarnations: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Starting),
             instruments: OnceLock::new(),
+            watchlist: Watchlist::default(),
         }))
     }
 
@@ -181,10 +195,10 @@ impl System {
         self.0.registry.running(path)
     }
 
-    /// The address of the server at `path`, if it takes messages of type `M`.
+    /// The address of the server at `path`, if it takes messages of type `M`; [`find`](Self::find) says
+    /// what is wrong if not.
     pub fn address<M: Send + 'static>(&self, path: &ActorPath) -> Option<Address<M>> {
-        let mailbox = self.0.registry.get(path)?.mailbox()?;
-        mailbox.as_any().downcast::<Lane<M>>().ok().map(Address::from_lane)
+        self.find(path).ok()
     }
 
     /// Whether the node has been asked to stop.
@@ -254,6 +268,24 @@ impl System {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// When the node's time began.
+    pub(crate) fn epoch(&self) -> Instant {
+        self.0.epoch
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSystem {
+        WeakSystem(Arc::downgrade(&self.0))
+    }
+
+    /// Has a life looked at for stuck handlers.
+    pub(crate) fn watch(&self, vitals: &Arc<Vitals>) {
+        self.0.watchlist.add(vitals, self);
+    }
+
+    pub(crate) fn watchlist(&self) -> &Watchlist {
+        &self.0.watchlist
     }
 
     pub(crate) fn next_incarnation(&self) -> Incarnation {
