@@ -138,6 +138,8 @@ impl Board {
                 let trouble = Trouble::Unkillable(receipt.path.clone());
                 fold.raise(Station::Supervisor(&supervisor_of(&receipt.path)), trouble, Light::Red, None);
             }
+            Event::HandlerStuck { .. } => fold.handler_stuck(),
+            Event::HandlerRecovered { .. } => fold.clear_child(Trouble::Stuck),
             Event::SupervisorGaveUp { .. } => {
                 fold.raise(Station::Supervisor(&receipt.path), Trouble::GaveUp, Light::Red, None);
             }
@@ -209,11 +211,25 @@ struct Fold<'a> {
 
 impl Fold<'_> {
     fn child_exited(&mut self, is_clean: bool) {
-        let supervisor = supervisor_of(&self.receipt.path);
-        self.clear(Station::Supervisor(&supervisor), &Trouble::Unkillable(self.receipt.path.clone()));
+        self.clear_child(Trouble::Unkillable);
+        self.clear_child(Trouble::Stuck);
         if !is_clean {
             self.child_failed();
         }
+    }
+
+    /// A stuck handler stops its own actor and, if it blocks its thread, a part of all others.
+    fn handler_stuck(&mut self) {
+        let why = format!("{} {}", self.receipt.path.name(), self.receipt.event).into();
+        let trouble = Trouble::Stuck(self.receipt.path.clone());
+        let supervisor = supervisor_of(&self.receipt.path);
+        self.raise_why(Station::Supervisor(&supervisor), trouble, Light::Yellow, None, why);
+    }
+
+    /// Ends a trouble of the child the receipt is about.
+    fn clear_child(&mut self, trouble: impl FnOnce(ActorPath) -> Trouble) {
+        let supervisor = supervisor_of(&self.receipt.path);
+        self.clear(Station::Supervisor(&supervisor), &trouble(self.receipt.path.clone()));
     }
 
     fn child_failed(&mut self) {
@@ -392,6 +408,11 @@ mod tests {
         Event::ChildUnkillable { incarnation: Incarnation(7) }
     }
 
+    fn stuck() -> Event {
+        let (for_ms, limit_ms) = (5100, 5000);
+        Event::HandlerStuck { incarnation: Incarnation(7), handles: "Msg".into(), for_ms, limit_ms }
+    }
+
     fn breaker(from: BreakerState, to: BreakerState) -> Event {
         Event::BreakerMoved { breaker: name("gateway"), from, to, why: "a test".into() }
     }
@@ -454,6 +475,19 @@ mod tests {
         assert_eq!(floor.wait(3600), []);
         assert_eq!(floor.at("/plant/pools/a", exited(ExitReason::Killed)), moved(POOLS, Red, Yellow));
         assert_eq!(floor.wait(10), moved(POOLS, Yellow, Green));
+    }
+
+    #[test]
+    fn a_stuck_handler_is_yellow_until_it_goes_on_or_its_actor_ends() {
+        let over = Event::HandlerRecovered { incarnation: Incarnation(7), for_ms: 6000 };
+        for (end, after) in [(over, Green), (exited(ExitReason::Shutdown), Green)] {
+            let mut floor = Floor::new();
+            assert_eq!(floor.at("/plant/pools/a", stuck()), moved(POOLS, Green, Yellow));
+            let why = "a life 7 is stuck: it handles Msg for 5100 ms (limit 5000)";
+            assert_eq!(&*floor.station(POOLS).why, why);
+            assert_eq!(floor.wait(3600), []);
+            assert_eq!(floor.at("/plant/pools/a", end), moved(POOLS, Yellow, after));
+        }
     }
 
     #[test]

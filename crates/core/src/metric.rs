@@ -51,6 +51,7 @@ metrics! {
     EXITS = Counter "gemba_supervisor_exits_total" ["reason"] "Children that ended.";
     RESTARTS = Counter "gemba_supervisor_restarts_total" [] "Children started again after an exit, group restarts included.";
     GAVE_UP = Counter "gemba_supervisor_gave_up_total" [] "Supervisors that reached their restart intensity.";
+    STUCK = Counter "gemba_actor_stuck_handlers_total" [] "Handlers that ran longer than their limit.";
     RECEIPTS = Counter "gemba_journal_receipts_total" [] "Receipts written.";
     SIGNALS = Counter "gemba_line_signals_total" ["line", "outcome"] "Signals by how they ended.";
     LATENCY = Histogram "gemba_line_duration_seconds" ["line"] "Time from arrival to answer, refusals not included.";

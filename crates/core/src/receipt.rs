@@ -84,6 +84,25 @@ pub enum Event {
         /// The life that does not end.
         incarnation: Incarnation,
     },
+    /// A handler runs longer than its limit, and blocks its actor meanwhile. Nothing can end it from outside
+    /// as long as it does not yield.
+    HandlerStuck {
+        /// The life it blocks.
+        incarnation: Incarnation,
+        /// What is handled: `init`, `terminate`, or the type of the messages.
+        handles: Arc<str>,
+        /// How long it has run at least, in milliseconds.
+        for_ms: u64,
+        /// How long it may run, in milliseconds.
+        limit_ms: u64,
+    },
+    /// A handler that was stuck went on.
+    HandlerRecovered {
+        /// The life it blocked.
+        incarnation: Incarnation,
+        /// How long it took at most, in milliseconds.
+        for_ms: u64,
+    },
     /// A supervisor reached its restart intensity and ended.
     SupervisorGaveUp {
         /// [`ExitReason::GaveUp`].
@@ -197,6 +216,8 @@ impl Event {
             Self::ChildRestarted { .. } => "child_restarted",
             Self::ChildStartFailed { .. } => "child_start_failed",
             Self::ChildUnkillable { .. } => "child_unkillable",
+            Self::HandlerStuck { .. } => "handler_stuck",
+            Self::HandlerRecovered { .. } => "handler_recovered",
             Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
             Self::KillRequested { .. } => "kill_requested",
             Self::BreakerMoved { .. } => "breaker_moved",
@@ -226,6 +247,12 @@ impl fmt::Display for Event {
             Self::ChildStartFailed { reason } => write!(f, "failed to start: {reason}"),
             Self::ChildUnkillable { incarnation } => {
                 write!(f, "{incarnation} ignores its kill: it runs code that never yields")
+            }
+            Self::HandlerStuck { incarnation, handles, for_ms, limit_ms } => {
+                write!(f, "{incarnation} is stuck: it handles {handles} for {for_ms} ms (limit {limit_ms})")
+            }
+            Self::HandlerRecovered { incarnation, for_ms } => {
+                write!(f, "{incarnation} goes on after {for_ms} ms")
             }
             Self::SupervisorGaveUp { reason } => write!(f, "{reason}"),
             Self::KillRequested { by } => write!(f, "kill asked for by {by}"),

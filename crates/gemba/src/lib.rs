@@ -83,11 +83,11 @@ pub use gemba_flow::{
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
-    ActorSpec, Address, AddressError, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,
-    ChildSettings, ChildSpec, Context, DynamicRef, DynamicSupervisor, Instruments, JOURNAL_CAPACITY, Journal,
-    KillError, MAILBOX_CAPACITY, Pinned, REQUEST_LIMIT, Reply, START_LIMIT, STOP_LIMIT, Server, ServerSpec,
-    Shutdown, SpecError, Started, Stop, Supervisor, SupervisorInit, SupervisorRef, System, TaskContext,
-    TaskSpec, actor, server, supervisor, task,
+    ActorSpec, Address, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo, ChildSettings, ChildSpec,
+    Context, DynamicRef, DynamicSupervisor, FindError, Instruments, JOURNAL_CAPACITY, Journal, KillError,
+    MAILBOX_CAPACITY, Pinned, REQUEST_LIMIT, Reply, START_LIMIT, STOP_LIMIT, Server, ServerSpec, Shutdown,
+    SpecError, Started, Stop, Supervisor, SupervisorInit, SupervisorRef, System, TaskContext, TaskSpec,
+    actor, server, supervisor, task,
 };
 pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
 pub use inspector::{INSPECT, InspectError};

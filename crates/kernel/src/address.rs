@@ -1,16 +1,26 @@
 //! Typed addresses of servers: they survive restarts, and every mailbox behind them has a bound.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use gemba_core::exit::ExitReason;
 use gemba_core::name::ActorPath;
 use gemba_core::view::MailboxView;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::slot::Mailbox;
+use crate::vitals::{StopOrder, Vitals};
+
+mod error;
+mod request;
+
+pub use error::{CallError, CastError, FindError, Place, StopError};
+use request::lost;
+pub use request::{Reply, Request};
 
 /// How many messages a mailbox takes unless its spec says otherwise.
 pub const MAILBOX_CAPACITY: usize = 1024;
@@ -18,127 +28,20 @@ pub const MAILBOX_CAPACITY: usize = 1024;
 /// How long [`Address::call`] waits for the answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where one answer goes. Dropping it tells the caller that there will be none.
-pub struct Reply<T>(oneshot::Sender<T>);
-
-impl<T> Reply<T> {
-    pub(crate) fn new(sender: oneshot::Sender<T>) -> Self {
-        Self(sender)
-    }
-
-    /// Answers. A caller that has given up does not notice.
-    pub fn send(self, answer: T) {
-        // The caller's deadline has passed; it has been told so.
-        let _ = self.0.send(answer);
-    }
-
-    /// Whether the caller has given up.
-    pub fn is_closed(&self) -> bool {
-        self.0.is_closed()
-    }
-}
-
-impl<T> fmt::Debug for Reply<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("closed", &self.is_closed()).finish()
-    }
-}
-
-/// Why a message was not taken; gives it back.
-#[derive(Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CastError<M> {
-    /// The mailbox is full. Shed the message or try again later.
-    #[error("'{path}' refused: its mailbox of {capacity} is full")]
-    Full {
-        /// What was not taken.
-        message: M,
-        /// Who refused.
-        path: Place,
-        /// How many messages its mailbox takes.
-        capacity: usize,
-    },
-    /// Nobody is there: not started, ended, or between two lives. A restart takes microseconds.
-    #[error("'{path}' is not running")]
-    NotRunning {
-        /// What was not taken.
-        message: M,
-        /// Who is not there.
-        path: Place,
-    },
-}
-
-impl<M> CastError<M> {
-    /// The message that was not taken.
-    pub fn into_message(self) -> M {
-        match self {
-            Self::Full { message, .. } | Self::NotRunning { message, .. } => message,
-        }
-    }
-}
-
-impl<M> fmt::Debug for CastError<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, path) = match self {
-            Self::Full { path, .. } => ("Full", path),
-            Self::NotRunning { path, .. } => ("NotRunning", path),
-        };
-        f.debug_struct(name).field("path", path).finish_non_exhaustive()
-    }
-}
-
-/// Why a call has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallError {
-    /// The deadline passed. The server may still carry out the request.
-    #[error("'{path}' did not answer within {within:?}; it may still carry out the request")]
-    Timeout {
-        /// Who was asked.
-        path: Place,
-        /// How long the caller waited.
-        within: Duration,
-    },
-    /// The mailbox is full; nothing was asked.
-    #[error("'{path}' refused: its mailbox of {capacity} is full")]
-    Full {
-        /// Who refused.
-        path: Place,
-        /// How many messages its mailbox takes.
-        capacity: usize,
-    },
-    /// Nobody is there; nothing was asked.
-    #[error("'{path}' is not running")]
-    NotRunning {
-        /// Who is not there.
-        path: Place,
-    },
-    /// The server ended, or dropped the request, before it answered. It may have been carried out.
-    #[error("'{path}' ended before it answered; the request may have been carried out")]
-    Died {
-        /// Who ended.
-        path: Place,
-    },
-}
-
-/// The path of an address for an error text; an address may be older than its place in the tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(Option<ActorPath>);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(path) => write!(f, "{path}"),
-            None => f.write_str("a server not started yet"),
-        }
-    }
-}
+/// How long a killed server has to be gone.
+const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// A cell: the mailbox of a place. Each life opens it anew; what an earlier life left unread is dropped.
 pub(crate) struct Lane<M> {
-    current: ArcSwapOption<mpsc::Sender<M>>,
+    current: ArcSwapOption<Opened<M>>,
     capacity: usize,
     path: OnceLock<ActorPath>,
+}
+
+/// The mailbox of one life.
+struct Opened<M> {
+    sender: mpsc::Sender<M>,
+    vitals: Arc<Vitals>,
 }
 
 impl<M: Send + 'static> Lane<M> {
@@ -146,11 +49,12 @@ impl<M: Send + 'static> Lane<M> {
         Arc::new(Self { current: ArcSwapOption::empty(), capacity, path: OnceLock::new() })
     }
 
-    pub(crate) fn open(&self, path: &ActorPath) -> (mpsc::Sender<M>, mpsc::Receiver<M>) {
+    pub(crate) fn open(&self, vitals: &Arc<Vitals>) -> (mpsc::Sender<M>, mpsc::Receiver<M>) {
         // A place keeps its path; the first life has said it.
-        let _ = self.path.set(path.clone());
+        let _ = self.path.set(vitals.path.clone());
         let (sender, receiver) = mpsc::channel(self.capacity);
-        self.current.store(Some(Arc::new(sender.clone())));
+        let opened = Opened { sender: sender.clone(), vitals: vitals.clone() };
+        self.current.store(Some(Arc::new(opened)));
         (sender, receiver)
     }
 }
@@ -164,14 +68,18 @@ impl<M> Lane<M> {
 impl<M: Send + 'static> Mailbox for Lane<M> {
     fn view(&self) -> MailboxView {
         let depth = match &*self.current.load() {
-            Some(sender) if !sender.is_closed() => sender.max_capacity() - sender.capacity(),
+            Some(life) if !life.sender.is_closed() => life.sender.max_capacity() - life.sender.capacity(),
             _ => 0,
         };
         MailboxView { depth: depth as u64, capacity: self.capacity as u64 }
     }
 
-    fn takes(&self) -> &'static str {
-        std::any::type_name::<M>()
+    fn message_type(&self) -> &'static str {
+        type_name::<M>()
+    }
+
+    fn life(&self) -> Option<Arc<Vitals>> {
+        self.current.load().as_ref().map(|life| life.vitals.clone())
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -201,8 +109,37 @@ impl<M: Send + 'static> Address<M> {
     /// [`CastError::Full`] and [`CastError::NotRunning`]; both give the message back.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         match &*self.0.current.load() {
-            Some(sender) => self.send(sender, message),
+            Some(life) => self.send(life, message),
             None => Err(CastError::NotRunning { message, path: self.0.place() }),
+        }
+    }
+
+    /// Sends `message`, and waits while the mailbox is full, for `within` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`CastError::Full`] when the time is over, at once for a server that sends to itself: nobody else
+    /// would make room. [`CastError::NotRunning`] at once. Both give the message back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the message; it is not sent.
+    pub async fn cast_within(&self, within: Duration, message: M) -> Result<(), CastError<M>> {
+        let (message, sender) = match &*self.0.current.load() {
+            Some(life) => match self.send(life, message) {
+                Err(CastError::Full { message, .. }) if !life.vitals.is_asking() => {
+                    (message, life.sender.clone())
+                }
+                sent => return sent,
+            },
+            None => return Err(CastError::NotRunning { message, path: self.0.place() }),
+        };
+        match sender.send_timeout(message, within).await {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::SendTimeoutError::Timeout(message)) => Err(self.full(message)),
+            Err(mpsc::error::SendTimeoutError::Closed(message)) => {
+                Err(CastError::NotRunning { message, path: self.0.place() })
+            }
         }
     }
 
@@ -210,7 +147,8 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`CallError`]; it says whether the request may have been carried out.
+    /// [`CallError`]; it says whether the request may have been carried out. All but
+    /// [`CallError::Timeout`] come as soon as they are known.
     ///
     /// # Cancel safety
     ///
@@ -225,34 +163,152 @@ impl<M: Send + 'static> Address<M> {
         within: Duration,
         message: impl FnOnce(Reply<T>) -> M,
     ) -> Result<T, CallError> {
-        let (reply, answer) = oneshot::channel();
-        match self.cast(message(Reply(reply))) {
-            Ok(()) => {}
-            Err(CastError::Full { path, capacity, .. }) => return Err(CallError::Full { path, capacity }),
-            Err(CastError::NotRunning { path, .. }) => return Err(CallError::NotRunning { path }),
-        }
-        match tokio::time::timeout(within, answer).await {
+        let (answer, life) = self.ask(message, true)?;
+        let deadline = Instant::now() + within;
+        match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(CallError::Died { path: self.0.place() }),
+            Ok(Err(_)) => Err(lost(&life.vitals, self.0.place(), deadline, within).await),
             Err(_) => Err(CallError::Timeout { path: self.0.place(), within }),
+        }
+    }
+
+    /// Sends the message made with a reply, and gives a future of the answer: for many requests at once.
+    /// It is over after [`CALL_TIMEOUT`] at the latest.
+    ///
+    /// # Examples
+    ///
+    /// Answers in the order they come, with one deadline for all:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use gemba_kernel::{Address, Reply};
+    /// # use tokio::time::Instant;
+    /// use futures_util::stream::{FuturesUnordered, StreamExt};
+    ///
+    /// # enum Msg { Price(Reply<u64>) }
+    /// async fn cheapest(shops: &[Address<Msg>]) -> Option<u64> {
+    ///     let deadline = Instant::now() + Duration::from_millis(200);
+    ///     let asked = shops.iter().map(|shop| shop.request_until(deadline, Msg::Price));
+    ///     let mut answers: FuturesUnordered<_> = asked.collect();
+    ///     let mut best = None;
+    ///     while let Some(answer) = answers.next().await {
+    ///         // A shop that is closed, or too slow, has no price.
+    ///         best = best.into_iter().chain(answer.ok()).min();
+    ///     }
+    ///     best
+    /// }
+    /// ```
+    #[doc(alias = "send_request")]
+    pub fn request<T: Send + 'static>(&self, message: impl FnOnce(Reply<T>) -> M) -> Request<T> {
+        self.request_until(Instant::now() + CALL_TIMEOUT, message)
+    }
+
+    /// [`request`](Self::request) with a deadline that many can share.
+    pub fn request_until<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        message: impl FnOnce(Reply<T>) -> M,
+    ) -> Request<T> {
+        match self.ask(message, false) {
+            Ok((answer, life)) => Request::new(answer, life.vitals.clone(), self.0.place(), deadline),
+            Err(error) => Request::refused(error),
+        }
+    }
+
+    fn ask<T>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> M,
+        waits: bool,
+    ) -> Result<(oneshot::Receiver<T>, Arc<Opened<M>>), CallError> {
+        // This very life will be asked what became of the request, should it get lost.
+        let life =
+            self.0.current.load_full().ok_or_else(|| CallError::NotRunning { path: self.0.place() })?;
+        if waits && life.vitals.is_asking() {
+            return Err(CallError::CallingSelf { path: self.0.place() });
+        }
+        let (reply, answer) = oneshot::channel();
+        match self.send(&life, message(Reply::new(reply))) {
+            Ok(()) => Ok((answer, life)),
+            Err(CastError::Full { path, capacity, full_for, .. }) => {
+                Err(CallError::Full { path, capacity, full_for })
+            }
+            Err(CastError::NotRunning { path, .. }) => Err(CallError::NotRunning { path }),
+        }
+    }
+
+    /// Asks the server to stop with reason `normal`, lets `terminate` run, and waits for its end.
+    ///
+    /// The request does not wait in the mailbox: it is seen when the present handler is done. To the
+    /// supervisor it is an exit like any other: a permanent child is started again.
+    ///
+    /// # Errors
+    ///
+    /// [`StopError::NotRunning`] at once. [`StopError::Timeout`] when the time is over: the server is not
+    /// killed, and ends when its present handler is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn stop(&self, within: Duration) -> Result<ExitReason, StopError> {
+        self.stop_with(ExitReason::Normal, within).await
+    }
+
+    /// [`stop`](Self::stop) with another reason. Returns the reason the server ended with, which is another
+    /// one if something else ended it first.
+    pub async fn stop_with(&self, reason: ExitReason, within: Duration) -> Result<ExitReason, StopError> {
+        let vitals = self.stoppable()?;
+        vitals.stop(StopOrder { reason, is_limited: false });
+        tokio::time::timeout(within, vitals.ended())
+            .await
+            .map_err(|_| StopError::Timeout { path: self.0.place(), within })
+    }
+
+    /// [`stop`](Self::stop), and a kill when the time is over.
+    ///
+    /// # Errors
+    ///
+    /// [`StopError::NotRunning`]. [`StopError::Timeout`] if it does not even end within a second after
+    /// the kill: its handler blocks its thread, and nobody can end that.
+    pub async fn stop_or_kill(&self, within: Duration) -> Result<ExitReason, StopError> {
+        let vitals = self.stoppable()?;
+        vitals.stop(StopOrder { reason: ExitReason::Normal, is_limited: true });
+        if let Ok(reason) = tokio::time::timeout(within, vitals.ended()).await {
+            return Ok(reason);
+        }
+        vitals.kill();
+        tokio::time::timeout(KILL_GRACE, vitals.ended())
+            .await
+            .map_err(|_| StopError::Timeout { path: self.0.place(), within })
+    }
+
+    fn stoppable(&self) -> Result<Arc<Vitals>, StopError> {
+        let path = self.0.place();
+        match self.0.life() {
+            Some(vitals) if vitals.is_asking() => Err(StopError::CallingSelf { path }),
+            Some(vitals) if vitals.reason().is_none() => Ok(vitals),
+            _ => Err(StopError::NotRunning { path }),
         }
     }
 
     /// The address of the life that is there now, and of no other.
     pub fn pin(&self) -> Option<Pinned<M>> {
-        let sender = self.0.current.load_full()?;
-        (!sender.is_closed()).then(|| Pinned { sender: (*sender).clone() })
+        let life = self.0.current.load_full()?;
+        (!life.sender.is_closed()).then(|| Pinned { sender: life.sender.clone() })
     }
 
-    fn send(&self, sender: &mpsc::Sender<M>, message: M) -> Result<(), CastError<M>> {
-        sender.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(message) => {
-                CastError::Full { message, path: self.0.place(), capacity: self.0.capacity }
-            }
+    fn send(&self, life: &Opened<M>, message: M) -> Result<(), CastError<M>> {
+        life.sender.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(message) => self.full(message),
             mpsc::error::TrySendError::Closed(message) => {
                 CastError::NotRunning { message, path: self.0.place() }
             }
         })
+    }
+
+    #[cold]
+    fn full(&self, message: M) -> CastError<M> {
+        let full_for = self.0.life().map_or(Duration::ZERO, |vitals| vitals.full_for());
+        CastError::Full { message, path: self.0.place(), capacity: self.0.capacity, full_for }
     }
 }
 

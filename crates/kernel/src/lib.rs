@@ -24,11 +24,17 @@ mod shell;
 mod slot;
 mod start;
 mod supervisor;
+mod sys;
 mod system;
 mod task;
+mod vitals;
+mod watch;
 
 pub use actor::{ActorSpec, actor};
-pub use address::{Address, CALL_TIMEOUT, CallError, CastError, MAILBOX_CAPACITY, Pinned, Reply};
+pub use address::{
+    Address, CALL_TIMEOUT, CallError, CastError, FindError, MAILBOX_CAPACITY, Pinned, Place, Reply, Request,
+    StopError,
+};
 pub use child::{ChildSpec, Shutdown, SpecError};
 pub use exit::Stop;
 pub use handle::{ChildError, ChildInfo, ChildSettings, DynamicRef, REQUEST_LIMIT, Started, SupervisorRef};
@@ -36,9 +42,13 @@ pub use instruments::Instruments;
 pub use journal::{JOURNAL_CAPACITY, Journal};
 pub use node::{Node, NodeBuilder, NodeError, STOP_LIMIT};
 pub use publish::Publisher;
-pub use server::{Context, Server, ServerSpec, server};
+pub use server::{Context, STUCK_AFTER, Server, ServerSpec, TERMINATE_LIMIT, server};
 pub use slot::Meter;
 pub use start::START_LIMIT;
 pub use supervisor::{DynamicSupervisor, Supervisor, SupervisorInit, supervisor};
-pub use system::{AddressError, KillError, System};
+pub use sys::{
+    STATE_TEXT_MAX, STATE_TIMEOUT, SUSPEND_TIMEOUT, Sys, SysError, TRACE_LASTS, TRACE_MESSAGES_MAX,
+    TRACE_PER_SECOND_MAX, TRACE_TEXT_MAX, Trace, TraceLimits,
+};
+pub use system::{KillError, System};
 pub use task::{TaskContext, TaskSpec, task};

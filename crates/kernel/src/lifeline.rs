@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::shell::Message;
 use crate::slot::Slot;
 use crate::system::System;
+use crate::vitals::Vitals;
 
 /// Who is told of an exit.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub(crate) struct Lifeline {
     report: Report,
     reason: OnceLock<ExitReason>,
     armed: OnceLock<()>,
+    /// What a server's life shows of itself; told of the end as soon as the place is free.
+    vitals: OnceLock<Arc<Vitals>>,
     /// Dropped after the announcement: our exit keeps our supervisor's waiting.
     supervisor: Mutex<Option<Arc<Lifeline>>>,
 }
@@ -53,6 +56,7 @@ impl Lifeline {
             report,
             reason: OnceLock::new(),
             armed: OnceLock::new(),
+            vitals: OnceLock::new(),
             supervisor: Mutex::new(supervisor),
         })
     }
@@ -61,6 +65,12 @@ impl Lifeline {
     pub(crate) fn arm(&self) {
         // Arming twice is arming once.
         let _ = self.armed.set(());
+    }
+
+    /// Names what is told of the end.
+    pub(crate) fn attend(&self, vitals: Arc<Vitals>) {
+        // A life has one.
+        let _ = self.vitals.set(vitals);
     }
 
     /// Says why the life ends. Whoever says it first is right; nobody says it when it is killed.
@@ -80,6 +90,9 @@ impl Drop for Lifeline {
         let reason = self.reason.take().unwrap_or(ExitReason::Killed);
         let was_unkillable = self.slot.state() == ActorState::Unkillable;
         self.slot.release(self.incarnation, reason.clone(), self.system.unix_ms());
+        if let Some(vitals) = self.vitals.take() {
+            vitals.end(reason.clone());
+        }
         if self.armed.get().is_none() {
             return;
         }

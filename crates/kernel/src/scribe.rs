@@ -65,6 +65,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
     match &receipt.event {
         Event::ChildExited { reason, .. } => to.counter(&metric::EXITS, &[word(reason)]).increment(1),
         Event::ChildRestarted { .. } => to.counter(&metric::RESTARTS, &[]).increment(1),
+        Event::HandlerStuck { .. } => to.counter(&metric::STUCK, &[]).increment(1),
         Event::SupervisorGaveUp { .. } => to.counter(&metric::GAVE_UP, &[]).increment(1),
         Event::BreakerMoved { breaker, to: state, .. } => {
             let state = match state {
@@ -85,6 +86,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::ChildStarted { .. }
         | Event::ChildStartFailed { .. }
         | Event::ChildUnkillable { .. }
+        | Event::HandlerRecovered { .. }
         | Event::KillRequested { .. }
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
@@ -127,6 +129,7 @@ fn log(receipt: &Receipt) {
         Event::ChildExited { .. }
         | Event::ChildStartFailed { .. }
         | Event::ChildRestarted { .. }
+        | Event::HandlerStuck { .. }
         | Event::BreakerMoved { .. }
         | Event::CordPulled { .. }
         | Event::SurgeStarted { .. }
@@ -134,6 +137,7 @@ fn log(receipt: &Receipt) {
         | Event::LadderMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
+        | Event::HandlerRecovered { .. }
         | Event::KillRequested { .. }
         | Event::PoolResized { .. }
         | Event::SurgeEnded { .. }

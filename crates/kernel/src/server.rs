@@ -1,28 +1,36 @@
 //! The server behaviour: an actor whose state is `self`, with a bounded, typed mailbox.
 
-use std::fmt;
+use std::any::type_name;
+use std::borrow::Cow;
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use gemba_core::exit::{ExitReason, Incarnation};
-use gemba_core::name::ActorPath;
-use gemba_core::time::Timestamp;
+use gemba_core::exit::ExitReason;
 use gemba_core::view::ActorKind;
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 
-use crate::address::{Address, Lane, MAILBOX_CAPACITY, Pinned};
+use crate::address::{Address, CALL_TIMEOUT, Lane, MAILBOX_CAPACITY};
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
-use crate::exit::{Stop, guarded, guarded_call, reason_of};
-use crate::lifeline::Lifeline;
+use crate::exit::{Stop, guarded_call};
 use crate::slot::{Killer, Mailbox};
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
-use crate::system::System;
+use crate::vitals::Vitals;
 
-/// How many messages a server handles before it reads the clock and gives way to others.
-const BATCH: u32 = 64;
+mod agenda;
+mod context;
+mod life;
+
+pub use context::Context;
+use life::{Life, Work};
+
+/// How long `terminate` may take when the server ends by itself or by
+/// [`Address::stop`](crate::Address::stop). A supervisor that stops it has a limit of its own.
+pub const TERMINATE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a handler may run before it is called stuck, unless its spec says otherwise: as long as a
+/// caller waits for it.
+pub const STUCK_AFTER: Duration = CALL_TIMEOUT;
 
 /// An actor with state, in OTP's manner: messages come one at a time, an error or a panic ends it, and
 /// its supervisor starts a new one from the function in its spec.
@@ -56,17 +64,22 @@ pub trait Server: Sized + Send + 'static {
     /// What it understands.
     type Msg: Send + 'static;
 
-    /// Runs before the first message and before the supervisor goes on to the next child.
+    /// Runs before the first message and before the supervisor goes on to the next child. Work that may take
+    /// long is better begun by [`Context::continue_with`].
     ///
     /// # Errors
     ///
-    /// An error, or a panic, is a failed start.
+    /// An error, or a panic, is a failed start; [`Stop::ignore`] declines to run, which is none. `terminate`
+    /// does not run then.
     fn init(&mut self, ctx: &mut Context<Self::Msg>) -> impl Future<Output = Result<(), Stop>> + Send {
         let _ = ctx;
         ready(Ok(()))
     }
 
     /// Handles one message.
+    ///
+    /// It may `await`, and other actors run meanwhile; it must not block its thread, see
+    /// [`stuck_after`](ServerSpec::stuck_after).
     ///
     /// # Errors
     ///
@@ -81,103 +94,32 @@ pub trait Server: Sized + Send + 'static {
         ctx: &mut Context<Self::Msg>,
     ) -> impl Future<Output = Result<(), Stop>> + Send;
 
-    /// Runs when the server ends otherwise than by a panic or a kill.
+    /// Runs when the server ends, whatever the reason: its own wish, an error, a panic in a handler, its
+    /// supervisor's or an operator's stop. Only a kill leaves it out; what must happen then too belongs
+    /// into `Drop`.
+    ///
+    /// After a panic the state is as the handler left it. A panic in here becomes the reason of the exit.
+    ///
+    /// # Units and limits
+    ///
+    /// The supervisor's limit when that asked, else [`TERMINATE_LIMIT`]; beyond it the server is killed.
     fn terminate(&mut self, reason: &ExitReason) -> impl Future<Output = ()> + Send {
         let _ = reason;
         ready(())
     }
-}
 
-/// What a server knows of itself while it handles a message.
-pub struct Context<M> {
-    system: System,
-    path: ActorPath,
-    incarnation: Incarnation,
-    address: Address<M>,
-    own: mpsc::Sender<M>,
-    timers: Vec<Timer>,
-}
-
-struct Timer(AbortHandle);
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl<M: Send + 'static> Context<M> {
-    /// The node.
-    pub fn system(&self) -> &System {
-        &self.system
+    /// What a message is, for traces and statistics; by default the name of the type. It is asked only while
+    /// somebody looks. Leave out what is secret.
+    fn describe(msg: &Self::Msg) -> Cow<'static, str> {
+        let _ = msg;
+        type_name::<Self::Msg>().into()
     }
 
-    /// The time since the node started.
-    pub fn now(&self) -> Timestamp {
-        self.system.now()
-    }
-
-    /// Its place in the tree.
-    pub fn path(&self) -> &ActorPath {
-        &self.path
-    }
-
-    /// Which life this is.
-    pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
-    }
-
-    /// The address of its place; it outlives this life.
-    pub fn address(&self) -> Address<M> {
-        self.address.clone()
-    }
-
-    /// The address of this life alone.
-    pub fn pinned(&self) -> Pinned<M> {
-        Pinned::new(self.own.clone())
-    }
-
-    /// Sends itself a message each `period`, until this life ends. A tick that finds the mailbox full is
-    /// left out.
-    ///
-    /// # Panics
-    ///
-    /// If `period` is zero.
-    pub fn every(&mut self, period: Duration, message: impl Fn() -> M + Send + 'static) {
-        let own = self.own.clone();
-        let ticks = async move {
-            let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-            loop {
-                interval.tick().await;
-                if let Err(mpsc::error::TrySendError::Closed(_)) = own.try_send(message()) {
-                    return;
-                }
-            }
-        };
-        self.timers.push(Timer(tokio::spawn(ticks).abort_handle()));
-    }
-
-    /// Sends itself `message` after `delay`, unless this life ends before. A mailbox that is full then is
-    /// waited for.
-    pub fn after(&mut self, delay: Duration, message: M) {
-        let own = self.own.clone();
-        let timer = async move {
-            tokio::time::sleep(delay).await;
-            // A life that is over needs no reminder.
-            let _ = own.send(message).await;
-        };
-        self.timers.retain(|timer| !timer.0.is_finished());
-        self.timers.push(Timer(tokio::spawn(timer).abort_handle()));
-    }
-}
-
-impl<M> fmt::Debug for Context<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("path", &self.path)
-            .field("incarnation", &self.incarnation)
-            .finish_non_exhaustive()
+    /// What an operator may see of the state; by default nothing. Leave out what is secret. It is asked
+    /// between two messages, only when somebody wants to see it; a panic in here harms nothing.
+    #[doc(alias = "format_status")]
+    fn describe_state(&self) -> Option<String> {
+        None
     }
 }
 
@@ -186,41 +128,70 @@ pub struct ServerSpec<S: Server> {
     child: ChildSpec,
     make: Arc<dyn Fn() -> S + Send + Sync>,
     lane: Arc<Lane<S::Msg>>,
+    stuck_after: Option<Duration>,
 }
 
 /// A server called `name`, made anew by `make` for each life.
 pub fn server<S: Server>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> ServerSpec<S> {
-    ServerSpec::assemble(name, Arc::new(make), MAILBOX_CAPACITY, None)
+    let (make, lane): (Arc<dyn Fn() -> S + Send + Sync>, _) = (Arc::new(make), Lane::new(MAILBOX_CAPACITY));
+    let stuck_after = Some(STUCK_AFTER);
+    let start = ServerStart { make: make.clone(), lane: lane.clone(), stuck_after };
+    let child = ChildSpec::new(name, Shutdown::Within(Duration::from_secs(5)), Arc::new(start));
+    ServerSpec { child, make, lane, stuck_after }
 }
 
 impl<S: Server> ServerSpec<S> {
-    fn assemble(
-        name: &str,
-        make: Arc<dyn Fn() -> S + Send + Sync>,
-        capacity: usize,
-        rules: Option<&ChildSpec>,
-    ) -> Self {
-        let lane = Lane::new(capacity);
-        let start = ServerStart { make: make.clone(), lane: lane.clone() };
-        let mut child = ChildSpec::new(name, Shutdown::Within(Duration::from_secs(5)), Arc::new(start));
-        if let Some(rules) = rules {
-            child.name.clone_from(&rules.name);
-            child.restart = rules.restart;
-            child.significant = rules.significant;
-            child.shutdown = rules.shutdown;
-        }
-        Self { child, make, lane }
-    }
-
     /// How many messages its mailbox takes; default [`MAILBOX_CAPACITY`]. Call it before
     /// [`address`](Self::address).
-    pub fn mailbox(self, capacity: usize) -> Self {
-        Self::assemble("", self.make, capacity, Some(&self.child))
+    pub fn mailbox(mut self, capacity: usize) -> Self {
+        self.lane = Lane::new(capacity);
+        self.seal()
+    }
+
+    /// How long a handler, `init` or `terminate` may run before it is called stuck; default [`STUCK_AFTER`].
+    /// `None` for a server whose handlers are meant to take long.
+    ///
+    /// A handler that runs longer leaves the receipt
+    /// [`HandlerStuck`](gemba_core::receipt::Event::HandlerStuck), and
+    /// [`HandlerRecovered`](gemba_core::receipt::Event::HandlerRecovered) when it goes on; the board shows it
+    /// meanwhile. It is told late by a quarter of a second at most, and never too early.
+    ///
+    /// No one can end a handler that blocks its thread, a kill included: a kill acts where the handler awaits.
+    /// If all threads of the runtime are blocked, nothing runs any more, not even what would tell. So move
+    /// blocking work off, and await it:
+    ///
+    /// ```
+    /// # use gemba_kernel::{Context, Server, Stop};
+    /// # struct Hasher;
+    /// # struct Hash(Vec<u8>);
+    /// # fn slow_hash(_: &[u8]) -> u64 { 7 }
+    /// # impl Server for Hasher {
+    /// #     type Msg = Hash;
+    /// async fn handle(&mut self, Hash(data): Hash, _: &mut Context<Hash>) -> Result<(), Stop> {
+    ///     let hash = tokio::task::spawn_blocking(move || slow_hash(&data)).await?;
+    /// #     let _ = hash;
+    ///     Ok(())
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// The server waits for it and can be killed meanwhile; the blocking thread ends in its own time. Work that
+    /// the server should not wait for is a [`task`](crate::task) of its own under a supervisor.
+    pub fn stuck_after(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.stuck_after = limit.into();
+        self.seal()
     }
 
     /// Where it takes messages, now, before its start and after each restart.
     pub fn address(&self) -> Address<S::Msg> {
         Address::from_lane(self.lane.clone())
+    }
+
+    /// Puts what was set into the start function, which each life of the server reads.
+    fn seal(mut self) -> Self {
+        let (make, lane, stuck_after) = (self.make.clone(), self.lane.clone(), self.stuck_after);
+        self.child.start = Arc::new(ServerStart { make, lane, stuck_after });
+        self
     }
 }
 
@@ -230,6 +201,7 @@ child_from!(ServerSpec<S: Server>);
 struct ServerStart<S: Server> {
     make: Arc<dyn Fn() -> S + Send + Sync>,
     lane: Arc<Lane<S::Msg>>,
+    stuck_after: Option<Duration>,
 }
 
 impl<S: Server> Start for ServerStart<S> {
@@ -243,88 +215,31 @@ impl<S: Server> Start for ServerStart<S> {
 
     fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
         let made = guarded_call(|| (self.make)());
-        let lane = self.lane.clone();
+        let (lane, stuck_after) = (self.lane.clone(), self.stuck_after);
         Box::pin(async move {
-            let (own, receiver) = lane.open(birth.path());
-            let (stop, stopped) = oneshot::channel();
             let lifeline = birth.lifeline.clone();
-            let context = Context {
-                system: birth.system().clone(),
-                path: birth.path().clone(),
-                incarnation: lifeline.incarnation,
-                address: Address::from_lane(lane),
-                own,
-                timers: Vec::new(),
-            };
-            let mut life = Life { server: made?, receiver, stopped, context, lifeline: lifeline.clone() };
-            match guarded(life.server.init(&mut life.context)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(stop)) => return Err(NoStart::from(stop)),
-                Err(panic) => return Err(NoStart::Failed(panic)),
+            let system = birth.system().clone();
+            let (path, incarnation) = (birth.path().clone(), lifeline.incarnation);
+            let message_type = type_name::<S::Msg>();
+            let vitals = Vitals::new(path.clone(), incarnation, message_type, stuck_after, system.epoch());
+            lifeline.attend(vitals.clone());
+            let (own, receiver) = lane.open(&vitals);
+            let server = made.inspect_err(|reason| lifeline.ends(reason.clone()))?;
+            if stuck_after.is_some() {
+                system.watch(&vitals);
+            }
+            let context = Context::new(system, path, incarnation, Address::from_lane(lane), own);
+            let work = Work::default();
+            let mut life =
+                Life { server, receiver, context, vitals: vitals.clone(), work, lifeline: lifeline.clone() };
+            if let Err(stop) = life.init().await {
+                return Err(life.declined(stop));
             }
             lifeline.arm();
             let killer = Killer::Task(tokio::spawn(life.run()).abort_handle());
-            lifeline.slot.set_killer(lifeline.incarnation, killer.clone());
-            Ok(Handle::new(killer, Stopper::Once(stop), Arc::downgrade(&lifeline)))
+            lifeline.slot.set_killer(incarnation, killer.clone());
+            vitals.set_killer(killer.clone());
+            Ok(Handle::new(killer, Stopper::Life(vitals), Arc::downgrade(&lifeline)))
         })
-    }
-}
-
-/// One life of a server. Fields are dropped in this order: the lifeline goes last, when all the life
-/// held is released.
-struct Life<S: Server> {
-    server: S,
-    receiver: mpsc::Receiver<S::Msg>,
-    stopped: oneshot::Receiver<()>,
-    context: Context<S::Msg>,
-    lifeline: Arc<Lifeline>,
-}
-
-impl<S: Server> Life<S> {
-    async fn run(mut self) {
-        let reason = match guarded(self.serve()).await {
-            Ok(reason) => match guarded(self.server.terminate(&reason)).await {
-                Ok(()) => reason,
-                Err(panic) => panic,
-            },
-            Err(panic) => panic,
-        };
-        let Self { server, receiver, context, lifeline, .. } = self;
-        let reason = match guarded_call(move || drop((server, receiver, context))) {
-            Ok(()) => reason,
-            Err(panic) => panic,
-        };
-        lifeline.ends(reason);
-    }
-
-    async fn serve(&mut self) -> ExitReason {
-        loop {
-            let message = tokio::select! {
-                biased;
-                _ = &mut self.stopped => return ExitReason::Shutdown,
-                message = self.receiver.recv() => message.expect("the context holds a sender"),
-            };
-            if let Err(reason) = self.handle_batch(message).await {
-                return reason;
-            }
-        }
-    }
-
-    /// Handles what is there already, up to a bound, without going back to sleep between.
-    async fn handle_batch(&mut self, first: S::Msg) -> Result<(), ExitReason> {
-        let begun = self.context.now();
-        let mut handled = 0;
-        let mut next = Some(first);
-        let mut result = Ok(());
-        while let Some(message) = next {
-            handled += 1;
-            result = self.server.handle(message, &mut self.context).await;
-            let goes_on = result.is_ok()
-                && handled < BATCH
-                && matches!(self.stopped.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-            next = if goes_on { self.receiver.try_recv().ok() } else { None };
-        }
-        self.lifeline.slot.meter.count(u64::from(handled), self.context.now().since(begun));
-        result.map_err(|stop| reason_of(Err(stop)))
     }
 }

@@ -21,11 +21,15 @@ use ractor::ActorCell;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::vitals::Vitals;
+
 /// What can be asked of any mailbox of ours.
 pub(crate) trait Mailbox: Any + Send + Sync {
     fn view(&self) -> MailboxView;
-    /// The type of the messages it takes.
-    fn takes(&self) -> &'static str;
+    /// What it takes, by name.
+    fn message_type(&self) -> &'static str;
+    /// The life that reads it, or read it last.
+    fn life(&self) -> Option<Arc<Vitals>>;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 

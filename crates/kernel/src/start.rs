@@ -10,7 +10,7 @@ use gemba_core::receipt::Seq;
 use gemba_core::supervision::{Flags, Strategy};
 use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::child::ChildSpec;
 use crate::exit::{Stop, Why};
@@ -18,6 +18,7 @@ use crate::lifeline::Lifeline;
 use crate::shell::Message;
 use crate::slot::{Killer, Mailbox};
 use crate::system::System;
+use crate::vitals::{StopOrder, Vitals};
 
 /// How long a child may take to start; then the start has failed.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
@@ -133,8 +134,8 @@ pub(crate) struct Handle {
 /// How a life is asked to stop.
 #[derive(Debug)]
 pub(crate) enum Stopper {
-    /// A server's: looked at before every message, so it has to be cheap.
-    Once(oneshot::Sender<()>),
+    /// A server's control lane.
+    Life(Arc<Vitals>),
     /// A task's: any part of it may wait for it.
     Signal(watch::Sender<bool>),
     Supervisor(ActorRef<Message>),
@@ -150,9 +151,8 @@ impl Handle {
     pub(crate) fn stop(&mut self, cause: Option<Seq>) {
         match self.stopper.take() {
             None => {}
-            Some(Stopper::Once(signal)) => {
-                // One that is gone already announces its exit.
-                let _ = signal.send(());
+            Some(Stopper::Life(vitals)) => {
+                vitals.stop(StopOrder { reason: ExitReason::Shutdown, is_limited: true });
             }
             Some(Stopper::Signal(signal)) => {
                 signal.send_replace(true);

@@ -656,7 +656,10 @@ mod tests {
         address.cast(Msg::Panic).unwrap();
         address.cast(Msg::Panic).unwrap();
         let error = address.cast(Msg::Fail).unwrap_err();
-        assert_eq!(error.to_string(), "'/echo' refused: its mailbox of 2 is full");
+        assert_eq!(
+            error.to_string(),
+            "'/echo' refused: its mailbox of 2 is full; shed the message or wait with cast_within"
+        );
         assert!(matches!(error.into_message(), Msg::Fail));
         let mailbox = find(&node.system().tree().root, "/echo").mailbox.unwrap();
         assert_eq!((mailbox.depth, mailbox.capacity), (2, 2));

@@ -5,10 +5,9 @@
     reason = "the counter of incarnations; one of the cells of docs/architecture.md"
 )]
 
-use std::any::type_name;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
@@ -21,11 +20,13 @@ use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::address::{Address, Lane, Reply};
+use crate::address::Reply;
 use crate::instruments::Instruments;
 use crate::journal::Journal;
 use crate::publish::Publisher;
 use crate::registry::Registry;
+use crate::vitals::Vitals;
+use crate::watch::Watchlist;
 
 /// How long an operator waits for the plant to carry out a request.
 const CONTROL_LIMIT: Duration = Duration::from_secs(2);
@@ -45,6 +46,17 @@ struct Inner {
     incarnations: AtomicU64,
     phase: watch::Sender<Phase>,
     instruments: OnceLock<Instruments>,
+    watchlist: Watchlist,
+}
+
+/// A node that may be gone.
+#[derive(Debug)]
+pub(crate) struct WeakSystem(Weak<Inner>);
+
+impl WeakSystem {
+    pub(crate) fn upgrade(&self) -> Option<System> {
+        self.0.upgrade().map(System)
+    }
 }
 
 type Controls = Box<dyn Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync>;
@@ -54,38 +66,6 @@ pub(crate) enum Phase {
     Starting,
     Running,
     Stopping,
-}
-
-/// Why there is no address for a path.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AddressError {
-    /// No actor has this path.
-    #[error("no actor stands at '{path}'{}", similar.as_ref().map_or(String::new(), |similar| format!("; did you mean '{similar}'?")))]
-    NotFound {
-        /// The path asked for.
-        path: ActorPath,
-        /// The path most like it.
-        similar: Option<ActorPath>,
-    },
-    /// The actor has no mailbox of ours.
-    #[error("'{path}' is a {kind}; only a server has an address")]
-    NotAServer {
-        /// The path asked for.
-        path: ActorPath,
-        /// What stands there.
-        kind: ActorKind,
-    },
-    /// The server takes messages of another type.
-    #[error("'{path}' takes {takes}, this address sends {wanted}")]
-    WrongType {
-        /// The path asked for.
-        path: ActorPath,
-        /// The type it takes.
-        takes: &'static str,
-        /// The type asked for.
-        wanted: &'static str,
-    },
 }
 
 /// Why an actor was not killed.
@@ -129,6 +109,7 @@ impl System {
             incarnations: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Starting),
             instruments: OnceLock::new(),
+            watchlist: Watchlist::default(),
         }))
     }
 
@@ -214,28 +195,6 @@ impl System {
         self.0.registry.running(path)
     }
 
-    /// The address of the server at `path`, which outlives its lives.
-    ///
-    /// # Errors
-    ///
-    /// [`AddressError`]; it names the path most like it, or both types.
-    pub fn address<M: Send + 'static>(&self, path: &ActorPath) -> Result<Address<M>, AddressError> {
-        let Some(slot) = self.0.registry.get(path) else {
-            let similar = self.0.registry.similar(path);
-            return Err(AddressError::NotFound { path: path.clone(), similar });
-        };
-        let Some(mailbox) = slot.mailbox() else {
-            return Err(AddressError::NotAServer { path: path.clone(), kind: slot.kind() });
-        };
-        let takes = mailbox.takes();
-        let lane = mailbox.as_any().downcast::<Lane<M>>();
-        lane.map(Address::from_lane).map_err(|_| AddressError::WrongType {
-            path: path.clone(),
-            takes,
-            wanted: type_name::<M>(),
-        })
-    }
-
     /// Whether the node has been asked to stop.
     pub fn is_stopping(&self) -> bool {
         *self.0.phase.borrow() == Phase::Stopping
@@ -303,6 +262,24 @@ impl System {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// When the node's time began.
+    pub(crate) fn epoch(&self) -> Instant {
+        self.0.epoch
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSystem {
+        WeakSystem(Arc::downgrade(&self.0))
+    }
+
+    /// Has a life looked at for stuck handlers.
+    pub(crate) fn watch(&self, vitals: &Arc<Vitals>) {
+        self.0.watchlist.add(vitals, self);
+    }
+
+    pub(crate) fn watchlist(&self) -> &Watchlist {
+        &self.0.watchlist
     }
 
     pub(crate) fn next_incarnation(&self) -> Incarnation {

@@ -13,6 +13,7 @@ pub(super) enum Trouble {
     Restarts,
     GaveUp,
     Unkillable(ActorPath),
+    Stuck(ActorPath),
     Breaker,
     Cord,
     Ladder,
