@@ -1,1 +1,11 @@
 //! Rows S01–S91: the supervisor.
+
+mod admin;
+mod better;
+mod intensity;
+mod restart;
+mod shutdown;
+mod significant;
+mod stage;
+mod start;
+mod strategy;

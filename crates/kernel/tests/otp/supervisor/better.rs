@@ -1,0 +1,329 @@
+//! Where we promise more than OTP: lessons L1–L5 and L10.
+
+use std::time::Duration;
+
+use gemba_core::exit::ExitReason;
+use gemba_core::receipt::{Event, Seq};
+use gemba_core::supervision::{AutoShutdown, Backoff};
+use gemba_core::view::ActorState;
+use gemba_kernel::{ChildError, Shutdown, Stop, Supervisor, TaskSpec, task};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::stage::{Asked, End, Kid, Start, Trace, dynamic_stage, receipt_where, stage};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn one_for_one() -> Supervisor {
+    Supervisor::one_for_one("top")
+}
+
+/// A child that blocks its thread, until what lets it go is dropped. A later life just runs.
+fn blocked(name: &str, trace: &Trace) -> (TaskSpec, watch::Sender<()>) {
+    let (release, released) = watch::channel(());
+    let (trace, label) = (trace.clone(), name.to_owned());
+    let body = move |ctx: gemba_kernel::TaskContext| {
+        let (released, trace, label) = (released.clone(), trace.clone(), label.clone());
+        async move {
+            trace.write("+", &label);
+            // No await: a task cannot be killed here.
+            while released.has_changed().is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            ctx.stopped().await;
+            Ok(())
+        }
+    };
+    (task(name, body).shutdown(Shutdown::Within(Duration::from_millis(20))), release)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_child_that_blocks_its_thread_is_left_behind_and_keeps_its_place() {
+    let trace = Trace::default();
+    let (blocked, release) = blocked("a", &trace);
+    let stage = stage(one_for_one().child(trace.spec("b")).child(blocked)).await;
+    trace.wait_for("+a").await;
+    let name = "a".parse().unwrap();
+    assert_eq!(stage.top.terminate_child("a").await, Err(ChildError::Unkillable { name }));
+    let hangs =
+        |receipt: &gemba_core::receipt::Receipt| matches!(receipt.event, Event::ChildUnkillable { .. });
+    assert_eq!(receipt_where(stage.node.system(), "left behind", 0, hangs).await.path.as_str(), "/top/a");
+    assert_eq!(
+        (stage.list().await.as_str(), stage.top.counts().await),
+        ("b=Running a=Unkillable", [2, 2, 0, 2])
+    );
+    let tree = stage.node.system().tree();
+    assert_eq!(tree.root.find(&"/top/a".parse().unwrap()).unwrap().state, ActorState::Unkillable);
+    // Its place is not used again, and nobody else is held up.
+    let taken = stage.top.start_child(trace.spec("a")).await;
+    assert!(matches!(taken, Err(ChildError::AlreadyStarted { .. })), "{taken:?}");
+    assert!(matches!(stage.top.restart_child("a").await, Err(ChildError::Running { .. })));
+    stage.end("b", End::Error);
+    stage.restarted("b", 0).await;
+    drop(release);
+    assert_eq!(stage.exit("a", 0).await, ExitReason::Shutdown, "it stopped after all");
+    assert_eq!(stage.list().await, "b=Running a=Down");
+    assert!(stage.top.restart_child("a").await.unwrap().is_some());
+    stage.stops_cleanly().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_supervisor_stops_without_a_child_that_blocks_its_thread() {
+    let trace = Trace::default();
+    let (brutal, let_go) = blocked("brutal", &trace);
+    let (within, release) = blocked("within", &trace);
+    let fixed = stage(one_for_one().child(trace.spec("b")).child(within)).await;
+    let grown = dynamic_stage(Supervisor::dynamic("top")).await;
+    grown.top.start_child(brutal.shutdown(Shutdown::Brutal)).await.unwrap();
+    trace.wait_for("+within").await;
+    trace.wait_for("+brutal").await;
+    let (fixed, grown) = tokio::join!(fixed.stop(), grown.stop());
+    for system in [fixed, grown] {
+        let all = system.journal().after(Seq(0), None, usize::MAX).receipts;
+        let left = all.iter().filter(|receipt| receipt.event.kind() == "child_unkillable").count();
+        assert_eq!((left, super::stage::exits(&system, "/top")), (1, vec![ExitReason::Shutdown]));
+    }
+    drop((release, let_go));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_group_restart_goes_on_without_a_child_that_blocks_its_thread() {
+    let trace = Trace::default();
+    let (blocked, release) = blocked("b", &trace);
+    let top = Supervisor::one_for_all("top").child(trace.spec("a")).child(blocked).child(trace.spec("c"));
+    let stage = stage(top).await;
+    trace.wait_for("+b").await;
+    stage.end("a", End::Error);
+    stage.restarted("c", 0).await;
+    assert_eq!(stage.list().await, "a=Running b=Unkillable c=Running");
+    drop(release);
+    stage.restarted("b", 0).await;
+    assert_eq!(stage.list().await, "a=Running b=Running c=Running");
+    stage.stops_cleanly().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l2_a_name_is_free_when_the_death_is_told() {
+    let trace = Trace::default();
+    let stage = dynamic_stage(Supervisor::dynamic("top")).await;
+    let path = "/top/a".parse().unwrap();
+    for n in 0..200 {
+        let spec = trace.spec("a").temporary();
+        let address = spec.address();
+        let started = stage.top.start_child(spec).await.unwrap().unwrap();
+        let found = stage.node.system().address::<super::stage::Told>(&path).unwrap();
+        assert_eq!(found.call(super::stage::Told::Life).await, Ok(started.incarnation));
+        let pinned = address.pin().unwrap();
+        stage.end("a", if n % 2 == 0 { End::Kill } else { End::Error });
+        stage.exit("a", n).await;
+        assert!(pinned.is_over());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_a_child_that_hangs_in_its_start_is_terminated_without_waiting_for_it() {
+    for shutdown in [Shutdown::Brutal, Shutdown::Within(SECOND)] {
+        let trace = Trace::default();
+        let a = trace.kid("a");
+        let stage = stage(one_for_one().child(a.spec().shutdown(shutdown))).await;
+        a.always(Start::Hangs);
+        stage.end("a", End::Error);
+        trace.wait_for("…a").await;
+        let begun = Instant::now();
+        stage.top.terminate_child("a").await.unwrap();
+        let limit = if shutdown == Shutdown::Brutal { Duration::ZERO } else { SECOND };
+        assert_eq!(begun.elapsed(), limit);
+        a.always(Start::Runs);
+        assert_eq!((stage.list().await.as_str(), trace.take().as_str()), ("a=Down", "+a -a …a"));
+        assert!(stage.top.restart_child("a").await.unwrap().is_some());
+        stage.stops_cleanly().await;
+    }
+}
+
+/// A supervisor that waits a minute, or a little less, before the second restart in a row.
+fn patient(top: Supervisor) -> Supervisor {
+    let backoff = Backoff { healthy_after: 10 * MINUTE, ..Backoff::exponential(MINUTE, MINUTE) };
+    top.intensity(100, MINUTE).backoff(backoff)
+}
+
+/// Lets a child crash twice, so that it waits for its second restart.
+async fn crash_twice(stage: &super::stage::Stage<gemba_kernel::SupervisorRef>, name: &str) {
+    let before = stage.restarts(name);
+    stage.end_and_wait(name, End::Error).await;
+    stage.restarted(name, before).await;
+    stage.end_and_wait(name, End::Error).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_child_terminated_while_it_waits_for_its_restart_stays_down() {
+    let trace = Trace::default();
+    let stage = stage(patient(trace.fill(one_for_one(), &["a"]))).await;
+    crash_twice(&stage, "a").await;
+    assert_eq!(stage.list().await, "a=Restarting");
+    stage.top.terminate_child("a").await.unwrap();
+    tokio::time::advance(10 * MINUTE).await;
+    assert_eq!(stage.list().await, "a=Down");
+    assert_eq!(trace.take(), "+a -a +a -a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_child_replaced_while_it_waits_for_its_restart_has_one_life() {
+    let trace = Trace::default();
+    let stage = stage(patient(trace.fill(one_for_one(), &["a"]))).await;
+    crash_twice(&stage, "a").await;
+    stage.top.terminate_child("a").await.unwrap();
+    stage.top.delete_child("a").await.unwrap();
+    stage.top.start_child(trace.spec("a")).await.unwrap();
+    let new = stage.lives().await;
+    tokio::time::advance(10 * MINUTE).await;
+    assert_eq!((stage.list().await.as_str(), stage.lives().await), ("a=Running", new));
+    // Started by hand without giving up its place, it is the same: the earlier wait is void.
+    crash_twice(&stage, "a").await;
+    stage.top.terminate_child("a").await.unwrap();
+    stage.top.restart_child("a").await.unwrap();
+    let new = stage.lives().await;
+    tokio::time::advance(10 * MINUTE).await;
+    assert_eq!((stage.list().await.as_str(), stage.lives().await), ("a=Running", new));
+    assert_eq!(trace.take(), "+a -a +a -a +a -a +a -a +a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_group_waits_once_and_as_long_as_the_longest() {
+    for (strategy, in_reverse) in
+        [(Supervisor::one_for_all as fn(&str) -> _, "-c -b -a"), (Supervisor::rest_for_one, "-c")]
+    {
+        let trace = Trace::default();
+        let stage = stage(patient(trace.fill(strategy("top"), &["a", "b", "c"]))).await;
+        crash_twice(&stage, "c").await;
+        let told = trace.take();
+        assert!(told.ends_with(in_reverse), "{told}");
+        let begun = Instant::now();
+        if in_reverse == "-c" {
+            // The group grows while it waits; the new failure, the first of its child, makes it wait no
+            // shorter.
+            stage.end_and_wait("a", End::Error).await;
+            assert_eq!(trace.take(), "-a -b");
+        }
+        assert_eq!(stage.list().await, "a=Restarting b=Restarting c=Restarting");
+        trace.wait_for("+c").await;
+        assert!((MINUTE / 2..=MINUTE + SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        tokio::time::advance(10 * MINUTE).await;
+        assert_eq!(stage.list().await, "a=Running b=Running c=Running");
+        assert_eq!(trace.take(), "+a +b +c");
+        stage.stops_cleanly().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_supervisor_stops_at_once_while_children_wait_for_their_restart() {
+    for top in [one_for_one(), Supervisor::one_for_all("top"), Supervisor::rest_for_one("top")] {
+        let trace = Trace::default();
+        let stage = stage(patient(trace.fill(top, &["a", "b"]))).await;
+        crash_twice(&stage, "a").await;
+        let begun = Instant::now();
+        stage.stops_cleanly().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let told = trace.take();
+        assert_eq!(told.matches("+a").count(), told.matches("-a").count(), "{told}");
+        tokio::time::advance(10 * MINUTE).await;
+        assert_eq!(trace.take(), "");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_child_that_was_well_for_a_while_is_restarted_at_once_again() {
+    let trace = Trace::default();
+    let stage = stage(patient(trace.fill(one_for_one(), &["a"]))).await;
+    crash_twice(&stage, "a").await;
+    stage.restarted("a", 1).await;
+    for (n, well, waits) in [(2, 9 * MINUTE, true), (3, 10 * MINUTE, false)] {
+        tokio::time::advance(well).await;
+        let begun = Instant::now();
+        stage.end("a", End::Error);
+        stage.restarted("a", n).await;
+        assert_eq!(begun.elapsed() > Duration::ZERO, waits, "after {well:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_start_that_keeps_failing_waits_longer_each_time() {
+    let trace = Trace::default();
+    let a: Kid = trace.kid("a");
+    let backoff = Backoff::exponential(SECOND, 8 * SECOND);
+    let stage = stage(one_for_one().intensity(100, MINUTE).backoff(backoff).child(a.spec())).await;
+    a.starts([Start::Fails; 6]);
+    let begun = Instant::now();
+    stage.end("a", End::Error);
+    stage.restarted("a", 0).await;
+    // 1, 2, 4, 8, 8 and 8 s, each with up to half of it taken away.
+    assert!((31 * SECOND / 2..=32 * SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert_eq!(trace.take(), "+a -a !a !a !a !a !a !a +a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l5_giving_up_is_told_with_what_led_to_it() {
+    let trace = Trace::default();
+    let inner = trace.fill(Supervisor::one_for_one("inner"), &["a"]).intensity(0, MINUTE).transient();
+    let stage =
+        stage(one_for_one().auto_shutdown(AutoShutdown::AnySignificant).child(inner.significant())).await;
+    stage.end("inner/a", End::Panic);
+    stage.restarted("inner", 0).await;
+    let gave_up = receipt_where(stage.node.system(), "giving up", 0, |receipt| {
+        matches!(receipt.event, Event::SupervisorGaveUp { .. })
+    });
+    let gave_up = gave_up.await;
+    assert_eq!(gave_up.path.as_str(), "/top/inner");
+    let told = gave_up.event.to_string();
+    assert!(told.contains("child 'a' exited: panicked at ") && told.contains("told to"), "{told}");
+    let all = stage.node.system().journal().after(Seq(0), None, usize::MAX).receipts;
+    let cause = all.iter().find(|receipt| Some(receipt.seq) == gave_up.cause).unwrap();
+    assert_eq!((cause.path.as_str(), cause.event.kind()), ("/top/inner/a", "child_exited"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn l10_the_tree_is_read_without_asking_a_busy_supervisor() {
+    let trace = Trace::default();
+    let a = trace.kid("a");
+    let slow = trace.kid("slow").stopping(super::stage::Stops::After(SECOND));
+    let stage = stage(one_for_one().child(a.spec()).child(slow.spec())).await;
+    a.always(Start::Hangs);
+    stage.end("a", End::Error);
+    trace.wait_for("…a").await;
+    let top = stage.top.clone();
+    let stopping = tokio::spawn(async move { top.terminate_child("slow").await });
+    trace.wait_for("~slow").await;
+    let tree = stage.node.system().tree();
+    let states = ["a", "slow"]
+        .map(|name| tree.root.find(&format!("/top/{name}").parse().unwrap()).map(|actor| actor.state));
+    assert_eq!(states, [Some(ActorState::Starting), Some(ActorState::Stopping)]);
+    stopping.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn l10_a_storm_of_restarts_is_bounded_and_what_is_forgotten_is_counted() {
+    const CRASHES: u64 = 10_000;
+    let lives = watch::Sender::new(0);
+    let mut seen = lives.subscribe();
+    let crash = task("a", move |ctx| {
+        lives.send_modify(|lives| *lives += 1);
+        let goes_on = *lives.borrow() > CRASHES;
+        async move {
+            if goes_on {
+                ctx.stopped().await;
+                return Ok(());
+            }
+            Err(Stop::error("told to"))
+        }
+    });
+    let stage = stage(one_for_one().intensity(u32::MAX, MINUTE).child(crash)).await;
+    seen.wait_for(|lives| *lives > CRASHES).await.unwrap();
+    assert_eq!(stage.top.counts().await, [1, 1, 0, 1]);
+    let journal = stage.node.system().journal();
+    let page = journal.after(Seq(0), None, usize::MAX);
+    assert_eq!(page.receipts.len(), gemba_kernel::JOURNAL_CAPACITY);
+    assert_eq!(page.forgotten + page.receipts.len() as u64, journal.newest().0);
+    assert!(page.forgotten > 0);
+    let tree = stage.node.system().tree();
+    assert_eq!(tree.root.find(&"/top/a".parse().unwrap()).unwrap().restarts, CRASHES);
+}
