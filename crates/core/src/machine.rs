@@ -127,8 +127,12 @@ impl<S: PartialEq, E, N: Clone + Ord> Engine<S, E, N> {
         steps: &mut Steps<E, N>,
         now: Timestamp,
     ) -> Result<(), OverflowError> {
-        self.postponed.extend(steps.postponed.drain(..));
         self.timeouts.cancel(&Timeout::Event);
+        if steps.is_empty() && !matches!(turn, Turn::From(_)) {
+            // By far the most events.
+            return Ok(());
+        }
+        self.postponed.extend(steps.postponed.drain(..));
         if matches!(turn, Turn::From(_)) {
             self.timeouts.cancel(&Timeout::State);
             while let Some(event) = self.postponed.pop_back() {

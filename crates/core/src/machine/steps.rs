@@ -48,6 +48,10 @@ impl<E, N: PartialEq> Steps<E, N> {
         !self.timeouts.is_empty()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.inserted.is_empty() && self.postponed.is_empty() && self.timeouts.is_empty()
+    }
+
     /// Of several changes to one time-out the last one counts, at its place.
     fn change(&mut self, timeout: Timeout<N>, change: Change<E>) {
         self.timeouts.retain(|(other, _)| *other != timeout);

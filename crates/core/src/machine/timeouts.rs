@@ -1,5 +1,6 @@
 //! The time-outs of a state machine: one for its state, one for quiet, any number with names.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -14,6 +15,12 @@ pub enum Timeout<N> {
     Event,
     /// One of those that nothing cancels but the machine.
     Named(N),
+}
+
+impl<T: Into<Cow<'static, str>>> From<T> for Timeout<Cow<'static, str>> {
+    fn from(name: T) -> Self {
+        Self::Named(name.into())
+    }
 }
 
 /// When a time-out is over.
