@@ -11,6 +11,7 @@ pub mod control;
 pub mod exit;
 pub mod ladder;
 pub mod light;
+pub mod machine;
 pub mod metric;
 pub mod name;
 pub mod policy;

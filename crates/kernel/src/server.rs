@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gemba_core::exit::ExitReason;
+use gemba_core::machine::Alarm;
 use gemba_core::view::ActorKind;
 
 use crate::address::{Address, CALL_TIMEOUT, Lane, MAILBOX_CAPACITY};
@@ -18,6 +19,7 @@ use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::vitals::Vitals;
 
 mod agenda;
+mod alarms;
 mod context;
 mod life;
 
@@ -93,6 +95,24 @@ pub trait Server: Sized + Send + 'static {
         msg: Self::Msg,
         ctx: &mut Context<Self::Msg>,
     ) -> impl Future<Output = Result<(), Stop>> + Send;
+
+    /// Runs once before the first message, when the start is over; for state machines.
+    #[doc(hidden)]
+    fn begin(&mut self, ctx: &mut Context<Self::Msg>) -> impl Future<Output = Result<(), Stop>> + Send {
+        let _ = ctx;
+        ready(Ok(()))
+    }
+
+    /// Runs when an alarm's turn has come; for state machines.
+    #[doc(hidden)]
+    fn ring(
+        &mut self,
+        alarm: Alarm,
+        ctx: &mut Context<Self::Msg>,
+    ) -> impl Future<Output = Result<(), Stop>> + Send {
+        let _ = (alarm, ctx);
+        ready(Ok(()))
+    }
 
     /// Runs when the server ends, whatever the reason: its own wish, an error, a panic in a handler, its
     /// supervisor's or an operator's stop. Only a kill leaves it out; what must happen then too belongs

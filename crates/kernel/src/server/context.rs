@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::agenda::{Agenda, Exclusive};
+use super::alarms::Alarms;
 use crate::address::{Address, Pinned};
 use crate::system::System;
 
@@ -25,6 +26,7 @@ pub struct Context<M> {
     address: Address<M>,
     own: mpsc::Sender<M>,
     agenda: Exclusive<Agenda<M>>,
+    alarms: Alarms,
 }
 
 impl<M: Send + 'static> Context<M> {
@@ -35,7 +37,8 @@ impl<M: Send + 'static> Context<M> {
         address: Address<M>,
         own: mpsc::Sender<M>,
     ) -> Self {
-        Self { system, path, incarnation, address, own, agenda: Exclusive::new(Agenda::new()) }
+        let agenda = Exclusive::new(Agenda::new());
+        Self { system, path, incarnation, address, own, agenda, alarms: Alarms::default() }
     }
 
     /// The node.
@@ -159,6 +162,10 @@ impl<M: Send + 'static> Context<M> {
     #[doc(alias = "timeout")]
     pub fn receive_timeout(&mut self, quiet: Duration, message: M) {
         self.agenda.get_mut().await_quiet(later(quiet), message);
+    }
+
+    pub(crate) fn alarms(&mut self) -> &mut Alarms {
+        &mut self.alarms
     }
 
     pub(super) fn agenda(&mut self) -> &mut Agenda<M> {

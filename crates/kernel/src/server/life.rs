@@ -7,6 +7,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use gemba_core::exit::ExitReason;
+use gemba_core::machine::Alarm;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
@@ -40,6 +41,8 @@ pub(super) struct Life<S: Server> {
 pub(super) struct Work {
     /// Messages handled.
     handled: u64,
+    /// Messages taken from the mailbox.
+    received: u64,
     /// Continuations since the last message of another kind.
     chained: u32,
     suspended: bool,
@@ -54,6 +57,8 @@ pub(super) struct Work {
 /// What the life does next.
 enum Next<M> {
     Handle(M),
+    /// The turn of a state machine's time-out has come.
+    Ring(Alarm),
     /// There is something on the control lane.
     Attend,
 }
@@ -117,6 +122,9 @@ impl<S: Server> Life<S> {
     }
 
     async fn serve(&mut self) -> StopOrder {
+        if let Err(stop) = self.aside(None).await {
+            return StopOrder { reason: reason_of(Err(stop)), is_limited: false };
+        }
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
                 Next::Attend => {
@@ -130,11 +138,18 @@ impl<S: Server> Life<S> {
                     }
                     self.give_way().await;
                 }
+                Next::Ring(alarm) => {
+                    if let Err(stop) = self.aside(Some(alarm)).await {
+                        return StopOrder { reason: reason_of(Err(stop)), is_limited: false };
+                    }
+                    self.give_way().await;
+                }
             }
         }
     }
 
-    /// What comes first: a continuation, the control lane, a timer that is due, the mailbox, quiet.
+    /// What comes first: a continuation, the control lane, a timer that is due, the mailbox and the alarms
+    /// that take their turn in it, quiet.
     fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<S::Msg>> {
         if self.work.chained < BATCH
             && !self.work.suspended
@@ -160,7 +175,15 @@ impl<S: Server> Life<S> {
         if is_time && let Some(message) = agenda.due(Instant::now(), agenda.newest()) {
             return Poll::Ready(Next::Handle(message));
         }
+        let alarms = self.context.alarms();
+        if is_time {
+            alarms.look(Instant::now(), self.work.received + self.receiver.len() as u64);
+        }
+        if let Some(alarm) = alarms.turn(self.work.received) {
+            return Poll::Ready(Next::Ring(alarm));
+        }
         if let Poll::Ready(message) = self.receiver.poll_recv(cx) {
+            self.work.received += 1;
             return Poll::Ready(Next::Handle(message.expect("the context holds a sender")));
         }
         if is_time && let Some(message) = self.context.agenda().quiet(Instant::now()) {
@@ -172,7 +195,8 @@ impl<S: Server> Life<S> {
 
     /// Whether something that was planned is due; if not, the life will be woken then.
     fn poll_time(&mut self, cx: &mut task::Context<'_>) -> bool {
-        let Some(at) = self.context.agenda().next() else { return false };
+        let planned = self.context.agenda().next();
+        let Some(at) = planned.into_iter().chain(self.context.alarms().next()).min() else { return false };
         let sleep = self.work.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() != at {
             sleep.as_mut().reset(at);
@@ -238,7 +262,30 @@ impl<S: Server> Life<S> {
             return Some(message);
         }
         *received += 1;
-        if *received < BATCH { self.receiver.try_recv().ok() } else { None }
+        if *received == BATCH || self.context.alarms().is_turn(self.work.received) {
+            return None;
+        }
+        let message = self.receiver.try_recv().ok()?;
+        self.work.received += 1;
+        Some(message)
+    }
+
+    /// What a state machine does aside from messages: it begins, and its alarms ring.
+    async fn aside(&mut self, alarm: Option<Alarm>) -> Result<(), Stop> {
+        let begun = Instant::now();
+        self.work.handled += u64::from(alarm.is_some());
+        self.vitals.begin(self.work.handled, begun);
+        self.vitals.takes(self.work.handled);
+        self.context.agenda().disturb();
+        let result = match alarm {
+            Some(alarm) => self.server.ring(alarm, &mut self.context).await,
+            None => self.server.begin(&mut self.context).await,
+        };
+        self.vitals.pause();
+        let ended = Instant::now();
+        self.work.is_tired = ended.duration_since(*self.work.turn.get_or_insert(begun)) >= TURN;
+        self.lifeline.slot.meter.count(u64::from(alarm.is_some()), ended.duration_since(begun));
+        result
     }
 
     #[cold]

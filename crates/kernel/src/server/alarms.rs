@@ -1,0 +1,61 @@
+//! The alarms of a state machine: each takes its turn among the messages when its time is over.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use gemba_core::machine::Alarm;
+use tokio::time::Instant;
+
+/// Alarms that are set, and those that ring.
+///
+/// A message that is there when an alarm is found to ring goes before it, as in Erlang, where both wait in
+/// one mailbox: an answer that came in time is not overtaken by the time-out it was to prevent.
+#[derive(Debug, Default)]
+pub(crate) struct Alarms {
+    times: BTreeMap<Alarm, Instant>,
+    set: BTreeSet<(Instant, Alarm)>,
+    /// Those that ring, with the number of the last message that goes before.
+    ringing: VecDeque<(u64, Alarm)>,
+}
+
+impl Alarms {
+    pub(crate) fn arm(&mut self, alarm: Alarm, at: Instant) {
+        self.times.insert(alarm, at);
+        self.set.insert((at, alarm));
+    }
+
+    /// One that rings already is left alone: nobody waits for it.
+    pub(crate) fn disarm(&mut self, alarm: Alarm) {
+        if let Some(at) = self.times.remove(&alarm) {
+            self.set.remove(&(at, alarm));
+        }
+    }
+
+    /// When the next one rings.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.set.first().map(|(at, _)| *at)
+    }
+
+    /// Lets ring what is over, behind message number `behind`.
+    pub(super) fn look(&mut self, now: Instant, behind: u64) {
+        while let Some((at, alarm)) = self.set.first().copied()
+            && at <= now
+        {
+            self.set.pop_first();
+            self.times.remove(&alarm);
+            self.ringing.push_back((behind, alarm));
+        }
+    }
+
+    /// Whether an alarm's turn has come after message number `received`.
+    pub(super) fn is_turn(&self, received: u64) -> bool {
+        self.ringing.front().is_some_and(|(behind, _)| *behind <= received)
+    }
+
+    /// The alarm whose turn it is after message number `received`.
+    pub(super) fn turn(&mut self, received: u64) -> Option<Alarm> {
+        if !self.is_turn(received) {
+            return None;
+        }
+        self.ringing.pop_front().map(|(_, alarm)| alarm)
+    }
+}
