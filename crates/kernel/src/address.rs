@@ -290,6 +290,11 @@ impl<M: Send + 'static> Address<M> {
         }
     }
 
+    /// Where the server stands; `None` before its first start.
+    pub fn path(&self) -> Option<ActorPath> {
+        self.0.path.get().cloned()
+    }
+
     /// The address of the life that is there now, and of no other.
     pub fn pin(&self) -> Option<Pinned<M>> {
         let life = self.0.current.load_full()?;

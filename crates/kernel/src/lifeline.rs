@@ -87,15 +87,23 @@ impl Lifeline {
 
 impl Drop for Lifeline {
     fn drop(&mut self) {
-        let reason = self.reason.take().unwrap_or(ExitReason::Killed);
         let was_unkillable = self.slot.state() == ActorState::Unkillable;
-        self.slot.release(self.incarnation, reason.clone(), self.system.unix_ms());
+        let (reason, bonds) = self.slot.release(self.incarnation, self.reason.take(), self.system.unix_ms());
         if let Some(vitals) = self.vitals.take() {
             vitals.end(reason.clone());
         }
-        if self.armed.get().is_none() {
-            return;
+        if self.armed.get().is_some() {
+            self.announce(reason.clone(), was_unkillable);
         }
+        // After the supervisor, so that who asks it for the name on a `Down` finds it free there as well.
+        if let Some(bonds) = bonds {
+            bonds.tell(&self.slot.path, self.incarnation, &reason);
+        }
+    }
+}
+
+impl Lifeline {
+    fn announce(&self, reason: ExitReason, was_unkillable: bool) {
         match &self.report {
             Report::Supervisor(supervisor, key) => {
                 let exited = Message::Exited { key: *key, incarnation: self.incarnation, reason };

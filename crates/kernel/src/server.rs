@@ -241,14 +241,14 @@ impl<S: Server> Start for ServerStart<S> {
             let system = birth.system().clone();
             let (path, incarnation) = (birth.path().clone(), lifeline.incarnation);
             let message_type = type_name::<S::Msg>();
-            let vitals = Vitals::new(path.clone(), incarnation, message_type, stuck_after, system.epoch());
+            let vitals = Vitals::new(path, incarnation, message_type, stuck_after, system.epoch());
             lifeline.attend(vitals.clone());
             let (own, receiver) = lane.open(&vitals);
             let server = made.inspect_err(|reason| lifeline.ends(reason.clone()))?;
             if stuck_after.is_some() {
                 system.watch(&vitals);
             }
-            let context = Context::new(system, path, incarnation, Address::from_lane(lane), own);
+            let context = Context::new(&lifeline, Address::from_lane(lane), own, vitals.clone());
             let work = Work::default();
             let mut life =
                 Life { server, receiver, context, vitals: vitals.clone(), work, lifeline: lifeline.clone() };

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use gemba_core::exit::{ExitReason, Incarnation};
@@ -21,6 +21,8 @@ use ractor::ActorCell;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::bonds::{Bonds, Tie, Trap, Watcher};
+use crate::link::Exit;
 use crate::vitals::Vitals;
 
 /// What can be asked of any mailbox of ours.
@@ -93,6 +95,22 @@ struct Life {
     killer: Option<Killer>,
     /// The operator's kill of a life, until its exit is told.
     kill: Option<(Incarnation, Seq)>,
+    /// Those of the present life.
+    bonds: Option<Box<Bonds>>,
+}
+
+impl Life {
+    fn is_held_by(&self, incarnation: Incarnation) -> bool {
+        self.incarnation == Some(incarnation) && self.state != ActorState::Down
+    }
+
+    fn holder(&self) -> Option<Incarnation> {
+        self.incarnation.filter(|_| self.state != ActorState::Down)
+    }
+
+    fn bonds(&mut self) -> &mut Bonds {
+        self.bonds.get_or_insert_default()
+    }
 }
 
 /// One place of the tree.
@@ -114,6 +132,7 @@ impl Slot {
             last_exit: None,
             killer: None,
             kill: None,
+            bonds: None,
         };
         Self { path, meter: Meter::default(), life: Mutex::new(life), freed: Notify::new() }
     }
@@ -144,8 +163,15 @@ impl Slot {
 
     pub(crate) fn set_killer(&self, incarnation: Incarnation, killer: Killer) {
         let mut life = self.life();
-        if life.incarnation == Some(incarnation) && life.state != ActorState::Down {
+        if life.is_held_by(incarnation) {
+            // A peer's exit may have come before there was a way to kill.
+            let is_doomed = life.bonds.as_ref().is_some_and(|bonds| bonds.exit.is_some());
+            let doom = is_doomed.then(|| killer.clone());
             life.killer = Some(killer);
+            drop(life);
+            if let Some(killer) = doom {
+                killer.kill();
+            }
         }
     }
 
@@ -162,21 +188,135 @@ impl Slot {
 
     pub(crate) fn set_state(&self, incarnation: Incarnation, state: ActorState) {
         let mut life = self.life();
-        if life.incarnation == Some(incarnation) && life.state != ActorState::Down {
+        if life.is_held_by(incarnation) {
             life.state = state;
         }
     }
 
-    /// Gives the place free; the counts stay.
-    pub(crate) fn release(&self, incarnation: Incarnation, reason: ExitReason, unix_ms: u64) {
+    /// Gives the place free; the counts stay. Gives back why the life ended, and who is to be told: not yet,
+    /// and not under the lock.
+    pub(crate) fn release(
+        &self,
+        incarnation: Incarnation,
+        said: Option<ExitReason>,
+        unix_ms: u64,
+    ) -> (ExitReason, Option<Box<Bonds>>) {
         let mut life = self.life();
-        if life.incarnation == Some(incarnation) {
+        let holds = life.is_held_by(incarnation);
+        let mut bonds = if holds { life.bonds.take() } else { None };
+        let ended = || bonds.as_mut().and_then(|bonds| bonds.exit.take());
+        let reason = said.or_else(ended).unwrap_or(ExitReason::Killed);
+        if holds {
             life.state = ActorState::Down;
             life.killer = None;
-            life.last_exit = Some(ExitView { incarnation, reason, unix_ms });
+            life.last_exit = Some(ExitView { incarnation, reason: reason.clone(), unix_ms });
             drop(life);
             self.freed.notify_waiters();
         }
+        (reason, bonds)
+    }
+
+    /// Has `watcher` told of the end of the present life; gives it back if nobody is there, or not `only`.
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        only: Option<Incarnation>,
+        watcher: Watcher,
+    ) -> Result<Tie, Watcher> {
+        let mut life = self.life();
+        let Some(incarnation) = life.holder().filter(|holder| only.is_none_or(|only| only == *holder)) else {
+            return Err(watcher);
+        };
+        let number = life.bonds().watch(watcher);
+        Ok(Tie::new(self.clone(), incarnation, number))
+    }
+
+    pub(crate) fn unwatch(&self, incarnation: Incarnation, number: u64) -> Option<Watcher> {
+        let mut life = self.life();
+        if !life.is_held_by(incarnation) {
+            return None;
+        }
+        life.bonds.as_mut()?.unwatch(number)
+    }
+
+    /// Notes at the life `mine` that it is linked to `peer`. `false` if it is over.
+    pub(crate) fn link(&self, mine: Incarnation, peer: Incarnation, slot: Weak<Self>) -> bool {
+        let mut life = self.life();
+        let lives = life.is_held_by(mine);
+        if lives {
+            life.bonds().link(peer, slot);
+        }
+        lives
+    }
+
+    pub(crate) fn unlink(&self, mine: Incarnation, peer: Incarnation) {
+        let mut life = self.life();
+        if life.is_held_by(mine)
+            && let Some(bonds) = &mut life.bonds
+        {
+            bonds.unlink(peer);
+        }
+    }
+
+    /// Forgets the links of the life `mine` with those at `path`, and names them.
+    pub(crate) fn unlink_all(&self, mine: Incarnation, path: &ActorPath) -> Vec<(Incarnation, Weak<Self>)> {
+        let mut life = self.life();
+        if !life.is_held_by(mine) {
+            return Vec::new();
+        }
+        life.bonds.as_mut().map_or_else(Vec::new, |bonds| bonds.unlink_all(path))
+    }
+
+    /// From now on the life `mine` takes exits as messages.
+    pub(crate) fn trap(&self, mine: Incarnation, trap: Weak<dyn Trap>) {
+        let mut life = self.life();
+        if life.is_held_by(mine) {
+            life.bonds().trap = Some(trap);
+        }
+    }
+
+    /// A peer of the life `mine` has ended: that matters if they are linked still.
+    pub(crate) fn peer_ended(&self, mine: Incarnation, exit: Exit) {
+        let mut life = self.life();
+        let is_linked = life.is_held_by(mine)
+            && life.bonds.as_mut().zip(exit.incarnation).is_some_and(|(bonds, peer)| bonds.unlink(peer));
+        if is_linked {
+            Self::take_exit(life, exit);
+        }
+    }
+
+    /// Gives the life `mine` an exit that no peer has sent.
+    pub(crate) fn exit(&self, mine: Incarnation, exit: Exit) {
+        let life = self.life();
+        if life.is_held_by(mine) {
+            Self::take_exit(life, exit);
+        }
+    }
+
+    fn take_exit(mut life: MutexGuard<'_, Life>, exit: Exit) {
+        // As OTP's, a supervisor passes over the exits of those that are not its children.
+        if life.profile.kind == ActorKind::Supervisor {
+            return;
+        }
+        let bonds = life.bonds();
+        let trap = bonds.trap.as_ref().and_then(Weak::upgrade);
+        if let Some(trap) = &trap {
+            // Under the lock: an unlink that comes now finds the message and takes it back.
+            trap.exit(exit);
+            drop(life);
+        } else if !exit.reason.is_clean() {
+            bonds.exit.get_or_insert(exit.reason);
+            let killer = life.killer.clone();
+            drop(life);
+            if let Some(killer) = killer {
+                killer.kill();
+            }
+        }
+        // `trap` ends here, after the lock: it may be the last to hold what it leads to.
+    }
+
+    /// The life that holds the place.
+    pub(crate) fn holder(&self) -> Option<Incarnation> {
+        self.life().holder()
     }
 
     /// Returns when nobody holds the place.

@@ -80,7 +80,11 @@ impl Birth {
                 lifeline.slot.set_killer(lifeline.incarnation, Killer::Actor(actor.get_cell()));
                 Ok(actor)
             }
-            Err(error) => Err(start_failure(error)),
+            Err(error) => {
+                let no_start = start_failure(error);
+                lifeline.ends(no_start.reason());
+                Err(no_start)
+            }
         }
     }
 }
@@ -94,6 +98,16 @@ pub(crate) enum NoStart {
     /// It failed.
     #[error("{0}")]
     Failed(ExitReason),
+}
+
+impl NoStart {
+    /// What those are told who watched the life while it started.
+    pub(crate) fn reason(&self) -> ExitReason {
+        match self {
+            Self::Ignored => ExitReason::Normal,
+            Self::Failed(reason) => reason.clone(),
+        }
+    }
 }
 
 impl From<ExitReason> for NoStart {

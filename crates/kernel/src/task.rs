@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{Stop, guarded, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
-use crate::slot::{Killer, Meter};
+use crate::slot::{Killer, Meter, Slot};
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::system::System;
 
@@ -44,6 +44,10 @@ impl TaskContext {
     /// Which life this is.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
+        self.lifeline.upgrade().map(|lifeline| lifeline.slot.clone())
     }
 
     /// Counts work for the inspector.

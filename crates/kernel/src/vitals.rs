@@ -43,8 +43,10 @@ pub(crate) mod flag {
     pub(crate) const STATE: u32 = 1 << 3;
     /// Somebody counts or traces its messages.
     pub(crate) const OBSERVE: u32 = 1 << 4;
+    /// One it watches or is linked to has ended.
+    pub(crate) const SIGNAL: u32 = 1 << 5;
     /// What ends a batch.
-    pub(crate) const CONTROL: u32 = STOP | PROBE | SUSPEND | STATE;
+    pub(crate) const CONTROL: u32 = STOP | PROBE | SUSPEND | STATE | SIGNAL;
 }
 
 /// What a life does.
@@ -245,6 +247,11 @@ impl Vitals {
     fn raise(&self, flags: u32) {
         self.flags.fetch_or(flags, AcqRel);
         self.waker.wake();
+    }
+
+    /// Tells the life that there is a signal for it.
+    pub(crate) fn signal(&self) {
+        self.raise(flag::SIGNAL);
     }
 
     /// Why the life ended, once it has.

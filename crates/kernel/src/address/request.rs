@@ -24,6 +24,13 @@ impl<T> Reply<T> {
         Self(sender)
     }
 
+    /// A reply, and where its answer arrives: for one who asks without
+    /// [`Address::call`](crate::Address::call).
+    pub fn channel() -> (Self, oneshot::Receiver<T>) {
+        let (sender, answer) = oneshot::channel();
+        (Self(sender), answer)
+    }
+
     /// Answers. A caller that has given up does not notice.
     pub fn send(self, answer: T) {
         // The caller's deadline has passed; it has been told so.

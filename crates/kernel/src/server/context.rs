@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::exit::Incarnation;
@@ -13,7 +14,11 @@ use tokio::time::Instant;
 use super::agenda::{Agenda, Exclusive};
 use super::alarms::Alarms;
 use crate::address::{Address, Pinned};
+use crate::lifeline::Lifeline;
+use crate::signals::Inbox;
+use crate::slot::Slot;
 use crate::system::System;
+use crate::vitals::Vitals;
 
 /// What a server knows of itself while it handles a message.
 ///
@@ -21,24 +26,32 @@ use crate::system::System;
 /// mailbox is full.
 pub struct Context<M> {
     system: System,
-    path: ActorPath,
+    pub(crate) slot: Arc<Slot>,
     incarnation: Incarnation,
     address: Address<M>,
     own: mpsc::Sender<M>,
     agenda: Exclusive<Agenda<M>>,
     alarms: Alarms,
+    pub(crate) inbox: Inbox<M>,
 }
 
 impl<M: Send + 'static> Context<M> {
     pub(super) fn new(
-        system: System,
-        path: ActorPath,
-        incarnation: Incarnation,
+        lifeline: &Lifeline,
         address: Address<M>,
         own: mpsc::Sender<M>,
+        vitals: Arc<Vitals>,
     ) -> Self {
-        let agenda = Exclusive::new(Agenda::new());
-        Self { system, path, incarnation, address, own, agenda, alarms: Alarms::default() }
+        Self {
+            system: lifeline.system.clone(),
+            slot: lifeline.slot.clone(),
+            incarnation: lifeline.incarnation,
+            address,
+            own,
+            agenda: Exclusive::new(Agenda::new()),
+            alarms: Alarms::default(),
+            inbox: Inbox::new(vitals),
+        }
     }
 
     /// The node.
@@ -53,7 +66,7 @@ impl<M: Send + 'static> Context<M> {
 
     /// Its place in the tree.
     pub fn path(&self) -> &ActorPath {
-        &self.path
+        &self.slot.path
     }
 
     /// Which life this is.
@@ -182,7 +195,7 @@ fn later(delay: Duration) -> Instant {
 impl<M> fmt::Debug for Context<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
-            .field("path", &self.path)
+            .field("path", &self.slot.path)
             .field("incarnation", &self.incarnation)
             .finish_non_exhaustive()
     }

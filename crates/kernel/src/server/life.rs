@@ -148,8 +148,8 @@ impl<S: Server> Life<S> {
         }
     }
 
-    /// What comes first: a continuation, the control lane, a timer that is due, the mailbox and the alarms
-    /// that take their turn in it, quiet.
+    /// What comes first: a continuation, the control lane, a timer that is due, the mailbox and what takes
+    /// its turn in it, alarms and signals, quiet.
     fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<S::Msg>> {
         if self.work.chained < BATCH
             && !self.work.suspended
@@ -181,6 +181,9 @@ impl<S: Server> Life<S> {
         }
         if let Some(alarm) = alarms.turn(self.work.received) {
             return Poll::Ready(Next::Ring(alarm));
+        }
+        if let Some(make) = self.context.inbox.next(self.work.received) {
+            return Poll::Ready(Next::Handle(make()));
         }
         if let Poll::Ready(message) = self.receiver.poll_recv(cx) {
             self.work.received += 1;
@@ -323,6 +326,10 @@ impl<S: Server> Life<S> {
         if flags & flag::PROBE != 0 {
             self.vitals.lower(flag::PROBE);
             self.vitals.answer_probes();
+        }
+        if flags & flag::SIGNAL != 0 {
+            self.vitals.lower(flag::SIGNAL);
+            self.context.inbox.notice(self.work.received + self.receiver.len() as u64);
         }
         let suspended = flags & flag::SUSPEND != 0;
         if suspended != self.work.suspended {

@@ -1,0 +1,114 @@
+//! What hangs on one life: who is told of its end, whom its end takes along, and what ends it from outside.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use gemba_core::exit::{ExitReason, Incarnation};
+use gemba_core::name::ActorPath;
+
+use crate::link::Exit;
+use crate::monitor::Down;
+use crate::slot::Slot;
+
+/// Told of the end of a life, once. It must not block, and must not panic: it runs where the life ended.
+pub(crate) type Watcher = Box<dyn FnOnce(Down) + Send>;
+
+/// A life that takes exits over its links as messages.
+pub(crate) trait Trap: Send + Sync {
+    fn exit(&self, exit: Exit);
+}
+
+/// Made when a life is first watched or linked, so that the others pay one word.
+#[derive(Default)]
+pub(crate) struct Bonds {
+    watched: u64,
+    watchers: BTreeMap<u64, Watcher>,
+    links: BTreeMap<Incarnation, Weak<Slot>>,
+    /// How the life takes exits over its links as messages, if it does.
+    pub trap: Option<Weak<dyn Trap>>,
+    /// Why a peer, or a link to nobody, ends the life.
+    pub exit: Option<ExitReason>,
+}
+
+impl Bonds {
+    pub(crate) fn watch(&mut self, watcher: Watcher) -> u64 {
+        self.watched += 1;
+        self.watchers.insert(self.watched, watcher);
+        self.watched
+    }
+
+    /// Gives the watcher back, to be dropped where no lock is held.
+    pub(crate) fn unwatch(&mut self, number: u64) -> Option<Watcher> {
+        self.watchers.remove(&number)
+    }
+
+    pub(crate) fn link(&mut self, peer: Incarnation, slot: Weak<Slot>) {
+        self.links.insert(peer, slot);
+    }
+
+    /// Whether they were linked.
+    pub(crate) fn unlink(&mut self, peer: Incarnation) -> bool {
+        self.links.remove(&peer).is_some()
+    }
+
+    pub(crate) fn unlink_all(&mut self, path: &ActorPath) -> Vec<(Incarnation, Weak<Slot>)> {
+        let is_there = |slot: &Weak<Slot>| slot.upgrade().is_some_and(|slot| slot.path == *path);
+        let (gone, stay): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.links).into_iter().partition(|(_, slot)| is_there(slot));
+        self.links = stay;
+        gone.into_iter().collect()
+    }
+
+    /// Tells everybody that the life is over. Its place is free, and no lock is held.
+    pub(crate) fn tell(self, path: &ActorPath, incarnation: Incarnation, reason: &ExitReason) {
+        for (peer, slot) in self.links {
+            if let Some(slot) = slot.upgrade() {
+                let exit =
+                    Exit { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() };
+                slot.peer_ended(peer, exit);
+            }
+        }
+        for watcher in self.watchers.into_values() {
+            watcher(Down { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() });
+        }
+    }
+}
+
+impl fmt::Debug for Bonds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bonds")
+            .field("watchers", &self.watchers.len())
+            .field("links", &self.links.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A watcher at its place, so that it can be taken away again.
+pub(crate) struct Tie {
+    slot: Arc<Slot>,
+    incarnation: Incarnation,
+    number: u64,
+}
+
+impl Tie {
+    pub(crate) fn new(slot: Arc<Slot>, incarnation: Incarnation, number: u64) -> Self {
+        Self { slot, incarnation, number }
+    }
+
+    /// The life that is watched.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Takes the watcher away. One that has been told, or is being told now, is not there any more.
+    pub(crate) fn cut(&self) {
+        drop(self.slot.unwatch(self.incarnation, self.number));
+    }
+}
+
+impl fmt::Debug for Tie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tie({}, {})", self.slot.path, self.incarnation)
+    }
+}
