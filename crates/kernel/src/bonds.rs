@@ -14,6 +14,14 @@ use crate::slot::Slot;
 /// Told of the end of a life, once. It must not block, and must not panic: it runs where the life ended.
 pub(crate) type Watcher = Box<dyn FnOnce(Down) + Send>;
 
+/// Who is told first of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// What leads to the life: it is gone before anybody hears of the end.
+    Name,
+    Monitor,
+}
+
 /// A life that takes exits over its links as messages.
 pub(crate) trait Trap: Send + Sync {
     fn exit(&self, exit: Exit);
@@ -23,7 +31,7 @@ pub(crate) trait Trap: Send + Sync {
 #[derive(Default)]
 pub(crate) struct Bonds {
     watched: u64,
-    watchers: BTreeMap<u64, Watcher>,
+    watchers: BTreeMap<(Rank, u64), Watcher>,
     links: BTreeMap<Incarnation, Weak<Slot>>,
     /// How the life takes exits over its links as messages, if it does.
     pub trap: Option<Weak<dyn Trap>>,
@@ -32,14 +40,15 @@ pub(crate) struct Bonds {
 }
 
 impl Bonds {
-    pub(crate) fn watch(&mut self, watcher: Watcher) -> u64 {
+    pub(crate) fn watch(&mut self, rank: Rank, watcher: Watcher) -> (Rank, u64) {
         self.watched += 1;
-        self.watchers.insert(self.watched, watcher);
-        self.watched
+        let number = (rank, self.watched);
+        self.watchers.insert(number, watcher);
+        number
     }
 
     /// Gives the watcher back, to be dropped where no lock is held.
-    pub(crate) fn unwatch(&mut self, number: u64) -> Option<Watcher> {
+    pub(crate) fn unwatch(&mut self, number: (Rank, u64)) -> Option<Watcher> {
         self.watchers.remove(&number)
     }
 
@@ -60,17 +69,18 @@ impl Bonds {
         gone.into_iter().collect()
     }
 
-    /// Tells everybody that the life is over. Its place is free, and no lock is held.
+    /// Tells everybody that the life is over: names first, links last. Its place is free, and no lock is
+    /// held.
     pub(crate) fn tell(self, path: &ActorPath, incarnation: Incarnation, reason: &ExitReason) {
+        for watcher in self.watchers.into_values() {
+            watcher(Down { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() });
+        }
         for (peer, slot) in self.links {
             if let Some(slot) = slot.upgrade() {
                 let exit =
                     Exit { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() };
                 slot.peer_ended(peer, exit);
             }
-        }
-        for watcher in self.watchers.into_values() {
-            watcher(Down { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() });
         }
     }
 }
@@ -88,11 +98,11 @@ impl fmt::Debug for Bonds {
 pub(crate) struct Tie {
     slot: Arc<Slot>,
     incarnation: Incarnation,
-    number: u64,
+    number: (Rank, u64),
 }
 
 impl Tie {
-    pub(crate) fn new(slot: Arc<Slot>, incarnation: Incarnation, number: u64) -> Self {
+    pub(crate) fn new(slot: Arc<Slot>, incarnation: Incarnation, number: (Rank, u64)) -> Self {
         Self { slot, incarnation, number }
     }
 

@@ -11,6 +11,8 @@ mod bonds;
 mod child;
 mod deadlines;
 mod exit;
+mod group;
+mod groups;
 mod handle;
 mod instruments;
 mod journal;
@@ -43,6 +45,8 @@ pub use address::{
 pub use child::{ChildSpec, Shutdown, SpecError};
 pub use exit::Stop;
 pub use gemba_core::machine::{INSERTED_LIMIT, Next, POSTPONED_LIMIT, When};
+pub use group::{Broadcast, GROUP_EVENTS, Group, GroupEvent, GroupMonitor, JoinError, Member, Refusal};
+pub use groups::{GroupError, NodeGroups};
 pub use handle::{ChildError, ChildInfo, ChildSettings, DynamicRef, REQUEST_LIMIT, Started, SupervisorRef};
 pub use instruments::Instruments;
 pub use journal::{JOURNAL_CAPACITY, Journal};

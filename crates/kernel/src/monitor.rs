@@ -8,7 +8,7 @@ use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use tokio::sync::oneshot;
 
-use crate::bonds::{Tie, Watcher};
+use crate::bonds::{Rank, Tie, Watcher};
 use crate::system::System;
 
 /// The end of a life that was watched.
@@ -111,7 +111,7 @@ impl System {
             let _ = tell.send(down);
         });
         let tie = match slot {
-            Some(slot) => slot.watch(only, tell),
+            Some(slot) => slot.watch(only, Rank::Monitor, tell),
             None => Err(tell),
         };
         let tie = tie.map_err(|tell| tell(Down::nobody(path.clone(), only))).ok();

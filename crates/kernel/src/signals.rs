@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use gemba_core::name::ActorPath;
 
-use crate::bonds::{Tie, Trap, Watcher};
+use crate::bonds::{Rank, Tie, Trap, Watcher};
 use crate::link::Exit;
 use crate::monitor::Down;
 use crate::server::Context;
@@ -211,7 +211,7 @@ impl<M: Send + 'static> Context<M> {
         });
         // The lock of a place comes before that of the signals, so not under it.
         let tie = match target {
-            Some(slot) => slot.watch(None, tell),
+            Some(slot) => slot.watch(None, Rank::Monitor, tell),
             None => Err(tell),
         };
         match tie {

@@ -21,7 +21,7 @@ use ractor::ActorCell;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::bonds::{Bonds, Tie, Trap, Watcher};
+use crate::bonds::{Bonds, Rank, Tie, Trap, Watcher};
 use crate::link::Exit;
 use crate::vitals::Vitals;
 
@@ -220,17 +220,18 @@ impl Slot {
     pub(crate) fn watch(
         self: &Arc<Self>,
         only: Option<Incarnation>,
+        rank: Rank,
         watcher: Watcher,
     ) -> Result<Tie, Watcher> {
         let mut life = self.life();
         let Some(incarnation) = life.holder().filter(|holder| only.is_none_or(|only| only == *holder)) else {
             return Err(watcher);
         };
-        let number = life.bonds().watch(watcher);
+        let number = life.bonds().watch(rank, watcher);
         Ok(Tie::new(self.clone(), incarnation, number))
     }
 
-    pub(crate) fn unwatch(&self, incarnation: Incarnation, number: u64) -> Option<Watcher> {
+    pub(crate) fn unwatch(&self, incarnation: Incarnation, number: (Rank, u64)) -> Option<Watcher> {
         let mut life = self.life();
         if !life.is_held_by(incarnation) {
             return None;

@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::address::Reply;
+use crate::groups::Groups;
 use crate::instruments::Instruments;
 use crate::journal::Journal;
 use crate::publish::Publisher;
@@ -40,6 +41,7 @@ struct Inner {
     epoch: Instant,
     epoch_unix_ms: u64,
     registry: Registry,
+    groups: Groups,
     journal: Journal,
     board: Publisher<BoardView>,
     controls: ArcSwapOption<Controls>,
@@ -103,6 +105,7 @@ impl System {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_millis() as u64),
             registry: Registry::default(),
+            groups: Groups::default(),
             journal: Journal::new(),
             board: Publisher::new(BoardView::default()),
             controls: ArcSwapOption::empty(),
@@ -258,6 +261,10 @@ impl System {
         controls: impl Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync + 'static,
     ) {
         self.0.controls.store(Some(Arc::new(Box::new(controls))));
+    }
+
+    pub(crate) fn all_groups(&self) -> &Groups {
+        &self.0.groups
     }
 
     pub(crate) fn registry(&self) -> &Registry {

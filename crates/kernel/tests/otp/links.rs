@@ -5,8 +5,9 @@ use std::time::Duration;
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_kernel::{
-    Address, CastError, ChildError, ChildSpec, Context, Down, DynamicRef, Exit, Monitor, MonitorRef, Node,
-    Reply, Server, ServerSpec, Stop, Supervisor, server, task,
+    Address, CastError, ChildError, ChildSpec, Context, Down, DynamicRef, Exit, GROUP_EVENTS, Group,
+    GroupEvent, JoinError, Member, Monitor, MonitorRef, Node, Refusal, Reply, Server, ServerSpec, Stop,
+    Supervisor, server, task,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -98,6 +99,10 @@ impl Bench {
 
     fn kill(&self, path: &ActorPath) {
         self.node.system().kill(path, "test").expect("it runs");
+    }
+
+    fn group(&self, name: &str) -> Group<Msg> {
+        self.node.system().groups().group(name).expect("it takes these messages")
     }
 
     async fn told(&mut self) -> Told {
@@ -460,6 +465,24 @@ async fn r11_a_taken_name_is_refused_and_its_holder_is_untouched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r12_one_life_can_have_many_names_and_loses_them_all_when_it_ends() {
+    let bench = Bench::new().await;
+    let (path, address) = bench.start("peer").await;
+    let names: Vec<_> = (0..100).map(|number| format!("alias-{number}")).collect();
+    let aliases: Vec<Group<Msg>> = names.iter().map(|name| bench.group(name)).collect();
+    for alias in &aliases {
+        assert!(alias.join(&address).unwrap());
+        assert_eq!(alias.members()[0].path(), &path);
+    }
+    assert_eq!(bench.node.system().groups().names().len(), 100);
+    let monitor = bench.monitor(&path);
+    bench.kill(&path);
+    monitor.await;
+    assert!(aliases.iter().all(Group::is_empty));
+    assert_eq!(bench.node.system().groups().names(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn r13_a_send_to_nobody_is_an_error_that_gives_the_message_back() {
     let bench = Bench::new().await;
     bench.node.system().address::<Msg>(&path("/peers/nobody")).unwrap_err();
@@ -643,4 +666,156 @@ async fn r17_after_an_unlink_no_exit_of_that_peer_comes() {
     cast(&linked, Msg::End(fails));
     settle().await;
     who(&address).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r18_joining_twice_is_joining_once_and_an_empty_group_vanishes() {
+    let bench = Bench::new().await;
+    let (path, address) = bench.start("peer").await;
+    let group = bench.group("room");
+    assert!(group.is_empty());
+    assert!(!group.leave(&address), "it has not joined");
+    assert_eq!((group.join(&address), group.join(&address)), (Ok(true), Ok(false)));
+    assert_eq!(group.members().len(), 1);
+    assert_eq!(bench.node.system().groups().names(), [group.name().clone()]);
+    assert_eq!((group.leave(&address), group.leave(&address)), (true, false));
+    assert_eq!(bench.node.system().groups().names(), []);
+    // Who is not there cannot join, and a group that nobody holds may take other messages.
+    let refused = bench.spec("never started").address();
+    assert!(matches!(group.join(&refused), Err(JoinError::NotRunning { .. })));
+    assert!(group.join(&address).unwrap());
+    let wrong = bench.node.system().groups().group::<u64>("room").unwrap_err().to_string();
+    assert!(wrong.contains("::Msg`, not `u64`"), "{wrong}");
+    drop(group);
+    let monitor = bench.monitor(&path);
+    bench.kill(&path);
+    monitor.await;
+    bench.node.system().groups().group::<u64>("room").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_names_who_refuses_and_reaches_the_others() {
+    #[derive(Clone, Copy)]
+    struct News(u32);
+    let mut bench = Bench::new().await;
+    let news: Group<News> = bench.node.system().groups().group("news").unwrap();
+    let full = bench.spec("full").mailbox(1);
+    let full_address = full.address();
+    let full_path = bench.add(full).await;
+    let (_, other) = bench.start("other").await;
+    for address in [&full_address, &other] {
+        // Members that understand more than the group says.
+        news.join_as(address, |News(note)| Msg::Tell(Told::Note(note))).unwrap();
+    }
+    let gate = hold(&full_address).await;
+    cast(&full_address, Msg::Tell(Told::Note(1)));
+    let broadcast = news.broadcast(News(2));
+    assert_eq!(broadcast.delivered, 1);
+    let refused: Vec<_> = broadcast.refused.iter().map(|(who, why)| (who.path(), *why)).collect();
+    assert_eq!(refused, [(&full_path, Refusal::Full)]);
+    assert_eq!(bench.told().await, Told::Note(2));
+    gate.send(()).unwrap();
+    assert_eq!(bench.told().await, Told::Note(1));
+    assert_eq!(news.broadcast(News(3)).delivered, 2);
+    assert_eq!(bench.told_so_far().await, [Told::Note(3), Told::Note(3)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r19_leaving_and_dying_at_once_is_harmless() {
+    let bench = Bench::new().await;
+    for round in 0..500 {
+        let (path, address) = bench.start("peer").await;
+        let groups: Vec<_> = (0..3).map(|number| bench.group(&format!("group-{number}"))).collect();
+        let monitors: Vec<_> = groups.iter().map(Group::monitor).collect();
+        for group in &groups {
+            assert!(group.join(&address).unwrap());
+        }
+        let monitor = bench.monitor(&path);
+        let leaving = tokio::spawn({
+            let (group, address) = (groups[1].clone(), address.clone());
+            async move {
+                group.leave(&address);
+                let _ = group.join(&address);
+            }
+        });
+        bench.kill(&path);
+        monitor.await;
+        leaving.await.unwrap();
+        assert!(groups.iter().all(Group::is_empty), "round {round}");
+        for mut monitor in monitors {
+            let joined = monitor.changed().await;
+            assert!(matches!(&joined, GroupEvent::Joined(member) if *member.path() == path), "{joined:?}");
+            let left = monitor.changed().await;
+            assert!(matches!(&left, GroupEvent::Left(member) if *member.path() == path), "{left:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r20_a_group_monitor_has_the_members_and_every_change_after() {
+    let bench = Bench::new().await;
+    let group = bench.group("room");
+    let (a, first) = bench.start("a").await;
+    let (b, second) = bench.start("b").await;
+    group.join(&first).unwrap();
+    let mut monitor = group.monitor();
+    let unread = group.monitor();
+    assert_eq!(monitor.members().iter().map(Member::path).collect::<Vec<_>>(), [&a]);
+    group.join(&second).unwrap();
+    group.leave(&first);
+    bench.kill(&b);
+    for event in ["Joined(Member(/peers/b", "Left(Member(/peers/a", "Left(Member(/peers/b"] {
+        let change = format!("{:?}", monitor.changed().await);
+        assert!(change.starts_with(event), "{change}");
+    }
+    // A monitor that nobody reads has a limit: then it has the members anew.
+    for _ in 0..GROUP_EVENTS {
+        group.join(&first).unwrap();
+        group.leave(&first);
+    }
+    group.join(&first).unwrap();
+    let behind = monitor.changed().await;
+    assert!(matches!(&behind, GroupEvent::Behind(members) if *members == group.members()), "{behind:?}");
+    group.leave(&first);
+    assert!(matches!(monitor.changed().await, GroupEvent::Left(_)));
+    drop(unread);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r20_ten_thousand_groups_and_a_herd_of_readers_hold_up_no_join() {
+    let bench = Bench::new().await;
+    let (path, address) = bench.start("peer").await;
+    let groups: Vec<_> = (0..10_000).map(|number| bench.group(&format!("group-{number}"))).collect();
+    for group in &groups {
+        assert!(group.join(&address).unwrap());
+    }
+    let system = bench.node.system().clone();
+    let herd: Vec<_> = (0..2000)
+        .map(|number: usize| {
+            let (system, group) = (system.clone(), groups[number].clone());
+            tokio::spawn(async move {
+                let mut monitor = group.monitor();
+                let now = group.members();
+                if monitor.members() != now {
+                    // Who joined between the two is in the events, and nobody else.
+                    let GroupEvent::Joined(late) = monitor.changed().await else { panic!("not a join") };
+                    assert_eq!((monitor.members(), &late), (&now[..1], &now[1]));
+                }
+                if number.is_multiple_of(200) {
+                    assert_eq!(system.groups().names().len(), 10_000);
+                }
+            })
+        })
+        .collect();
+    let (_, late) = bench.start("late").await;
+    for group in &groups {
+        assert!(group.join(&late).unwrap());
+    }
+    for reader in herd {
+        reader.await.unwrap();
+    }
+    let monitor = bench.monitor(&path);
+    bench.kill(&path);
+    monitor.await;
+    assert!(groups.iter().all(|group| group.members().len() == 1));
 }
