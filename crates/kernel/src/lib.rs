@@ -15,6 +15,7 @@ mod group;
 mod groups;
 mod handle;
 mod instruments;
+mod job;
 mod journal;
 mod lifeline;
 mod link;
@@ -49,6 +50,7 @@ pub use group::{Broadcast, GROUP_EVENTS, Group, GroupEvent, GroupMonitor, JoinEr
 pub use groups::{GroupError, NodeGroups};
 pub use handle::{ChildError, ChildInfo, ChildSettings, DynamicRef, REQUEST_LIMIT, Started, SupervisorRef};
 pub use instruments::Instruments;
+pub use job::TaskHandle;
 pub use journal::{JOURNAL_CAPACITY, Journal};
 pub use link::Exit;
 pub use machine::{Actions, Entering, Machine, StateMachine, Timeout, state_machine};

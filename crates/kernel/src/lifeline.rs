@@ -33,7 +33,8 @@ pub(crate) struct Lifeline {
     pub slot: Arc<Slot>,
     pub incarnation: Incarnation,
     report: Report,
-    reason: OnceLock<ExitReason>,
+    /// In a box: it has to be there only at the end.
+    reason: OnceLock<Box<ExitReason>>,
     armed: OnceLock<()>,
     /// What a server's life shows of itself; told of the end as soon as the place is free.
     vitals: OnceLock<Arc<Vitals>>,
@@ -76,7 +77,7 @@ impl Lifeline {
     /// Says why the life ends. Whoever says it first is right; nobody says it when it is killed.
     pub(crate) fn ends(&self, reason: ExitReason) {
         // A later reason is a consequence of the first.
-        let _ = self.reason.set(reason);
+        let _ = self.reason.set(Box::new(reason));
     }
 
     /// Lets the supervisor end without waiting for this life: it is unkillable.
@@ -88,7 +89,8 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         let was_unkillable = self.slot.state() == ActorState::Unkillable;
-        let (reason, bonds) = self.slot.release(self.incarnation, self.reason.take(), self.system.unix_ms());
+        let said = self.reason.take().map(|reason| *reason);
+        let (reason, bonds) = self.slot.release(self.incarnation, said, self.system.unix_ms());
         if let Some(vitals) = self.vitals.take() {
             vitals.end(reason.clone());
         }

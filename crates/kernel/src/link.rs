@@ -106,14 +106,11 @@ impl TaskContext {
     /// [`Context::link`] for a task. A task takes no messages: an exit ends it; watch with
     /// [`System::monitor`](crate::System::monitor) to be told instead.
     pub fn link(&self, path: &ActorPath) {
-        let Some(slot) = self.slot() else { return };
-        link(&slot, self.incarnation(), self.system().registry().get(path).as_ref(), path);
+        link(&self.slot, self.incarnation(), self.system().registry().get(path).as_ref(), path);
     }
 
     /// [`Context::unlink`] for a task.
     pub fn unlink(&self, path: &ActorPath) {
-        if let Some(slot) = self.slot() {
-            unlink(&slot, self.incarnation(), path);
-        }
+        unlink(&self.slot, self.incarnation(), path);
     }
 }

@@ -64,6 +64,8 @@ impl Place {
         if let Some(reply) = self.waiting.as_mut().and_then(|waiting| waiting.start.take()) {
             reply.send(answer());
         }
+        // A child that runs for years is not to keep what its start needed.
+        self.waiting.take_if(|waiting| waiting.stops.is_empty());
     }
 
     pub(crate) fn answer_stops(&mut self, answer: &Result<(), ChildError>) {

@@ -91,10 +91,11 @@ struct Life {
     incarnation: Option<Incarnation>,
     lives: u64,
     started: Timestamp,
-    last_exit: Option<ExitView>,
+    /// In a box: most places have no exit to show.
+    last_exit: Option<Box<ExitView>>,
     killer: Option<Killer>,
     /// The operator's kill of a life, until its exit is told.
-    kill: Option<(Incarnation, Seq)>,
+    kill: Option<Box<(Incarnation, Seq)>>,
     /// Those of the present life.
     bonds: Option<Box<Bonds>>,
 }
@@ -118,7 +119,8 @@ pub(crate) struct Slot {
     pub path: ActorPath,
     pub meter: Meter,
     life: Mutex<Life>,
-    freed: Notify,
+    /// Its holder was asked to stop, or is gone.
+    changed: Notify,
 }
 
 impl Slot {
@@ -134,7 +136,7 @@ impl Slot {
             kill: None,
             bonds: None,
         };
-        Self { path, meter: Meter::default(), life: Mutex::new(life), freed: Notify::new() }
+        Self { path, meter: Meter::default(), life: Mutex::new(life), changed: Notify::new() }
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -209,9 +211,9 @@ impl Slot {
         if holds {
             life.state = ActorState::Down;
             life.killer = None;
-            life.last_exit = Some(ExitView { incarnation, reason: reason.clone(), unix_ms });
+            life.last_exit = Some(Box::new(ExitView { incarnation, reason: reason.clone(), unix_ms }));
             drop(life);
-            self.freed.notify_waiters();
+            self.changed.notify_waiters();
         }
         (reason, bonds)
     }
@@ -305,14 +307,26 @@ impl Slot {
             trap.exit(exit);
             drop(life);
         } else if !exit.reason.is_clean() {
-            bonds.exit.get_or_insert(exit.reason);
-            let killer = life.killer.clone();
-            drop(life);
-            if let Some(killer) = killer {
-                killer.kill();
-            }
+            Self::doom(life, exit.reason);
         }
         // `trap` ends here, after the lock: it may be the last to hold what it leads to.
+    }
+
+    /// Ends the life `mine` at its next `await`, for this reason.
+    pub(crate) fn end(&self, mine: Incarnation, reason: ExitReason) {
+        let life = self.life();
+        if life.is_held_by(mine) {
+            Self::doom(life, reason);
+        }
+    }
+
+    fn doom(mut life: MutexGuard<'_, Life>, reason: ExitReason) {
+        life.bonds().exit.get_or_insert(reason);
+        let killer = life.killer.clone();
+        drop(life);
+        if let Some(killer) = killer {
+            killer.kill();
+        }
     }
 
     /// The life that holds the place.
@@ -323,11 +337,33 @@ impl Slot {
     /// Returns when nobody holds the place.
     pub(crate) async fn freed(&self) {
         loop {
-            let freed = self.freed.notified();
+            let changed = self.changed.notified();
             if self.state() == ActorState::Down {
                 return;
             }
-            freed.await;
+            changed.await;
+        }
+    }
+
+    /// Tells the holder, if it waits for that, that it is to stop: its state says so already.
+    pub(crate) fn ask_to_stop(&self) {
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn was_asked_to_stop(&self, incarnation: Incarnation) -> bool {
+        let life = self.life();
+        let goes_on = matches!(life.state, ActorState::Starting | ActorState::Running);
+        !(goes_on && life.is_held_by(incarnation))
+    }
+
+    /// Returns when the life is to stop, or is over.
+    pub(crate) async fn asked_to_stop(&self, incarnation: Incarnation) {
+        loop {
+            let changed = self.changed.notified();
+            if self.was_asked_to_stop(incarnation) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -339,12 +375,12 @@ impl Slot {
 
     /// Notes that an operator asked for the death of this life.
     pub(crate) fn note_kill(&self, incarnation: Incarnation, receipt: Seq) {
-        self.life().kill = Some((incarnation, receipt));
+        self.life().kill = Some(Box::new((incarnation, receipt)));
     }
 
     /// The receipt of the operator's kill of this life, once.
     pub(crate) fn take_kill(&self, incarnation: Incarnation) -> Option<Seq> {
-        self.life().kill.take_if(|(killed, _)| *killed == incarnation).map(|(_, receipt)| receipt)
+        self.life().kill.take_if(|kill| kill.0 == incarnation).map(|kill| kill.1)
     }
 
     pub(crate) fn state(&self) -> ActorState {
@@ -378,7 +414,7 @@ impl Slot {
             mailbox: life.profile.mailbox.as_ref().map(|mailbox| mailbox.view()),
             handled: self.meter.handled(),
             busy_ms: self.meter.busy().as_millis() as u64,
-            last_exit: life.last_exit.clone(),
+            last_exit: life.last_exit.as_deref().cloned(),
             children: Vec::new(),
         }
     }

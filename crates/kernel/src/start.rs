@@ -10,7 +10,6 @@ use gemba_core::receipt::Seq;
 use gemba_core::supervision::{Flags, Strategy};
 use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
-use tokio::sync::watch;
 
 use crate::child::ChildSpec;
 use crate::exit::{Stop, Why};
@@ -150,8 +149,10 @@ pub(crate) struct Handle {
 pub(crate) enum Stopper {
     /// A server's control lane.
     Life(Arc<Vitals>),
-    /// A task's: any part of it may wait for it.
-    Signal(watch::Sender<bool>),
+    /// A task's: any part of it may wait for it, at its place.
+    Task,
+    /// Work that is done once takes no requests: it is ended.
+    Exit,
     Supervisor(ActorRef<Message>),
     Actor(ActorCell),
 }
@@ -168,8 +169,15 @@ impl Handle {
             Some(Stopper::Life(vitals)) => {
                 vitals.stop(StopOrder { reason: ExitReason::Shutdown, is_limited: true });
             }
-            Some(Stopper::Signal(signal)) => {
-                signal.send_replace(true);
+            Some(Stopper::Task) => {
+                if let Some(lifeline) = self.lifeline.upgrade() {
+                    lifeline.slot.ask_to_stop();
+                }
+            }
+            Some(Stopper::Exit) => {
+                if let Some(lifeline) = self.lifeline.upgrade() {
+                    lifeline.slot.end(lifeline.incarnation, ExitReason::Shutdown);
+                }
             }
             Some(Stopper::Supervisor(supervisor)) => {
                 // As above.

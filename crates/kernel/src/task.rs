@@ -1,20 +1,21 @@
 //! Supervised tasks: a plain async function as a child, for work that takes no messages.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::view::ActorKind;
-use tokio::sync::watch;
 
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
-use crate::exit::{Stop, guarded, guarded_call, reason_of};
+use crate::exit::{Stop, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
-use crate::slot::{Killer, Meter, Slot};
+use crate::slot::{Killer, Slot};
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::system::System;
 
@@ -24,10 +25,8 @@ type Body = dyn Fn(TaskContext) -> BoxFuture<'static, Result<(), Stop>> + Send +
 #[derive(Debug, Clone)]
 pub struct TaskContext {
     system: System,
-    lifeline: std::sync::Weak<Lifeline>,
-    path: ActorPath,
+    pub(crate) slot: Arc<Slot>,
     incarnation: Incarnation,
-    stop: watch::Receiver<bool>,
 }
 
 impl TaskContext {
@@ -38,7 +37,7 @@ impl TaskContext {
 
     /// Its place in the tree.
     pub fn path(&self) -> &ActorPath {
-        &self.path
+        &self.slot.path
     }
 
     /// Which life this is.
@@ -46,16 +45,9 @@ impl TaskContext {
         self.incarnation
     }
 
-    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
-        self.lifeline.upgrade().map(|lifeline| lifeline.slot.clone())
-    }
-
     /// Counts work for the inspector.
     pub fn count(&self, handled: u64, busy: Duration) {
-        if let Some(lifeline) = self.lifeline.upgrade() {
-            let meter: &Meter = &lifeline.slot.meter;
-            meter.count(handled, busy);
-        }
+        self.slot.meter.count(handled, busy);
     }
 
     /// Ends when the supervisor asks the task to stop; it has its shutdown time from then on.
@@ -64,11 +56,8 @@ impl TaskContext {
     ///
     /// May be dropped and called again.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut stop = self.stop.clone();
-        async move {
-            // A supervisor that is gone wants its tasks to stop as well.
-            let _ = stop.wait_for(|stopped| *stopped).await;
-        }
+        let (slot, incarnation) = (self.slot.clone(), self.incarnation);
+        async move { slot.asked_to_stop(incarnation).await }
     }
 }
 
@@ -119,38 +108,78 @@ impl Start for TaskStart {
     }
 
     fn start(&self, birth: Birth) -> BoxFuture<'static, Result<Handle, NoStart>> {
-        let body = self.body.clone();
-        Box::pin(async move {
-            let (stop, stopped) = watch::channel(false);
-            let lifeline = birth.lifeline;
-            let weak = Arc::downgrade(&lifeline);
-            let ctx = TaskContext {
-                system: lifeline.system.clone(),
-                lifeline: weak.clone(),
-                path: lifeline.slot.path.clone(),
-                incarnation: lifeline.incarnation,
-                stop: stopped,
-            };
-            lifeline.arm();
-            let (slot, incarnation) = (lifeline.slot.clone(), lifeline.incarnation);
-            let run = run(body, ctx, lifeline);
-            let killer = Killer::Task(tokio::spawn(run).abort_handle());
-            slot.set_killer(incarnation, killer.clone());
-            Ok(Handle::new(killer, Stopper::Signal(stop), weak))
-        })
+        let lifeline = birth.lifeline;
+        let ctx = TaskContext {
+            system: lifeline.system.clone(),
+            slot: lifeline.slot.clone(),
+            incarnation: lifeline.incarnation,
+        };
+        Box::pin(ready(Ok(spawn(Stage::New(self.body.clone(), ctx), Stopper::Task, lifeline))))
     }
 }
 
-async fn run(body: Arc<Body>, ctx: TaskContext, lifeline: Arc<Lifeline>) {
-    let stopped = ctx.stop.clone();
-    let reason = match guarded_call(|| body(ctx)) {
-        Ok(future) => guarded(future).await.map_or_else(|panic| panic, reason_of),
-        Err(panic) => panic,
-    };
-    // A task that ends because it was asked to ends as OTP's children do.
-    let reason =
-        if reason == ExitReason::Normal && *stopped.borrow() { ExitReason::Shutdown } else { reason };
-    lifeline.ends(reason);
+/// Starts the task of one life.
+pub(crate) fn spawn(stage: Stage, stopper: Stopper, lifeline: Arc<Lifeline>) -> Handle {
+    lifeline.arm();
+    let (slot, incarnation, weak) = (lifeline.slot.clone(), lifeline.incarnation, Arc::downgrade(&lifeline));
+    let killer = Killer::Task(tokio::spawn(Run { stage, lifeline }).abort_handle());
+    slot.set_killer(incarnation, killer.clone());
+    Handle::new(killer, stopper, weak)
+}
+
+/// One life of a task. Written by hand because there may be a million: an `async fn` keeps room for each of
+/// the stages beside the others.
+struct Run {
+    stage: Stage,
+    lifeline: Arc<Lifeline>,
+}
+
+pub(crate) enum Stage {
+    New(Arc<Body>, TaskContext),
+    Running(BoxFuture<'static, Result<(), Stop>>),
+    Over,
+}
+
+impl Run {
+    fn ends(&self, reason: ExitReason) -> Poll<()> {
+        // A task that ends because it was asked to ends as OTP's children do.
+        let was_asked = self.lifeline.slot.was_asked_to_stop(self.lifeline.incarnation);
+        let asked = reason == ExitReason::Normal && was_asked;
+        self.lifeline.ends(if asked { ExitReason::Shutdown } else { reason });
+        Poll::Ready(())
+    }
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Stage::New(..) = &self.stage
+            && let Stage::New(body, ctx) = std::mem::replace(&mut self.stage, Stage::Over)
+        {
+            match guarded_call(|| body(ctx)) {
+                Ok(future) => self.stage = Stage::Running(future),
+                Err(panic) => return self.ends(panic),
+            }
+        }
+        let Stage::Running(future) = &mut self.stage else { return Poll::Ready(()) };
+        let reason = match guarded_call(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => reason_of(result),
+            Err(panic) => panic,
+        };
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let reason = guarded_call(move || drop(stage)).map_or_else(|panic| panic, |()| reason);
+        self.ends(reason)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        // After a kill the reason stays `killed`, whatever the task held says about being dropped.
+        let _ = guarded_call(move || drop(stage));
+    }
 }
 
 impl fmt::Debug for TaskStart {

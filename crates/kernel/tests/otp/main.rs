@@ -6,3 +6,4 @@ mod links;
 mod machine;
 mod server;
 mod supervisor;
+mod tasks;
