@@ -459,7 +459,10 @@ async fn r11_a_taken_name_is_refused_and_its_holder_is_untouched() {
     let (path, address) = bench.start("name").await;
     let holder = who(&address).await;
     let refused = bench.peers.start_child(bench.spec("name")).await.unwrap_err();
-    assert!(refused.to_string().contains("'name'"), "{refused}");
+    assert!(
+        matches!(&refused, ChildError::AlreadyStarted { name, incarnation } if name.as_str() == "name" && *incarnation == holder),
+        "{refused:?}"
+    );
     assert_eq!(who(&address).await, holder);
     assert_eq!(bench.node.system().whereis(&path), Some(holder));
 }
@@ -666,6 +669,50 @@ async fn r17_after_an_unlink_no_exit_of_that_peer_comes() {
     cast(&linked, Msg::End(fails));
     settle().await;
     who(&address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_first_a_link_or_a_monitor_and_a_death_do_no_harm() {
+    let mut bench = Bench::new().await;
+    for round in 0..500 {
+        let (left, left_address) = bench.start("left").await;
+        let (right, right_address) = bench.start("right").await;
+        let (_, watching) = bench.start("watcher").await;
+        link(&left_address, &right).await;
+        watch(&watching, &right).await;
+        let (left_down, right_down) = (bench.monitor(&left), bench.monitor(&right));
+        let system = bench.node.system().clone();
+        let target = left.clone();
+        // One of the two may have taken the other along before the second kill.
+        let killing = tokio::spawn(async move { system.kill(&target, "test").is_ok() });
+        let linking = {
+            let left = left.clone();
+            let (reply, done) = Reply::channel();
+            let step: Step = Box::new(move |peer: &mut Peer, ctx| {
+                ctx.demonitor(peer.monitors[0]);
+                ctx.link(&left);
+                ctx.unlink(&left);
+            });
+            cast(&watching, Msg::Do(step, reply));
+            done
+        };
+        if round % 2 == 0 {
+            // It may be gone already.
+            let _ = right_address.cast(Msg::End(fails));
+        }
+        let (left_reason, right_reason) = (left_down.await.reason, right_down.await.reason);
+        for reason in [left_reason, right_reason] {
+            assert!(matches!(reason, ExitReason::Killed | ExitReason::Error { .. }), "{reason}");
+        }
+        killing.await.unwrap();
+        // The watcher may have linked to somebody who was dead, which ends it; otherwise it was let go.
+        let _ = linking.await;
+        // What came before the monitor was ended may have been told, once.
+        let told: Vec<_> = std::iter::from_fn(|| bench.told.try_recv().ok()).collect();
+        assert!(told.len() <= 1, "{told:?}");
+        // Nobody is there any more, or it goes on as if nothing had been.
+        let _ = bench.peers.terminate_child("watcher").await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
