@@ -102,6 +102,9 @@ impl fmt::Display for ExitReason {
     }
 }
 
+/// So that `?` hands it on to callers who wait for a result.
+impl std::error::Error for ExitReason {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

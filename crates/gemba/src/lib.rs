@@ -73,9 +73,14 @@ mod node;
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+/// The page for Erlangers, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/otp.md")]
+struct Otp;
+
 pub use gemba_core::{
-    admission, board, breaker, burst, control, exit, ladder, light, metric, name, policy, queue, receipt,
-    routing, scaling, supervision, time, view,
+    admission, board, breaker, burst, control, exit, ladder, light, machine, metric, name, policy, queue,
+    receipt, routing, scaling, supervision, time, view,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
@@ -83,11 +88,16 @@ pub use gemba_flow::{
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
-    ActorSpec, Address, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo, ChildSettings, ChildSpec,
-    Context, DynamicRef, DynamicSupervisor, FindError, Instruments, JOURNAL_CAPACITY, Journal, KillError,
-    MAILBOX_CAPACITY, Pinned, REQUEST_LIMIT, Reply, START_LIMIT, STOP_LIMIT, Server, ServerSpec, Shutdown,
-    SpecError, Started, Stop, Supervisor, SupervisorInit, SupervisorRef, System, TaskContext, TaskSpec,
-    actor, server, supervisor, task,
+    Actions, ActorSpec, Address, Broadcast, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,
+    ChildSettings, ChildSpec, Context, Down, DynamicRef, DynamicSupervisor, Entering, Exit, FindError,
+    GROUP_EVENTS, Group, GroupError, GroupEvent, GroupMonitor, INSERTED_LIMIT, Instruments, JOURNAL_CAPACITY,
+    JoinError, Journal, KillError, MAILBOX_CAPACITY, Machine, Member, MemberRefusal, Monitor, MonitorRef,
+    Next, NodeGroups, POSTPONED_LIMIT, Pinned, Place, REQUEST_LIMIT, Reply, Request, START_LIMIT,
+    STATE_TEXT_MAX, STATE_TIMEOUT, STOP_LIMIT, STUCK_AFTER, SUSPEND_TIMEOUT, Server, ServerSpec, Shutdown,
+    SpecError, Started, StateMachine, Stop, StopError, Supervisor, SupervisorInit, SupervisorRef, Sys,
+    SysError, System, TERMINATE_LIMIT, TRACE_LASTS, TRACE_MESSAGES_MAX, TRACE_PER_SECOND_MAX, TRACE_TEXT_MAX,
+    TaskContext, TaskHandle, TaskSpec, Timeout, Trace, TraceLimits, When, actor, server, state_machine,
+    supervisor, task,
 };
 pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
 pub use inspector::{INSPECT, InspectError};

@@ -64,7 +64,7 @@ pub struct Group<M> {
 pub struct Member<M> {
     path: ActorPath,
     incarnation: Incarnation,
-    send: Arc<dyn Fn(M) -> Result<(), Refusal> + Send + Sync>,
+    send: Arc<dyn Fn(M) -> Result<(), MemberRefusal> + Send + Sync>,
 }
 
 /// Why a server did not join a group.
@@ -82,7 +82,7 @@ pub enum JoinError {
 /// Why a member did not take a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum MemberRefusal {
     /// Its mailbox is full.
     #[error("its mailbox is full")]
     Full,
@@ -97,7 +97,7 @@ pub struct Broadcast<M> {
     /// How many mailboxes took it.
     pub delivered: usize,
     /// Who refused it, and why.
-    pub refused: Vec<(Member<M>, Refusal)>,
+    pub refused: Vec<(Member<M>, MemberRefusal)>,
 }
 
 /// A change of a group.
@@ -231,7 +231,7 @@ impl<M: Send + 'static> Group<M> {
         let incarnation = slot.holder().ok_or_else(nobody)?;
         let pinned = server.pin().ok_or_else(nobody)?;
         let send = move |translated| {
-            let refused = |_| if pinned.is_over() { Refusal::NotRunning } else { Refusal::Full };
+            let refused = |_| if pinned.is_over() { MemberRefusal::NotRunning } else { MemberRefusal::Full };
             pinned.cast(message(translated)).map_err(refused)
         };
         let member = Member { path, incarnation, send: Arc::new(send) };
@@ -355,8 +355,8 @@ impl<M> Member<M> {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] says why it was not taken.
-    pub fn cast(&self, message: M) -> Result<(), Refusal> {
+    /// [`MemberRefusal`] says why it was not taken.
+    pub fn cast(&self, message: M) -> Result<(), MemberRefusal> {
         (self.send)(message)
     }
 }

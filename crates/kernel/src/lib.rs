@@ -46,7 +46,7 @@ pub use address::{
 pub use child::{ChildSpec, Shutdown, SpecError};
 pub use exit::Stop;
 pub use gemba_core::machine::{INSERTED_LIMIT, Next, POSTPONED_LIMIT, When};
-pub use group::{Broadcast, GROUP_EVENTS, Group, GroupEvent, GroupMonitor, JoinError, Member, Refusal};
+pub use group::{Broadcast, GROUP_EVENTS, Group, GroupEvent, GroupMonitor, JoinError, Member, MemberRefusal};
 pub use groups::{GroupError, NodeGroups};
 pub use handle::{ChildError, ChildInfo, ChildSettings, DynamicRef, REQUEST_LIMIT, Started, SupervisorRef};
 pub use instruments::Instruments;

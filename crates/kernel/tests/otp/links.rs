@@ -6,7 +6,7 @@ use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_kernel::{
     Address, CastError, ChildError, ChildSpec, Context, Down, DynamicRef, Exit, GROUP_EVENTS, Group,
-    GroupEvent, JoinError, Member, Monitor, MonitorRef, Node, Refusal, Reply, Server, ServerSpec, Stop,
+    GroupEvent, JoinError, Member, MemberRefusal, Monitor, MonitorRef, Node, Reply, Server, ServerSpec, Stop,
     Supervisor, server, task,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -759,7 +759,7 @@ async fn a_broadcast_names_who_refuses_and_reaches_the_others() {
     let broadcast = news.broadcast(News(2));
     assert_eq!(broadcast.delivered, 1);
     let refused: Vec<_> = broadcast.refused.iter().map(|(who, why)| (who.path(), *why)).collect();
-    assert_eq!(refused, [(&full_path, Refusal::Full)]);
+    assert_eq!(refused, [(&full_path, MemberRefusal::Full)]);
     assert_eq!(bench.told().await, Told::Note(2));
     gate.send(()).unwrap();
     assert_eq!(bench.told().await, Told::Note(1));
