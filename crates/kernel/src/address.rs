@@ -301,6 +301,7 @@ impl<M: Send + 'static> Address<M> {
         (!life.sender.is_closed()).then(|| Pinned { sender: life.sender.clone() })
     }
 
+    #[inline]
     fn send(&self, life: &Opened<M>, message: M) -> Result<(), CastError<M>> {
         life.sender.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(message) => self.full(message),

@@ -239,9 +239,9 @@ impl<S: Server> Start for ServerStart<S> {
         Box::pin(async move {
             let lifeline = birth.lifeline.clone();
             let system = birth.system().clone();
-            let (path, incarnation) = (birth.path().clone(), lifeline.incarnation);
+            let incarnation = lifeline.incarnation;
             let message_type = type_name::<S::Msg>();
-            let vitals = Vitals::new(path, incarnation, message_type, stuck_after, system.epoch());
+            let vitals = Vitals::new(&lifeline, message_type, stuck_after);
             lifeline.attend(vitals.clone());
             let (own, receiver) = lane.open(&vitals);
             let server = made.inspect_err(|reason| lifeline.ends(reason.clone()))?;
@@ -250,15 +250,21 @@ impl<S: Server> Start for ServerStart<S> {
             }
             let context = Context::new(&lifeline, Address::from_lane(lane), own, vitals.clone());
             let work = Work::default();
-            let mut life =
-                Life { server, receiver, context, vitals: vitals.clone(), work, lifeline: lifeline.clone() };
+            // On the heap by itself: futures that hold it by value would hold it several times.
+            let mut life = Box::new(Life {
+                server,
+                receiver,
+                context,
+                vitals: vitals.clone(),
+                work,
+                lifeline: lifeline.clone(),
+            });
             if let Err(stop) = life.init().await {
                 return Err(life.declined(stop));
             }
             lifeline.arm();
             let killer = Killer::Task(tokio::spawn(life.run()).abort_handle());
             lifeline.slot.set_killer(incarnation, killer.clone());
-            vitals.set_killer(killer.clone());
             Ok(Handle::new(killer, Stopper::Life(vitals), Arc::downgrade(&lifeline)))
         })
     }

@@ -57,6 +57,14 @@ impl<M: Send + 'static> Inbox<M> {
         }
     }
 
+    /// How many messages go before the next signal.
+    pub(crate) fn turn(&self) -> Option<u64> {
+        if self.seen == 0 {
+            return None;
+        }
+        self.signals.as_ref()?.inner().queue.front()?.turn
+    }
+
     /// The message of the next signal whose turn it is, after `received` messages.
     pub(crate) fn next(&mut self, received: u64) -> Option<Make<M>> {
         if self.seen == 0 {

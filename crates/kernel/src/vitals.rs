@@ -10,14 +10,14 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
+use futures_util::task::{ArcWake, AtomicWaker};
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::stuck::Busy;
@@ -25,7 +25,7 @@ use gemba_core::time::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::slot::Killer;
+use crate::lifeline::Lifeline;
 use crate::sys::{Observer, Wants};
 
 /// How many questions about its state a life lets wait; more are refused.
@@ -45,8 +45,12 @@ pub(crate) mod flag {
     pub(crate) const OBSERVE: u32 = 1 << 4;
     /// One it watches or is linked to has ended.
     pub(crate) const SIGNAL: u32 = 1 << 5;
-    /// What ends a batch.
+    /// A timer is due.
+    pub(crate) const TIMER: u32 = 1 << 6;
+    /// What came over the control lane.
     pub(crate) const CONTROL: u32 = STOP | PROBE | SUSPEND | STATE | SIGNAL;
+    /// What ends a batch.
+    pub(crate) const URGENT: u32 = CONTROL | TIMER;
 }
 
 /// What a life does.
@@ -90,7 +94,9 @@ pub(crate) struct Vitals {
     busy_since: AtomicU64,
     /// When the mailbox first refused a message since the life took one; 0 if it did not.
     full_since: AtomicU64,
-    desk: Mutex<Desk>,
+    /// Made when somebody first asks for something.
+    desk: Mutex<Option<Box<Desk>>>,
+    lifeline: Weak<Lifeline>,
     reason: OnceLock<ExitReason>,
     /// Told at the end, and when a probe or a suspension has been seen.
     settled: Notify,
@@ -101,23 +107,20 @@ struct Desk {
     stop: Option<StopOrder>,
     questions: Vec<oneshot::Sender<StateText>>,
     observer: Option<Box<Observer>>,
-    killer: Option<Killer>,
 }
 
 impl Vitals {
     pub(crate) fn new(
-        path: ActorPath,
-        incarnation: Incarnation,
+        lifeline: &Arc<Lifeline>,
         message_type: &'static str,
         stuck_after: Option<Duration>,
-        epoch: Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
-            path,
-            incarnation,
+            path: lifeline.slot.path.clone(),
+            incarnation: lifeline.incarnation,
             message_type,
             stuck_after,
-            epoch,
+            epoch: lifeline.system.epoch(),
             flags: AtomicU32::new(0),
             stage: AtomicU32::new(Stage::Init as u32),
             suspended: AtomicBool::new(false),
@@ -126,13 +129,14 @@ impl Vitals {
             first: AtomicU64::new(0),
             busy_since: AtomicU64::new(0),
             full_since: AtomicU64::new(0),
-            desk: Mutex::new(Desk::default()),
+            desk: Mutex::new(None),
+            lifeline: Arc::downgrade(lifeline),
             reason: OnceLock::new(),
             settled: Notify::new(),
         })
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    fn desk(&self) -> MutexGuard<'_, Option<Box<Desk>>> {
         self.desk.lock().expect("nothing panics while it holds a desk")
     }
 
@@ -185,11 +189,11 @@ impl Vitals {
     }
 
     pub(crate) fn stop_order(&self) -> Option<StopOrder> {
-        self.desk().stop.clone()
+        self.desk().as_ref()?.stop.clone()
     }
 
     pub(crate) fn take_questions(&self) -> Vec<oneshot::Sender<StateText>> {
-        std::mem::take(&mut self.desk().questions)
+        self.desk().as_mut().map(|desk| std::mem::take(&mut desk.questions)).unwrap_or_default()
     }
 
     /// Who wants the message that comes now.
@@ -234,7 +238,7 @@ impl Vitals {
         self.pause();
         // The first reason is the right one.
         let _ = self.reason.set(reason);
-        let desk = std::mem::take(&mut *self.desk());
+        let desk = self.desk().take();
         // Outside the lock: this wakes those who asked.
         drop(desk);
         self.settled.notify_waiters();
@@ -263,7 +267,7 @@ impl Vitals {
     pub(crate) fn stop(&self, order: StopOrder) {
         {
             let mut desk = self.desk();
-            match &mut desk.stop {
+            match &mut desk.get_or_insert_default().stop {
                 Some(earlier) => earlier.is_limited |= order.is_limited,
                 none => *none = Some(order),
             }
@@ -271,16 +275,10 @@ impl Vitals {
         self.raise(flag::STOP);
     }
 
-    /// Says how the life is killed.
-    pub(crate) fn set_killer(&self, killer: Killer) {
-        let mut desk = self.desk();
-        if self.reason().is_none() {
-            desk.killer = Some(killer);
-        }
-    }
-
+    /// Kills the life, if it is there still.
     pub(crate) fn kill(&self) {
-        if let Some(killer) = self.desk().killer.clone() {
+        let killer = self.lifeline.upgrade().and_then(|lifeline| lifeline.slot.killer());
+        if let Some((_, killer)) = killer.filter(|(incarnation, _)| *incarnation == self.incarnation) {
             killer.kill();
         }
     }
@@ -338,6 +336,7 @@ impl Vitals {
         let (question, answer) = oneshot::channel();
         {
             let mut desk = self.desk();
+            let desk = desk.get_or_insert_default();
             if desk.questions.len() >= QUESTIONS_MAX || self.reason().is_some() {
                 return None;
             }
@@ -396,6 +395,7 @@ impl Vitals {
     /// Does something with who observes the messages, and has them shown if anybody does.
     pub(crate) fn observer<T>(&self, change: impl FnOnce(&mut Option<Box<Observer>>) -> T) -> T {
         let mut desk = self.desk();
+        let desk = desk.get_or_insert_default();
         let result = change(&mut desk.observer);
         if desk.observer.is_some() && self.reason().is_none() {
             self.flags.fetch_or(flag::OBSERVE, AcqRel);
@@ -404,6 +404,13 @@ impl Vitals {
             self.flags.fetch_and(!flag::OBSERVE, AcqRel);
         }
         result
+    }
+}
+
+/// As a waker, it tells a life that works through its mailbox that a timer is due.
+impl ArcWake for Vitals {
+    fn wake_by_ref(vitals: &Arc<Self>) {
+        vitals.raise(flag::TIMER);
     }
 }
 
@@ -420,14 +427,17 @@ impl Drop for AtWork {
     }
 }
 
-/// Runs `future` as this life, so that a call it makes to itself can be told.
-pub(crate) async fn at_work<T>(vitals: &Vitals, future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        let _before = AtWork(AT_WORK.replace(std::ptr::from_ref(vitals).addr()));
+/// Runs `future` as this life, so that a call it makes to itself can be told. Takes it pinned: a future
+/// handed over by value would have its room twice.
+pub(crate) fn at_work<T>(
+    vitals: &Vitals,
+    mut future: Pin<&mut impl Future<Output = T>>,
+) -> impl Future<Output = T> {
+    let address = std::ptr::from_ref(vitals).addr();
+    poll_fn(move |cx| {
+        let _before = AtWork(AT_WORK.replace(address));
         future.as_mut().poll(cx)
     })
-    .await
 }
 
 impl Vitals {

@@ -35,12 +35,18 @@ struct List {
     is_watched: bool,
 }
 
+/// One life. Most wait, and then nothing is kept of them but this.
 struct Watched {
     vitals: Weak<Vitals>,
+    busy: Option<Box<Seen>>,
+}
+
+/// What was seen of a life that works.
+#[derive(Default)]
+struct Seen {
     watch: Watch,
     /// The receipt of the handler that is stuck.
     told: Option<Seq>,
-    is_over: bool,
 }
 
 impl Watchlist {
@@ -86,22 +92,19 @@ async fn look_on(mut on: On) {
     let mut all: Vec<Watched> = Vec::new();
     while let Some(system) = on.0.as_ref().and_then(WeakSystem::upgrade) {
         let newcomers = system.watchlist().newcomers();
-        all.extend(newcomers.into_iter().map(|vitals| Watched {
-            vitals,
-            watch: Watch::default(),
-            told: None,
-            is_over: false,
-        }));
+        all.extend(newcomers.into_iter().map(|vitals| Watched { vitals, busy: None }));
         let mut took = Duration::ZERO;
         for slice in all.chunks_mut(SLICE) {
             let begun = Instant::now();
             for watched in slice {
-                look(watched, &system);
+                if !look(watched, &system) {
+                    watched.vitals = Weak::new();
+                }
             }
             took += begun.elapsed();
             tokio::task::yield_now().await;
         }
-        all.retain(|watched| !watched.is_over);
+        all.retain(|watched| watched.vitals.strong_count() > 0);
         if all.is_empty() && system.watchlist().dismiss() {
             on.0 = None;
             return;
@@ -111,15 +114,20 @@ async fn look_on(mut on: On) {
     }
 }
 
-fn look(watched: &mut Watched, system: &System) {
+/// Takes a look at one life; `false` if it is over.
+fn look(watched: &mut Watched, system: &System) -> bool {
     let alive = watched.vitals.upgrade().filter(|vitals| vitals.reason().is_none());
     let Some((vitals, limit)) = alive.and_then(|vitals| vitals.stuck_after.map(|limit| (vitals, limit)))
     else {
-        watched.is_over = true;
-        return;
+        return false;
     };
+    let busy = vitals.busy();
+    if busy.is_none() && watched.busy.is_none() {
+        return true;
+    }
+    let seen = watched.busy.get_or_insert_default();
     let incarnation = vitals.incarnation;
-    match watched.watch.look(vitals.busy(), limit, system.now()) {
+    match seen.watch.look(busy, limit, system.now()) {
         None => {}
         Some(Finding::Stuck(ran)) => {
             let handles = vitals.handles().into();
@@ -131,11 +139,15 @@ fn look(watched: &mut Watched, system: &System) {
                 let event = Event::HandlerRecovered { incarnation, for_ms };
                 system.record(Some(stuck), &vitals.path, event);
             }
-            watched.told = Some(stuck);
+            seen.told = Some(stuck);
         }
         Some(Finding::Recovered(took)) => {
             let event = Event::HandlerRecovered { incarnation, for_ms: took.as_millis() as u64 };
-            system.record(watched.told.take(), &vitals.path, event);
+            system.record(seen.told.take(), &vitals.path, event);
         }
     }
+    if busy.is_none() {
+        watched.busy = None;
+    }
+    true
 }

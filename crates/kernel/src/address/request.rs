@@ -108,6 +108,10 @@ impl<T> fmt::Debug for Request<T> {
 /// handler; if it did not, its end says why.
 #[cold]
 pub(super) async fn lost(vitals: &Vitals, path: Place, deadline: Instant, within: Duration) -> CallError {
+    if vitals.is_asking() {
+        // It lives, or it would not ask; and it cannot get past the handler that waits here.
+        return CallError::NoReply { path };
+    }
     match tokio::time::timeout_at(deadline, vitals.probe()).await {
         Ok(Some(reason)) => CallError::Died { path, reason },
         Ok(None) => CallError::NoReply { path },

@@ -71,6 +71,10 @@ impl<M> Agenda<M> {
         !self.continuations.is_empty()
     }
 
+    pub(super) fn awaits_quiet(&self) -> bool {
+        self.quiet.is_some()
+    }
+
     pub(super) fn continuation(&mut self) -> Option<M> {
         self.continuations.pop_front()
     }
@@ -114,9 +118,7 @@ impl<M> Agenda<M> {
 
     /// A message is handled: it is not quiet.
     pub(super) fn disturb(&mut self) {
-        if self.quiet.is_some() {
-            self.quiet = None;
-        }
+        self.quiet = None;
     }
 
     /// The message for which it was quiet long enough.
@@ -124,22 +126,18 @@ impl<M> Agenda<M> {
         self.quiet.take_if(|quiet| quiet.at <= now).map(|quiet| quiet.message)
     }
 
-    /// The number of the timer started last.
-    pub(super) const fn newest(&self) -> u64 {
-        self.started
-    }
-
-    /// Whether a timer is due.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.timers.first_key_value().is_some_and(|((at, _), _)| *at <= now)
+    /// The number of the timer started last, if any is due.
+    pub(super) fn newest_if_due(&self, now: Instant) -> Option<u64> {
+        let ((at, _), _) = self.timers.first_key_value()?;
+        (*at <= now).then_some(self.started)
     }
 
     /// The next message of a timer that is due and not newer than `newest`: one that a handler starts again
     /// without delay lets others go before it.
-    pub(super) fn due(&mut self, now: Instant, newest: u64) -> Option<M> {
+    pub(super) fn due(&mut self, now: Instant, newest: Option<u64>) -> Option<M> {
         let first = self.timers.first_entry()?;
         let (at, number) = *first.key();
-        if now < at || newest < number {
+        if now < at || newest.is_some_and(|newest| newest < number) {
             return None;
         }
         let Timer { name, then } = first.remove();
@@ -172,7 +170,7 @@ mod tests {
     use super::*;
 
     fn drain(agenda: &mut Agenda<u32>, now: Instant) -> Vec<u32> {
-        let newest = agenda.newest();
+        let newest = agenda.newest_if_due(now);
         std::iter::from_fn(|| agenda.due(now, newest)).collect()
     }
 
@@ -215,7 +213,7 @@ mod tests {
     fn a_timer_started_again_without_delay_waits_for_its_turn() {
         let (mut agenda, now) = (Agenda::new(), Instant::now());
         agenda.start(now, 1);
-        let newest = agenda.newest();
+        let newest = agenda.newest_if_due(now);
         assert_eq!(agenda.due(now, newest), Some(1));
         agenda.start(now, 2);
         assert_eq!(agenda.due(now, newest), None);

@@ -46,14 +46,14 @@ impl Alarms {
         }
     }
 
-    /// Whether an alarm's turn has come after message number `received`.
-    pub(super) fn is_turn(&self, received: u64) -> bool {
-        self.ringing.front().is_some_and(|(behind, _)| *behind <= received)
+    /// How many messages go before the next one that rings.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.ringing.front().map(|(behind, _)| *behind)
     }
 
     /// The alarm whose turn it is after message number `received`.
     pub(super) fn turn(&mut self, received: u64) -> Option<Alarm> {
-        if !self.is_turn(received) {
+        if received < self.first()? {
             return None;
         }
         self.ringing.pop_front().map(|(_, alarm)| alarm)

@@ -30,8 +30,12 @@ pub struct Context<M> {
     incarnation: Incarnation,
     address: Address<M>,
     own: mpsc::Sender<M>,
-    agenda: Exclusive<Agenda<M>>,
-    alarms: Alarms,
+    /// Whether the agenda may hold what concerns the very next message: a continuation, a wait for quiet.
+    pub(super) is_planned: bool,
+    /// Made for the first plan.
+    agenda: Exclusive<Option<Box<Agenda<M>>>>,
+    /// Made for a state machine's first time-out.
+    alarms: Option<Box<Alarms>>,
     pub(crate) inbox: Inbox<M>,
 }
 
@@ -48,8 +52,9 @@ impl<M: Send + 'static> Context<M> {
             incarnation: lifeline.incarnation,
             address,
             own,
-            agenda: Exclusive::new(Agenda::new()),
-            alarms: Alarms::default(),
+            is_planned: false,
+            agenda: Exclusive::new(None),
+            alarms: None,
             inbox: Inbox::new(vitals),
         }
     }
@@ -119,7 +124,8 @@ impl<M: Send + 'static> Context<M> {
     /// ```
     #[doc(alias = "handle_continue")]
     pub fn continue_with(&mut self, message: M) {
-        self.agenda.get_mut().continue_with(message);
+        self.is_planned = true;
+        self.agenda().continue_with(message);
     }
 
     /// Handles a message each `period`, until this life ends. Ticks that find it busy are left out, but one.
@@ -129,14 +135,14 @@ impl<M: Send + 'static> Context<M> {
     /// If `period` is zero.
     pub fn every(&mut self, period: Duration, message: impl Fn() -> M + Send + 'static) {
         assert!(!period.is_zero(), "a period of zero would leave no time for anything else");
-        self.agenda.get_mut().every(later(period), period, Box::new(message));
+        self.agenda().every(later(period), period, Box::new(message));
     }
 
     /// Handles `message` after `delay`, unless this life ends before. It cannot be cancelled; what should be
     /// has a name, see [`start_timer`](Self::start_timer).
     #[doc(alias = "send_after")]
     pub fn after(&mut self, delay: Duration, message: M) {
-        self.agenda.get_mut().start(later(delay), message);
+        self.agenda().start(later(delay), message);
     }
 
     /// Handles `message` after `delay`. A timer of this name that runs already is replaced: its message does
@@ -154,18 +160,18 @@ impl<M: Send + 'static> Context<M> {
     /// }
     /// ```
     pub fn start_timer(&mut self, name: impl Into<Cow<'static, str>>, delay: Duration, message: M) {
-        self.agenda.get_mut().start_named(name.into(), later(delay), message);
+        self.agenda().start_named(name.into(), later(delay), message);
     }
 
     /// Cancels the timer of this name, for sure: its message does not come. Tells how long it had still to
     /// go; `None` if no such timer runs.
     pub fn cancel_timer(&mut self, name: &str) -> Option<Duration> {
-        self.agenda.get_mut().cancel(name, Instant::now())
+        self.plans()?.cancel(name, Instant::now())
     }
 
     /// How long the timer of this name has still to go; `None` if no such timer runs.
     pub fn read_timer(&mut self, name: &str) -> Option<Duration> {
-        self.agenda.get_mut().read(name, Instant::now())
+        self.plans()?.read(name, Instant::now())
     }
 
     /// Handles `message` if it is quiet for so long: any message that is handled before, a timer's
@@ -174,15 +180,33 @@ impl<M: Send + 'static> Context<M> {
     /// For a time that messages should not cancel, use [`start_timer`](Self::start_timer).
     #[doc(alias = "timeout")]
     pub fn receive_timeout(&mut self, quiet: Duration, message: M) {
-        self.agenda.get_mut().await_quiet(later(quiet), message);
+        self.is_planned = true;
+        self.agenda().await_quiet(later(quiet), message);
     }
 
     pub(crate) fn alarms(&mut self) -> &mut Alarms {
-        &mut self.alarms
+        self.alarms.get_or_insert_default()
     }
 
-    pub(super) fn agenda(&mut self) -> &mut Agenda<M> {
-        self.agenda.get_mut()
+    /// The alarms, if any was ever set.
+    pub(super) fn set_alarms(&mut self) -> Option<&mut Alarms> {
+        self.alarms.as_deref_mut()
+    }
+
+    /// How many messages go before the next alarm or signal, counted from the first of this life; for ever
+    /// if there is none.
+    pub(super) fn turn(&self) -> u64 {
+        let alarm = self.alarms.as_ref().and_then(|alarms| alarms.first());
+        alarm.into_iter().chain(self.inbox.turn()).min().unwrap_or(u64::MAX)
+    }
+
+    fn agenda(&mut self) -> &mut Agenda<M> {
+        self.agenda.get_mut().get_or_insert_with(|| Box::new(Agenda::new()))
+    }
+
+    /// The agenda, if anything was ever planned.
+    pub(super) fn plans(&mut self) -> Option<&mut Agenda<M>> {
+        self.agenda.get_mut().as_deref_mut()
     }
 }
 

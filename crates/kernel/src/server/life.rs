@@ -1,16 +1,18 @@
 //! One life of a server: its loop, from `init` to `terminate`.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use futures_util::task::waker_ref;
 use gemba_core::exit::ExitReason;
 use gemba_core::machine::Alarm;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
+use super::agenda::Agenda;
 use super::context::Context;
 use super::{Server, TERMINATE_LIMIT};
 use crate::exit::{Stop, Why, guarded, guarded_call, reason_of};
@@ -20,10 +22,13 @@ use crate::sys::Wants;
 use crate::vitals::{Stage, StopOrder, Vitals, at_work, flag};
 
 /// How many messages a server handles before it reads the clock.
-const BATCH: u32 = 64;
+const BATCH: u64 = 64;
 
 /// How long a server that always has work keeps its thread before it gives way to others.
 const TURN: Duration = Duration::from_millis(1);
+
+/// How many batches it handles in that time at most.
+const TURN_BATCHES: u32 = 64;
 
 /// One life of a server. Fields are dropped in this order: the lifeline goes last, when all the life
 /// held is released.
@@ -44,10 +49,12 @@ pub(super) struct Work {
     /// Messages taken from the mailbox.
     received: u64,
     /// Continuations since the last message of another kind.
-    chained: u32,
+    chained: u64,
     suspended: bool,
     /// When the present turn began; `None` after a wait.
     turn: Option<Instant>,
+    /// Batches in the present turn.
+    batches: u32,
     /// Whether it has had its turn.
     is_tired: bool,
     /// Wakes for a timer; made for the first one.
@@ -63,12 +70,22 @@ enum Next<M> {
     Attend,
 }
 
+/// What comes right after a message, in the same batch.
+enum Following<M> {
+    /// A continuation, or the message of a timer.
+    Planned(M),
+    /// Whatever the mailbox holds.
+    Mailbox,
+    /// The batch ends here.
+    Nothing,
+}
+
 impl<S: Server> Life<S> {
     /// Runs `init`; an error says why no life comes of it.
     pub(super) async fn init(&mut self) -> Result<(), Stop> {
         let vitals = self.vitals.clone();
         vitals.enter(Stage::Init, Instant::now());
-        let result = match guarded(at_work(&vitals, self.server.init(&mut self.context))).await {
+        let result = match guarded(at_work(&vitals, pin!(self.server.init(&mut self.context)))).await {
             Ok(result) => result,
             Err(panic) => Err(Stop(Why::Ends(panic))),
         };
@@ -78,7 +95,7 @@ impl<S: Server> Life<S> {
     }
 
     /// Lets go of a life that did not come to run. This is the supervisor's task: no panic may reach that.
-    pub(super) fn declined(self, stop: Stop) -> NoStart {
+    pub(super) fn declined(self: Box<Self>, stop: Stop) -> NoStart {
         let no_start = NoStart::from(stop);
         let reason = match &no_start {
             NoStart::Failed(reason) => reason.clone(),
@@ -90,34 +107,35 @@ impl<S: Server> Life<S> {
         no_start
     }
 
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let vitals = self.vitals.clone();
-        let order = match guarded(at_work(&vitals, self.serve())).await {
+        let order = match guarded(at_work(&vitals, pin!(self.serve()))).await {
             Ok(order) => order,
             Err(panic) => StopOrder { reason: panic, is_limited: false },
         };
-        let reason = self.terminate(&vitals, order).await;
-        let Self { server, receiver, context, work, lifeline, .. } = self;
-        let reason = match guarded_call(move || drop((server, receiver, context, work))) {
+        let reason = self.terminate(&vitals, &order).await.unwrap_or(order.reason);
+        let lifeline = self.lifeline.clone();
+        let reason = match guarded_call(move || drop(self)) {
             Ok(()) => reason,
             Err(panic) => panic,
         };
         lifeline.ends(reason);
     }
 
-    /// Lets the server clean up. What goes wrong here is the reason of the exit.
-    async fn terminate(&mut self, vitals: &Vitals, order: StopOrder) -> ExitReason {
+    /// Lets the server clean up. What goes wrong here is the reason of the exit instead.
+    async fn terminate(&mut self, vitals: &Vitals, order: &StopOrder) -> Option<ExitReason> {
         vitals.enter(Stage::Terminate, Instant::now());
-        let terminating = guarded(at_work(vitals, self.server.terminate(&order.reason)));
+        let terminating = pin!(self.server.terminate(&order.reason));
+        let terminating = guarded(at_work(vitals, terminating));
         let terminated = if order.is_limited {
             Ok(terminating.await)
         } else {
             tokio::time::timeout(TERMINATE_LIMIT, terminating).await
         };
         match terminated {
-            Ok(Ok(())) => order.reason,
-            Ok(Err(panic)) => panic,
-            Err(_) => ExitReason::Killed,
+            Ok(Ok(())) => None,
+            Ok(Err(panic)) => Some(panic),
+            Err(_) => Some(ExitReason::Killed),
         }
     }
 
@@ -151,14 +169,18 @@ impl<S: Server> Life<S> {
     /// What comes first: a continuation, the control lane, a timer that is due, the mailbox and what takes
     /// its turn in it, alarms and signals, quiet.
     fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<S::Msg>> {
-        if self.work.chained < BATCH
+        if self.context.is_planned
+            && self.work.chained < BATCH
             && !self.work.suspended
-            && let Some(message) = self.context.agenda().continuation()
+            && let Some(message) = self.context.plans().and_then(Agenda::continuation)
         {
             self.work.chained += 1;
             return Poll::Ready(Next::Handle(message));
         }
         let flags = self.vitals.flags_or_wake(cx.waker());
+        if flags & flag::TIMER != 0 {
+            self.vitals.lower(flag::TIMER);
+        }
         let level = if self.work.suspended { flag::SUSPEND } else { 0 };
         if flags & flag::CONTROL != level {
             return Poll::Ready(Next::Attend);
@@ -166,21 +188,25 @@ impl<S: Server> Life<S> {
         if self.work.suspended {
             return Poll::Pending;
         }
-        if let Some(message) = self.context.agenda().continuation() {
+        if self.context.is_planned
+            && let Some(message) = self.context.plans().and_then(Agenda::continuation)
+        {
             self.work.chained = 0;
             return Poll::Ready(Next::Handle(message));
         }
-        let is_time = self.poll_time(cx);
-        let agenda = self.context.agenda();
-        if is_time && let Some(message) = agenda.due(Instant::now(), agenda.newest()) {
+        let is_time = self.poll_time();
+        if is_time
+            && let Some(message) = self.context.plans().and_then(|plans| plans.due(Instant::now(), None))
+        {
             return Poll::Ready(Next::Handle(message));
         }
-        let alarms = self.context.alarms();
-        if is_time {
-            alarms.look(Instant::now(), self.work.received + self.receiver.len() as u64);
-        }
-        if let Some(alarm) = alarms.turn(self.work.received) {
-            return Poll::Ready(Next::Ring(alarm));
+        if let Some(alarms) = self.context.set_alarms() {
+            if is_time {
+                alarms.look(Instant::now(), self.work.received + self.receiver.len() as u64);
+            }
+            if let Some(alarm) = alarms.turn(self.work.received) {
+                return Poll::Ready(Next::Ring(alarm));
+            }
         }
         if let Some(make) = self.context.inbox.next(self.work.received) {
             return Poll::Ready(Next::Handle(make()));
@@ -189,23 +215,26 @@ impl<S: Server> Life<S> {
             self.work.received += 1;
             return Poll::Ready(Next::Handle(message.expect("the context holds a sender")));
         }
-        if is_time && let Some(message) = self.context.agenda().quiet(Instant::now()) {
+        if is_time && let Some(message) = self.context.plans().and_then(|plans| plans.quiet(Instant::now())) {
             return Poll::Ready(Next::Handle(message));
         }
-        self.work.turn = None;
+        (self.work.turn, self.work.batches) = (None, 0);
         Poll::Pending
     }
 
-    /// Whether something that was planned is due; if not, the life will be woken then.
-    fn poll_time(&mut self, cx: &mut task::Context<'_>) -> bool {
-        let planned = self.context.agenda().next();
-        let Some(at) = planned.into_iter().chain(self.context.alarms().next()).min() else { return false };
+    /// Whether something that was planned is due; if not, the life will be told then.
+    fn poll_time(&mut self) -> bool {
+        let planned = self.context.plans().and_then(|plans| plans.next());
+        let alarm = self.context.set_alarms().and_then(|alarms| alarms.next());
+        let Some(at) = planned.into_iter().chain(alarm).min() else { return false };
         let sleep = self.work.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() != at {
             sleep.as_mut().reset(at);
         }
+        // It wakes the life's flags and not just its task, so that a timer ends the batch in hand.
+        let waker = waker_ref(&self.vitals);
         // The clock, too: a thread that always has work may not have turned the wheel of timers.
-        sleep.as_mut().poll(cx).is_ready() || at <= Instant::now()
+        sleep.as_mut().poll(&mut task::Context::from_waker(&waker)).is_ready() || at <= Instant::now()
     }
 
     /// Handles what is there already, up to a bound, without going back to sleep between: timers that are
@@ -213,64 +242,84 @@ impl<S: Server> Life<S> {
     async fn handle_batch(&mut self, first: S::Msg) -> Result<(), Stop> {
         let begun = Instant::now();
         self.vitals.begin(self.work.handled + 1, begun);
-        let agenda = self.context.agenda();
-        let newest = agenda.is_due(begun).then(|| agenda.newest());
+        let newest = self.context.plans().and_then(|plans| plans.newest_if_due(begun));
         let before = self.work.handled;
-        let mut received = 0;
+        // Alarms and signals take their turn among the messages.
+        let last = self.context.turn().min(self.work.received + BATCH);
         let mut flags = self.vitals.flags();
-        let mut next = Some(first);
-        let mut result = Ok(());
-        while let Some(message) = next {
+        let mut message = first;
+        let result = loop {
             self.work.handled += 1;
             self.vitals.takes(self.work.handled);
-            self.context.agenda().disturb();
-            result = if flags & flag::OBSERVE == 0 {
-                self.server.handle(message, &mut self.context).await
-            } else {
-                self.handle_observed(message).await
-            };
+            if self.context.is_planned
+                && let Some(plans) = self.context.plans()
+            {
+                plans.disturb();
+            }
+            if flags & flag::OBSERVE == 0 {
+                if let Err(stop) = self.server.handle(message, &mut self.context).await {
+                    break Err(stop);
+                }
+            } else if let Err(stop) = Box::pin(self.handle_observed(message)).await {
+                // Apart, so that nobody has room for it while nobody looks.
+                break Err(stop);
+            }
             flags = self.vitals.flags();
-            next = if result.is_ok() { self.following(flags, &mut received, begun, newest) } else { None };
-        }
-        self.vitals.pause();
-        let ended = Instant::now();
-        self.work.is_tired = ended.duration_since(*self.work.turn.get_or_insert(begun)) >= TURN;
-        self.lifeline.slot.meter.count(self.work.handled - before, ended.duration_since(begun));
+            let mut planned = None;
+            if flags & flag::URGENT != 0 || self.context.is_planned || newest.is_some() {
+                match self.following(flags, begun, newest) {
+                    Following::Planned(message) => planned = Some(message),
+                    Following::Mailbox => {}
+                    Following::Nothing => break Ok(()),
+                }
+            }
+            message = match planned {
+                Some(message) => message,
+                None if self.work.received >= last => break Ok(()),
+                None => match self.receiver.try_recv() {
+                    Ok(message) => {
+                        self.work.received += 1;
+                        message
+                    }
+                    Err(_) => break Ok(()),
+                },
+            };
+        };
+        self.pause(begun, self.work.handled - before);
         result
     }
 
-    /// The message to handle right after another, if there is one at hand.
-    fn following(
-        &mut self,
-        flags: u32,
-        received: &mut u32,
-        begun: Instant,
-        newest: Option<u64>,
-    ) -> Option<S::Msg> {
-        let agenda = self.context.agenda();
-        if agenda.has_continuation() {
+    /// Ends a batch: counts it, and tells whether this life has had its turn.
+    fn pause(&mut self, begun: Instant, handled: u64) {
+        self.vitals.pause();
+        let ended = Instant::now();
+        let busy = ended.duration_since(begun);
+        let turn = self.work.turn.map_or(busy, |turn| ended.duration_since(turn));
+        self.work.turn.get_or_insert(begun);
+        self.work.batches += 1;
+        self.work.is_tired = turn >= TURN || self.work.batches == TURN_BATCHES;
+        self.lifeline.slot.meter.count(handled, busy);
+    }
+
+    /// What to handle right after another message, when it may not be the mailbox's turn.
+    #[cold]
+    fn following(&mut self, flags: u32, begun: Instant, newest: Option<u64>) -> Following<S::Msg> {
+        if let Some(plans) = self.context.plans()
+            && plans.has_continuation()
+        {
             if self.work.chained == BATCH {
-                return None;
+                return Following::Nothing;
             }
             self.work.chained += 1;
-            return agenda.continuation();
+            return plans.continuation().map_or(Following::Nothing, Following::Planned);
         }
         self.work.chained = 0;
-        if flags & flag::CONTROL != 0 {
-            return None;
+        self.context.is_planned = self.context.plans().is_some_and(|plans| plans.awaits_quiet());
+        if flags & flag::URGENT != 0 {
+            return Following::Nothing;
         }
-        if let Some(newest) = newest
-            && let Some(message) = agenda.due(begun, newest)
-        {
-            return Some(message);
-        }
-        *received += 1;
-        if *received == BATCH || self.context.alarms().is_turn(self.work.received) {
-            return None;
-        }
-        let message = self.receiver.try_recv().ok()?;
-        self.work.received += 1;
-        Some(message)
+        let due = newest.and_then(|newest| self.context.plans()?.due(begun, Some(newest)));
+        due.map_or(Following::Mailbox, Following::Planned)
     }
 
     /// What a state machine does aside from messages: it begins, and its alarms ring.
@@ -279,15 +328,14 @@ impl<S: Server> Life<S> {
         self.work.handled += u64::from(alarm.is_some());
         self.vitals.begin(self.work.handled, begun);
         self.vitals.takes(self.work.handled);
-        self.context.agenda().disturb();
+        if let Some(plans) = self.context.plans() {
+            plans.disturb();
+        }
         let result = match alarm {
             Some(alarm) => self.server.ring(alarm, &mut self.context).await,
             None => self.server.begin(&mut self.context).await,
         };
-        self.vitals.pause();
-        let ended = Instant::now();
-        self.work.is_tired = ended.duration_since(*self.work.turn.get_or_insert(begun)) >= TURN;
-        self.lifeline.slot.meter.count(u64::from(alarm.is_some()), ended.duration_since(begun));
+        self.pause(begun, u64::from(alarm.is_some()));
         result
     }
 
@@ -342,7 +390,7 @@ impl<S: Server> Life<S> {
     /// Lets others have the thread, if this life has had it for long.
     async fn give_way(&mut self) {
         if std::mem::take(&mut self.work.is_tired) {
-            self.work.turn = None;
+            (self.work.turn, self.work.batches) = (None, 0);
             tokio::task::yield_now().await;
         }
     }

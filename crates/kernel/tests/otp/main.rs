@@ -6,4 +6,5 @@ mod links;
 mod machine;
 mod server;
 mod supervisor;
+mod sys;
 mod tasks;
