@@ -241,10 +241,11 @@ impl Supervision {
         if self.is_ending() {
             return self.settle();
         }
-        if was_stopping {
+        let child = self.children.known(key);
+        // Whoever adds a child is told that it failed: then nothing is left of it, whoever stopped it.
+        if was_stopping && child.purpose != Purpose::Add {
             return self.stopped(key);
         }
-        let child = self.children.known(key);
         match child.purpose {
             Purpose::Add => {
                 let mut commands = self.forget(key);
@@ -263,7 +264,7 @@ impl Supervision {
             Purpose::First | Purpose::Restart => {
                 // What the group still had to start waits for the retry, which starts it too.
                 self.pending.clear();
-                child.tries += 1;
+                child.tries = child.tries.saturating_add(1);
                 let delay = self.flags.backoff.delay(child.tries, receipt.0);
                 self.put_off(key, Some((reason.clone(), receipt)), now + delay)
             }
@@ -391,12 +392,12 @@ impl Supervision {
             Strategy::OneForAll => ChildKey(0),
             Strategy::RestForOne => key,
         };
-        self.gather(first, receipt);
+        // Failures that come together wait once, and as long as the longest of them.
+        let at = self.gather(first, receipt).max(now + delay);
         self.pending.insert(key);
         let mut commands = Vec::new();
-        if !delay.is_zero() {
-            // Failures that come together wait once, and as long as the longest of them.
-            let at = self.held.map_or(now + delay, |held| held.max(now + delay));
+        if at > now {
+            let at = self.held.map_or(at, |held| held.max(at));
             self.held = Some(at);
             commands.push(Command::Resume { at });
         }
@@ -405,36 +406,37 @@ impl Supervision {
     }
 
     /// Dooms everyone from `first` on and lines them up to be started again, those that were down included,
-    /// as OTP does.
-    fn gather(&mut self, first: ChildKey, receipt: Seq) {
+    /// as OTP does. Tells until when one of them was to wait.
+    fn gather(&mut self, first: ChildKey, receipt: Seq) -> Timestamp {
+        let mut until = Timestamp::START;
         for key in self.children.keys_from(first) {
             let child = self.children.known(key);
             child.cause = Some(receipt);
             let temporary = child.rules.restart == Restart::Temporary;
+            let mut wanted = &mut self.pending;
             match child.state() {
                 State::Down => {}
-                State::Retrying(_) => {
+                State::Retrying(retry) => {
+                    until = until.max(retry.at);
                     self.children.set(key, State::Down);
                 }
                 State::Starting(_) | State::Up(_) | State::Stopping => {
                     self.doomed.insert(key);
                 }
-                State::Unkillable => {
-                    self.awaited.insert(key);
-                    continue;
-                }
+                State::Unkillable => wanted = &mut self.awaited,
             }
             if !temporary {
-                self.pending.insert(key);
+                wanted.insert(key);
             }
         }
+        until
     }
 
     fn put_off(&mut self, key: ChildKey, failure: Option<(ExitReason, Seq)>, at: Timestamp) -> Vec<Command> {
         let child = self.children.known(key);
         child.generation = child.generation.wrapping_add(1);
         let generation = child.generation;
-        self.children.set(key, State::Retrying(Box::new(Retry { generation, failure })));
+        self.children.set(key, State::Retrying(Box::new(Retry { generation, failure, at })));
         vec![Command::Retry { key, generation, at }]
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Retry {
     pub generation: u32,
     /// The failed start that is still to be counted against the intensity; a crash is counted at once.
     pub failure: Option<(ExitReason, Seq)>,
+    /// When it is due; a group that takes the child along waits as long.
+    pub at: Timestamp,
 }
 
 impl State {

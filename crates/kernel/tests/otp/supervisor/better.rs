@@ -10,7 +10,7 @@ use gemba_kernel::{ChildError, Shutdown, Stop, Supervisor, TaskSpec, task};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::stage::{Asked, End, Kid, Start, Trace, dynamic_stage, receipt_where, stage};
+use super::stage::{Asked, End, Start, Stops, Trace, dynamic_stage, receipt_where, stage};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -103,6 +103,23 @@ async fn l1_a_group_restart_goes_on_without_a_child_that_blocks_its_thread() {
     stage.stops_cleanly().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_temporary_child_left_behind_is_not_brought_back_by_a_group_restart() {
+    let trace = Trace::default();
+    let (blocked, release) = blocked("b", &trace);
+    let top = Supervisor::one_for_all("top").child(trace.spec("a")).child(blocked.temporary());
+    let stage = stage(top).await;
+    trace.wait_for("+b").await;
+    let name = "b".parse().unwrap();
+    assert_eq!(stage.top.terminate_child("b").await, Err(ChildError::Unkillable { name }));
+    stage.end("a", End::Error);
+    stage.restarted("a", 0).await;
+    drop(release);
+    stage.exit("b", 0).await;
+    assert_eq!(stage.list().await, "a=Running");
+    stage.stops_cleanly().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn l2_a_name_is_free_when_the_death_is_told() {
     let trace = Trace::default();
@@ -139,6 +156,57 @@ async fn l3_a_child_that_hangs_in_its_start_is_terminated_without_waiting_for_it
         assert!(stage.top.restart_child("a").await.unwrap().is_some());
         stage.stops_cleanly().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_a_supervisor_stops_while_a_child_hangs_in_its_start() {
+    let trace = Trace::default();
+    let a = trace.kid("a");
+    let stage = stage(one_for_one().child(a.spec()).child(trace.spec("b"))).await;
+    a.always(Start::Hangs);
+    stage.end("a", End::Error);
+    trace.wait_for("…a").await;
+    let begun = Instant::now();
+    stage.stops_cleanly().await;
+    assert_eq!(begun.elapsed(), 5 * SECOND, "as long as the child has to stop");
+    assert_eq!(trace.take(), "+a +b -a …a -b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_an_added_child_that_is_stopped_before_it_runs_is_not_kept() {
+    for by_hand in [true, false] {
+        let trace = Trace::default();
+        let slow = trace.kid("slow");
+        slow.always(Start::Hangs);
+        let stage = stage(Supervisor::one_for_all("top").child(trace.spec("a"))).await;
+        let (top, spec) = (stage.top.clone(), slow.spec().shutdown(Shutdown::Within(SECOND)));
+        let adding = tokio::spawn(async move { top.start_child(spec).await });
+        trace.wait_for("…slow").await;
+        if by_hand {
+            stage.top.terminate_child("slow").await.unwrap();
+        } else {
+            stage.end("a", End::Error);
+            stage.restarted("a", 0).await;
+        }
+        let failed = adding.await.unwrap();
+        assert!(matches!(failed, Err(ChildError::Failed { .. })), "{failed:?}");
+        assert_eq!(stage.list().await, "a=Running");
+        stage.stops_cleanly().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_a_request_has_a_deadline_and_may_still_be_carried_out() {
+    let trace = Trace::default();
+    let slow = trace.kid("slow").stopping(Stops::After(MINUTE));
+    let stage = stage(one_for_one().child(slow.spec().shutdown(Shutdown::Infinity))).await;
+    let begun = Instant::now();
+    let within = gemba_kernel::REQUEST_LIMIT;
+    assert_eq!(stage.top.terminate_child("slow").await, Err(ChildError::Timeout { within }));
+    assert_eq!(begun.elapsed(), within);
+    assert_eq!(stage.exit("slow", 0).await, ExitReason::Shutdown);
+    assert_eq!(begun.elapsed(), MINUTE);
+    assert_eq!(stage.list().await, "slow=Down");
 }
 
 /// A supervisor that waits a minute, or a little less, before the second restart in a row.
@@ -216,6 +284,49 @@ async fn l4_a_group_waits_once_and_as_long_as_the_longest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l4_a_group_waits_for_the_member_whose_start_fails() {
+    for strategy in [Supervisor::one_for_all, Supervisor::rest_for_one] {
+        let trace = Trace::default();
+        let c = trace.kid("c");
+        let top = trace.fill(strategy("top"), &["a", "b"]).child(c.spec());
+        let stage = stage(patient(top)).await;
+        c.starts([Start::Fails]);
+        stage.end("c", End::Error);
+        trace.wait_for("!c").await;
+        assert_eq!(stage.list().await, "a=Running b=Running c=Restarting");
+        trace.take();
+        // Another failure does not bring back early the one that waits.
+        let begun = Instant::now();
+        stage.end_and_wait("a", End::Error).await;
+        assert_eq!(trace.take(), "-a -b");
+        assert_eq!(stage.list().await, "a=Restarting b=Restarting c=Restarting");
+        trace.wait_for("+c").await;
+        assert!((MINUTE / 2..=MINUTE + SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        tokio::time::advance(10 * MINUTE).await;
+        assert_eq!(stage.list().await, "a=Running b=Running c=Running");
+        assert_eq!(trace.take(), "+a +b +c");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_member_terminated_or_replaced_while_its_group_waits_is_not_brought_back() {
+    let trace = Trace::default();
+    let stage = stage(patient(trace.fill(Supervisor::one_for_all("top"), &["a", "b", "c"]))).await;
+    crash_twice(&stage, "a").await;
+    assert_eq!(stage.list().await, "a=Restarting b=Restarting c=Restarting");
+    stage.top.terminate_child("a").await.unwrap();
+    stage.top.terminate_child("b").await.unwrap();
+    stage.top.delete_child("b").await.unwrap();
+    stage.top.start_child(trace.spec("b")).await.unwrap();
+    assert_eq!(stage.list().await, "a=Down c=Restarting b=Running");
+    trace.take();
+    tokio::time::advance(10 * MINUTE).await;
+    trace.wait_for("+c").await;
+    assert_eq!(stage.list().await, "a=Down c=Running b=Running");
+    assert_eq!(trace.take(), "+c");
+}
+
+#[tokio::test(start_paused = true)]
 async fn l4_a_supervisor_stops_at_once_while_children_wait_for_their_restart() {
     for top in [one_for_one(), Supervisor::one_for_all("top"), Supervisor::rest_for_one("top")] {
         let trace = Trace::default();
@@ -249,7 +360,7 @@ async fn l4_a_child_that_was_well_for_a_while_is_restarted_at_once_again() {
 #[tokio::test(start_paused = true)]
 async fn l4_a_start_that_keeps_failing_waits_longer_each_time() {
     let trace = Trace::default();
-    let a: Kid = trace.kid("a");
+    let a = trace.kid("a");
     let backoff = Backoff::exponential(SECOND, 8 * SECOND);
     let stage = stage(one_for_one().intensity(100, MINUTE).backoff(backoff).child(a.spec())).await;
     a.starts([Start::Fails; 6]);
@@ -285,7 +396,7 @@ async fn l5_giving_up_is_told_with_what_led_to_it() {
 async fn l10_the_tree_is_read_without_asking_a_busy_supervisor() {
     let trace = Trace::default();
     let a = trace.kid("a");
-    let slow = trace.kid("slow").stopping(super::stage::Stops::After(SECOND));
+    let slow = trace.kid("slow").stopping(Stops::After(SECOND));
     let stage = stage(one_for_one().child(a.spec()).child(slow.spec())).await;
     a.always(Start::Hangs);
     stage.end("a", End::Error);
