@@ -1,6 +1,7 @@
 //! Rows S01–S91: the supervisor.
 
 mod admin;
+mod backoff;
 mod better;
 mod intensity;
 mod restart;

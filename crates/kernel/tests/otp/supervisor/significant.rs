@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use gemba_core::exit::ExitReason;
 use gemba_core::supervision::{AutoShutdown, RuleError};
-use gemba_kernel::{ChildSpec, Node, NodeError, SpecError, Supervisor};
+use gemba_kernel::{ChildSpec, Node, NodeError, Shutdown, SpecError, Supervisor};
 
-use super::stage::{Asked, End, Trace, dynamic_stage, stage};
+use super::stage::{Asked, End, Stops, Trace, dynamic_stage, stage};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MODES: [AutoShutdown; 3] =
@@ -113,6 +113,19 @@ async fn s83_with_all_significant_the_last_one_ends_its_supervisor() {
         assert_eq!(stage.ended().await, ExitReason::Shutdown);
         assert_eq!(trace.take(), "+a +b +c +other -a -b -c -other");
     }
+    // The same while the one ended by hand still takes its time.
+    let trace = Trace::default();
+    let slow = trace.kid("slow").stopping(Stops::After(MINUTE)).spec().shutdown(Shutdown::Infinity);
+    let [_, a] = significant(&trace, "a");
+    let top = top(AutoShutdown::AllSignificant).child(slow.transient().significant()).child(a);
+    let stage = stage(top).await;
+    let handle = stage.top.clone();
+    let stopping = tokio::spawn(async move { handle.terminate_child("slow").await });
+    trace.wait_for("~slow").await;
+    stage.end("a", End::Normal);
+    assert_eq!(stage.ended().await, ExitReason::Shutdown);
+    assert_eq!(trace.take(), "+slow +a ~slow -a -slow");
+    assert!(stopping.await.unwrap().is_err(), "its caller had waited long enough");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gemba_core::exit::ExitReason;
 use gemba_core::supervision::Backoff;
-use gemba_kernel::{ChildError, Supervisor, task};
+use gemba_kernel::{ChildError, Supervisor, TaskContext, task};
 use tokio::time::Instant;
 
 use super::stage::{Asked, End, Start, Trace, dynamic_stage, exit, stage};
@@ -64,7 +64,7 @@ async fn s53_a_dynamic_child_is_restarted_with_what_it_was_made_of() {
     let stage = dynamic_stage(Supervisor::dynamic("top")).await;
     for (name, argument) in [("a", "seven"), ("b", "eight")] {
         let trace = trace.clone();
-        let made_of = move |ctx: gemba_kernel::TaskContext| {
+        let made_of = move |ctx: TaskContext| {
             trace.write(ctx.path().name(), argument);
             async move {
                 ctx.stopped().await;
