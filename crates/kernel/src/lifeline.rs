@@ -94,7 +94,12 @@ impl Drop for Lifeline {
         if let Some(vitals) = self.vitals.take() {
             vitals.end(reason.clone());
         }
-        if self.armed.get().is_some() {
+        let armed = self.armed.get().is_some();
+        if !armed || was_unkillable {
+            // Its supervisor may have gone on without it.
+            self.system.registry().forget_given_up(&self.slot.path);
+        }
+        if armed {
             self.announce(reason.clone(), was_unkillable);
         }
         // After the supervisor, so that who asks it for the name on a `Down` finds it free there as well.

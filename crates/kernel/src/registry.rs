@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use dashmap::DashMap;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::time::Timestamp;
-use gemba_core::view::{ActorState, ActorView};
+use gemba_core::view::{ActorKind, ActorState, ActorView};
 
 use crate::slot::{Profile, Slot};
 
@@ -34,6 +34,7 @@ impl Registry {
         };
         family
             .entry(name.clone())
+            .and_modify(|slot| slot.keep())
             .or_insert_with(|| Arc::new(Slot::new(supervisor.child(name), profile.clone())))
             .clone()
     }
@@ -56,10 +57,30 @@ impl Registry {
             }
             self.families.remove_if(&supervisor, |_, family| family.is_empty());
         }
-        if with_descendants && let Some((_, family)) = self.families.remove(path) {
+        if with_descendants {
+            self.forget_below(path);
+        }
+    }
+
+    fn forget_below(&self, path: &ActorPath) {
+        if let Some((_, family)) = self.families.remove(path) {
             for child in family.into_values() {
-                self.forget(&child.path, true);
+                self.forget_below(&child.path);
             }
+        }
+    }
+
+    /// Removes a place that was given up while somebody held it, now that nobody does.
+    pub(crate) fn forget_given_up(&self, path: &ActorPath) {
+        let Some(supervisor) = path.parent() else { return };
+        // Looked at under the lock under which a new child would take it over.
+        let removed = self.families.get_mut(&supervisor).and_then(|mut family| {
+            let over = family.get(path.name()).is_some_and(|slot| slot.is_over());
+            if over { family.remove(path.name()) } else { None }
+        });
+        self.families.remove_if(&supervisor, |_, family| family.is_empty());
+        if removed.is_some_and(|slot| slot.kind() == ActorKind::Supervisor) {
+            self.forget_below(path);
         }
     }
 
@@ -72,7 +93,7 @@ impl Registry {
     /// Removes the places right below `path` that nobody holds.
     pub(crate) fn sweep(&self, path: &ActorPath) {
         for child in self.children(path) {
-            if child.state() == ActorState::Down {
+            if child.give_up() {
                 self.forget(&child.path, true);
             }
         }
@@ -128,7 +149,6 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gemba_core::view::ActorKind;
 
     #[test]
     fn a_tree_shows_siblings_in_the_order_they_start() {

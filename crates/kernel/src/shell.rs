@@ -449,12 +449,11 @@ impl Shell {
     }
 
     fn forget(&mut self, key: ChildKey) {
-        if let Some(place) = self.places.remove(&key) {
-            // A place that somebody else holds is not ours to give up.
-            if place.slot.state() == ActorState::Down {
-                let below = place.slot.kind() == ActorKind::Supervisor;
-                self.system.registry().forget(&place.slot.path, below);
-            }
+        if let Some(place) = self.places.remove(&key)
+            && place.slot.give_up()
+        {
+            let below = place.slot.kind() == ActorKind::Supervisor;
+            self.system.registry().forget(&place.slot.path, below);
         }
     }
 

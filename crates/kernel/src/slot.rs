@@ -98,6 +98,8 @@ struct Life {
     kill: Option<Box<(Incarnation, Seq)>>,
     /// Those of the present life.
     bonds: Option<Box<Bonds>>,
+    /// No supervisor has a child here any more.
+    given_up: bool,
 }
 
 impl Life {
@@ -135,6 +137,7 @@ impl Slot {
             killer: None,
             kill: None,
             bonds: None,
+            given_up: false,
         };
         Self { path, meter: Meter::default(), life: Mutex::new(life), changed: Notify::new() }
     }
@@ -153,6 +156,24 @@ impl Slot {
         life.state = ActorState::Starting;
         life.incarnation = Some(incarnation);
         Ok(())
+    }
+
+    /// No child is to stand here any more. `true` if nobody holds the place; otherwise it goes with its holder.
+    pub(crate) fn give_up(&self) -> bool {
+        let mut life = self.life();
+        life.given_up = true;
+        life.state == ActorState::Down
+    }
+
+    /// A child is to stand here again.
+    pub(crate) fn keep(&self) {
+        self.life().given_up = false;
+    }
+
+    /// Whether the place is given up, and nobody holds it.
+    pub(crate) fn is_over(&self) -> bool {
+        let life = self.life();
+        life.given_up && life.state == ActorState::Down
     }
 
     /// Says how the supervisor that holds the place restarts its children.

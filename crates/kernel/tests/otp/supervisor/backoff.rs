@@ -36,7 +36,7 @@ async fn l4_a_child_terminated_while_it_waits_for_its_restart_stays_down() {
     crash_twice(&stage, "a").await;
     assert_eq!(stage.list().await, "a=Restarting");
     stage.top.terminate_child("a").await.unwrap();
-    tokio::time::advance(10 * MINUTE).await;
+    tokio::time::sleep(10 * MINUTE).await;
     assert_eq!(stage.list().await, "a=Down");
     assert_eq!(trace.take(), "+a -a +a -a");
 }
@@ -50,14 +50,14 @@ async fn l4_a_child_replaced_while_it_waits_for_its_restart_has_one_life() {
     stage.top.delete_child("a").await.unwrap();
     stage.top.start_child(trace.spec("a")).await.unwrap();
     let new = stage.lives().await;
-    tokio::time::advance(10 * MINUTE).await;
+    tokio::time::sleep(10 * MINUTE).await;
     assert_eq!((stage.list().await.as_str(), stage.lives().await), ("a=Running", new));
     // Started by hand without giving up its place, it is the same: the earlier wait is void.
     crash_twice(&stage, "a").await;
     stage.top.terminate_child("a").await.unwrap();
     stage.top.restart_child("a").await.unwrap();
     let new = stage.lives().await;
-    tokio::time::advance(10 * MINUTE).await;
+    tokio::time::sleep(10 * MINUTE).await;
     assert_eq!((stage.list().await.as_str(), stage.lives().await), ("a=Running", new));
     assert_eq!(trace.take(), "+a -a +a -a +a -a +a -a +a");
 }
@@ -71,15 +71,15 @@ async fn l4_a_wait_that_was_called_off_does_not_cut_a_later_one_short() {
         crash_twice(&stage, name).await;
     }
     // The first waits end after 30 s to 60 s; those that follow after 59 s at least.
-    tokio::time::advance(29 * SECOND).await;
+    tokio::time::sleep(29 * SECOND).await;
     for name in names {
         stage.top.terminate_child(name).await.unwrap();
         stage.top.restart_child(name).await.unwrap();
         crash_twice(&stage, name).await;
     }
-    tokio::time::advance(29 * SECOND).await;
+    tokio::time::sleep(29 * SECOND).await;
     assert_eq!(stage.list().await, "a=Restarting b=Restarting c=Restarting d=Restarting");
-    tokio::time::advance(MINUTE).await;
+    tokio::time::sleep(MINUTE).await;
     for name in names {
         stage.restarted(name, 3).await;
     }
@@ -124,7 +124,7 @@ async fn l4_a_group_waits_once_and_as_long_as_the_longest() {
         assert_eq!(stage.list().await, "a=Restarting b=Restarting c=Restarting");
         trace.wait_for("+c").await;
         assert!((MINUTE / 2..=MINUTE + SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-        tokio::time::advance(10 * MINUTE).await;
+        tokio::time::sleep(10 * MINUTE).await;
         assert_eq!(stage.list().await, "a=Running b=Running c=Running");
         assert_eq!(trace.take(), "+a +b +c");
         stage.stops_cleanly().await;
@@ -150,7 +150,7 @@ async fn l4_a_group_waits_for_the_member_whose_start_fails() {
         assert_eq!(stage.list().await, "a=Restarting b=Restarting c=Restarting");
         trace.wait_for("+c").await;
         assert!((MINUTE / 2..=MINUTE + SECOND).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-        tokio::time::advance(10 * MINUTE).await;
+        tokio::time::sleep(10 * MINUTE).await;
         assert_eq!(stage.list().await, "a=Running b=Running c=Running");
         assert_eq!(trace.take(), "+a +b +c");
     }
@@ -168,7 +168,7 @@ async fn l4_a_member_terminated_or_replaced_while_its_group_waits_is_not_brought
     stage.top.start_child(trace.spec("b")).await.unwrap();
     assert_eq!(stage.list().await, "a=Down c=Restarting b=Running");
     trace.take();
-    tokio::time::advance(10 * MINUTE).await;
+    tokio::time::sleep(10 * MINUTE).await;
     trace.wait_for("+c").await;
     assert_eq!(stage.list().await, "a=Down c=Running b=Running");
     assert_eq!(trace.take(), "+c");
@@ -185,7 +185,7 @@ async fn l4_a_supervisor_stops_at_once_while_children_wait_for_their_restart() {
         assert_eq!(begun.elapsed(), Duration::ZERO);
         let told = trace.take();
         assert_eq!(told.matches("+a").count(), told.matches("-a").count(), "{told}");
-        tokio::time::advance(10 * MINUTE).await;
+        tokio::time::sleep(10 * MINUTE).await;
         assert_eq!(trace.take(), "");
     }
 }
@@ -197,7 +197,7 @@ async fn l4_a_child_that_was_well_for_a_while_is_restarted_at_once_again() {
     crash_twice(&stage, "a").await;
     stage.restarted("a", 1).await;
     for (n, well, waits) in [(2, 9 * MINUTE, true), (3, 10 * MINUTE, false)] {
-        tokio::time::advance(well).await;
+        tokio::time::sleep(well).await;
         let begun = Instant::now();
         stage.end("a", End::Error);
         stage.restarted("a", n).await;

@@ -7,7 +7,8 @@ use gemba_core::receipt::{Event, Receipt, Seq};
 use gemba_core::supervision::AutoShutdown;
 use gemba_core::view::ActorState;
 use gemba_kernel::{
-    ChildError, JOURNAL_CAPACITY, REQUEST_LIMIT, Shutdown, Stop, Supervisor, TaskContext, TaskSpec, task,
+    ChildError, JOURNAL_CAPACITY, REQUEST_LIMIT, Shutdown, Stop, Supervisor, System, TaskContext, TaskSpec,
+    task,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,6 +25,10 @@ fn one_for_one() -> Supervisor {
 /// A row in real time, which does not wait for ever.
 async fn in_time<T>(row: impl Future<Output = T>) -> T {
     tokio::time::timeout(MINUTE, row).await.expect("a minute is enough")
+}
+
+fn stands(system: &System, path: &str) -> bool {
+    system.tree().root.find(&path.parse().expect("a row's names are valid")).is_some()
 }
 
 /// A child that blocks its thread, until what lets it go is dropped. A later life just runs.
@@ -100,6 +105,29 @@ async fn l1_a_supervisor_stops_without_a_child_that_blocks_its_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_dynamic_child_left_behind_outlives_its_supervisor_and_then_leaves_no_place() {
+    in_time(async {
+        let trace = Trace::default();
+        let (blocked, release) = blocked("a", &trace);
+        let grown = Supervisor::dynamic("grown").intensity(0, MINUTE);
+        let handle = grown.handle();
+        let stage = stage(one_for_one().child(grown)).await;
+        handle.start_child(blocked).await.unwrap();
+        handle.start_child(trace.spec("b")).await.unwrap();
+        trace.wait_for("+a").await;
+        stage.end("grown/b", End::Error);
+        stage.restarted("grown", 0).await;
+        let system = stage.node.system();
+        assert_eq!((handle.counts().await, stands(system, "/top/grown/a")), ([0; 4], true));
+        drop(release);
+        assert_eq!(stage.exit("grown/a", 0).await, ExitReason::Shutdown);
+        assert!(!stands(system, "/top/grown/a"));
+        stage.stops_cleanly().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn l1_a_group_restart_goes_on_without_a_child_that_blocks_its_thread() {
     in_time(async {
         let trace = Trace::default();
@@ -113,6 +141,26 @@ async fn l1_a_group_restart_goes_on_without_a_child_that_blocks_its_thread() {
         drop(release);
         stage.restarted("b", 0).await;
         assert_eq!(stage.list().await, "a=Running b=Running c=Running");
+        stage.stops_cleanly().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_child_left_behind_and_then_terminated_is_not_brought_back() {
+    in_time(async {
+        let trace = Trace::default();
+        let (blocked, release) = blocked("b", &trace);
+        let top = Supervisor::one_for_all("top").child(trace.spec("a")).child(blocked);
+        let stage = stage(top).await;
+        trace.wait_for("+b").await;
+        stage.end("a", End::Error);
+        stage.restarted("a", 0).await;
+        let name = "b".parse().unwrap();
+        assert_eq!(stage.top.terminate_child("b").await, Err(ChildError::Unkillable { name }));
+        drop(release);
+        stage.exit("b", 0).await;
+        assert_eq!(stage.list().await, "a=Running b=Down");
         stage.stops_cleanly().await;
     })
     .await;
@@ -209,6 +257,8 @@ async fn l3_an_added_child_that_is_stopped_before_it_runs_is_not_kept() {
         let failed = adding.await.unwrap();
         assert!(matches!(failed, Err(ChildError::Failed { .. })), "{failed:?}");
         assert_eq!(stage.list().await, "a=Running");
+        tokio::time::sleep(MINUTE).await;
+        assert!(!stands(stage.node.system(), "/top/slow"));
         stage.stops_cleanly().await;
     }
 }

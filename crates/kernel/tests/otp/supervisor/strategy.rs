@@ -7,7 +7,7 @@ use gemba_core::supervision::Backoff;
 use gemba_kernel::{ChildError, Supervisor, TaskContext, task};
 use tokio::time::Instant;
 
-use super::stage::{Asked, End, Start, Trace, dynamic_stage, exit, stage};
+use super::stage::{Asked, End, Start, Trace, dynamic_stage, exit, receipt_where, stage};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -44,6 +44,16 @@ async fn s51_one_for_all_stops_all_before_it_starts_all() {
     stage.restarted("c", 0).await;
     assert!(stage.lives().await.into_iter().min() > before.into_iter().max());
     assert_eq!(trace.take(), "+a +b +c -b -c -a +a +b +c");
+    let exit = |path: &'static str| {
+        let system = stage.node.system();
+        receipt_where(system, path, 0, move |receipt| {
+            receipt.path.as_str() == path && receipt.event.kind() == "child_exited"
+        })
+    };
+    let dead = exit("/top/b").await;
+    for sibling in ["/top/a", "/top/c"] {
+        assert_eq!(exit(sibling).await.cause, Some(dead.seq), "{sibling} names whom it was stopped for");
+    }
 }
 
 #[tokio::test(start_paused = true)]
