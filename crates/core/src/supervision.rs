@@ -13,6 +13,7 @@ use crate::time::Timestamp;
 
 mod budget;
 mod children;
+mod ending;
 mod look;
 mod rules;
 mod steps;
@@ -30,6 +31,7 @@ enum Phase {
     Starting(Option<ExitReason>),
     Running,
     Ending(ExitReason),
+    Ended,
 }
 
 /// The state of one supervisor.
@@ -120,7 +122,7 @@ impl Supervision {
     /// [`ChildRefusal::Running`] or [`ChildRefusal::Restarting`] if it is not down.
     pub fn restart_child(&mut self, key: ChildKey) -> Result<Vec<Command>, ChildRefusal> {
         self.check_down(key)?;
-        if self.is_ending() {
+        if self.is_ending() || self.children.get(key).is_none() {
             return Ok(Vec::new());
         }
         self.children.known(key).tries = 0;
@@ -134,7 +136,7 @@ impl Supervision {
     /// As [`restart_child`](Self::restart_child).
     pub fn delete_child(&mut self, key: ChildKey) -> Result<Vec<Command>, ChildRefusal> {
         self.check_down(key)?;
-        Ok(self.forget(key))
+        Ok(if self.children.get(key).is_some() { self.forget(key) } else { Vec::new() })
     }
 
     fn check_down(&self, key: ChildKey) -> Result<(), ChildRefusal> {
@@ -187,8 +189,9 @@ impl Supervision {
                 let Some(early) = early else { return self.settle() };
                 let (early, reason) = *early;
                 let receipt = self.children.known(key).cause.unwrap_or_default();
-                let mut commands = self.exited(key, early, &reason, receipt, now);
-                if matches!(self.phase, Phase::Starting(_)) {
+                let mut commands = self.ended(key, early, &reason, receipt, now);
+                // Whoever waited for this start is next, whatever becomes of the child.
+                if !self.is_ending() {
                     commands.extend(self.settle());
                 }
                 commands
@@ -237,20 +240,20 @@ impl Supervision {
             }
         };
         self.children.set(key, State::Down);
-        self.doomed.remove(&key);
+        let was_doomed = self.doomed.remove(&key);
         if self.is_ending() {
             return self.settle();
         }
         let child = self.children.known(key);
-        // Whoever adds a child is told that it failed: then nothing is left of it, whoever stopped it.
-        if was_stopping && child.purpose != Purpose::Add {
-            return self.stopped(key);
-        }
         match child.purpose {
             Purpose::Add => {
                 let mut commands = self.forget(key);
                 commands.extend(self.settle());
                 commands
+            }
+            // It was to stop anyway, though it may not have been its turn to be asked.
+            Purpose::First | Purpose::Manual | Purpose::Restart if was_stopping || was_doomed => {
+                self.stopped(key)
             }
             Purpose::Manual => {
                 let mut commands = self.forget_if_over(key);
@@ -280,16 +283,35 @@ impl Supervision {
         receipt: Seq,
         now: Timestamp,
     ) -> Vec<Command> {
-        match self.children.state(key) {
-            Some(State::Starting(_)) => {
-                self.children.set(key, State::Starting(Some(Box::new((incarnation, reason.clone())))));
-                self.children.known(key).cause = Some(receipt);
-                return Vec::new();
-            }
-            Some(State::Up(present)) if *present != incarnation => return Vec::new(),
-            Some(State::Up(_) | State::Stopping | State::Unkillable) => {}
-            Some(State::Down | State::Retrying(_)) | None => return Vec::new(),
+        if self.children.get(key).is_none_or(|child| incarnation < child.earliest) {
+            return Vec::new();
         }
+        match self.children.known(key).state() {
+            State::Starting(_) => {
+                self.children.set(key, State::Starting(Some(Box::new((incarnation, reason.clone())))));
+                let child = self.children.known(key);
+                child.cause = Some(receipt);
+                child.earliest = incarnation.next();
+                Vec::new()
+            }
+            State::Up(present) if *present != incarnation => Vec::new(),
+            State::Up(_) | State::Stopping | State::Unkillable => {
+                self.ended(key, incarnation, reason, receipt, now)
+            }
+            State::Down | State::Retrying(_) => Vec::new(),
+        }
+    }
+
+    /// The present life ended.
+    fn ended(
+        &mut self,
+        key: ChildKey,
+        incarnation: Incarnation,
+        reason: &ExitReason,
+        receipt: Seq,
+        now: Timestamp,
+    ) -> Vec<Command> {
+        self.children.known(key).earliest = incarnation.next();
         let was = self.children.set(key, State::Down);
         let was_doomed = self.doomed.remove(&key);
         if self.is_ending() {
@@ -297,7 +319,9 @@ impl Supervision {
         }
         if was == Some(State::Unkillable) {
             if self.awaited.remove(&key) {
-                return self.begin_start(key, Purpose::Restart);
+                // In its turn: the rest of its group may still be stopping, starting or waiting.
+                self.pending.insert(key);
+                return self.settle();
             }
             return self.forget_if_over(key);
         }
@@ -373,12 +397,19 @@ impl Supervision {
         let ends = match self.flags.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => significant,
-            AutoShutdown::AllSignificant => significant && self.children.significant() == 0,
+            AutoShutdown::AllSignificant => significant && !self.is_significant_left(),
         };
         if ends {
             commands.extend(self.end_after_start(ExitReason::Shutdown));
         }
         commands
+    }
+
+    /// Whether a significant child runs or will run.
+    fn is_significant_left(&self) -> bool {
+        let is_significant =
+            |key: &ChildKey| self.children.get(*key).is_some_and(|child| child.rules.significant);
+        0 < self.children.significant() || self.pending.iter().any(is_significant)
     }
 
     /// Starts anew a child whose restart has been counted, and the siblings that its strategy names.
@@ -425,7 +456,10 @@ impl Supervision {
                 }
                 State::Unkillable => wanted = &mut self.awaited,
             }
-            if !temporary {
+            if temporary {
+                // Its end is for good, and ends nobody else.
+                self.children.dismiss(key);
+            } else {
                 wanted.insert(key);
             }
         }
@@ -440,53 +474,6 @@ impl Supervision {
         vec![Command::Retry { key, generation, at }]
     }
 
-    fn give_up(&mut self, key: ChildKey, what: &str, reason: &ExitReason) -> Vec<Command> {
-        let Intensity { restarts: limit, period } = self.flags.intensity;
-        let told = ExitReason::GaveUp {
-            restarts: limit.saturating_add(1),
-            limit,
-            period_ms: u64::try_from(period.as_millis()).unwrap_or(u64::MAX),
-            last: format!("child '{}' {what}: {reason}", self.children.known(key).name).into(),
-        };
-        let mut commands = vec![Command::GaveUp(told.clone())];
-        commands.extend(self.end_after_start(match self.flags.give_up {
-            GiveUp::Abnormally => told,
-            GiveUp::Cleanly => ExitReason::Shutdown,
-        }));
-        commands
-    }
-
-    fn end_after_start(&mut self, reason: ExitReason) -> Vec<Command> {
-        if let Phase::Starting(then) = &mut self.phase {
-            then.get_or_insert(reason);
-            return Vec::new();
-        }
-        self.end(reason)
-    }
-
-    fn end(&mut self, reason: ExitReason) -> Vec<Command> {
-        self.phase = Phase::Ending(reason);
-        self.pending.clear();
-        self.awaited.clear();
-        let mut commands = Vec::new();
-        for key in self.children.keys_from(ChildKey(0)).into_iter().rev() {
-            match self.children.known(key).state() {
-                State::Retrying(_) => {
-                    self.children.set(key, State::Down);
-                }
-                State::Starting(_) | State::Up(_) | State::Stopping => {
-                    self.doomed.insert(key);
-                    if self.flags.strategy == Strategy::Dynamic {
-                        commands.extend(self.ask_to_stop(key));
-                    }
-                }
-                State::Down | State::Unkillable => {}
-            }
-        }
-        commands.extend(self.settle());
-        commands
-    }
-
     fn doom(&mut self, key: ChildKey) -> Vec<Command> {
         self.doomed.insert(key);
         if self.flags.strategy == Strategy::Dynamic {
@@ -495,6 +482,9 @@ impl Supervision {
         self.settle()
     }
 }
+
+#[cfg(test)]
+mod checks;
 
 #[cfg(test)]
 mod tests {
@@ -768,5 +758,39 @@ mod tests {
         assert_eq!(supervision.exited(a, Incarnation(1), &ExitReason::Normal, Seq(1), NOW), []);
         let commands = supervision.exited(b, Incarnation(2), &CRASH, Seq(2), NOW);
         assert_eq!(run(&mut supervision, commands, &mut 10), ["start 0", "start 1"]);
+    }
+
+    #[test]
+    fn failures_that_come_together_wait_as_long_as_the_longest_of_them() {
+        let flags = Flags {
+            intensity: Intensity { restarts: 100, ..Intensity::default() },
+            backoff: Backoff::exponential(Duration::from_secs(1), Duration::from_secs(64)),
+            ..Flags::new(Strategy::RestForOne)
+        };
+        let mut supervision = Supervision::new(flags);
+        let [a, b] =
+            ["a", "b"].map(|name| supervision.add(name.parse().unwrap(), Restart::Permanent).unwrap());
+        let commands = supervision.start();
+        let mut life = 0;
+        run(&mut supervision, commands, &mut life);
+        let commands = supervision.exited(a, Incarnation(1), &CRASH, Seq(1), NOW);
+        life = 10;
+        run(&mut supervision, commands, &mut life);
+        let mut held = NOW;
+        for _ in 0..5 {
+            let commands = supervision.exited(b, Incarnation(life), &CRASH, Seq(1), NOW);
+            if let [Command::Resume { at }] = commands[..] {
+                held = at;
+                let commands = supervision.resume(held);
+                run(&mut supervision, commands, &mut life);
+            } else {
+                run(&mut supervision, commands, &mut life);
+            }
+        }
+        let commands = supervision.exited(b, Incarnation(life), &CRASH, Seq(1), NOW);
+        let [Command::Resume { at }] = commands[..] else { panic!("{commands:?}") };
+        assert!(held <= at, "the longest wait so far");
+        let commands = supervision.exited(a, Incarnation(11), &CRASH, Seq(2), NOW);
+        assert_eq!(commands, [Command::Resume { at }], "a's own second wait would be shorter");
     }
 }

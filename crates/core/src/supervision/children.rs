@@ -64,6 +64,8 @@ pub(super) struct Child {
     pub tries: u32,
     pub up_since: Timestamp,
     pub generation: u32,
+    /// The first life that can still end; the farewells of earlier ones are old news.
+    pub earliest: Incarnation,
     /// Somebody asked for its end, which therefore ends nobody else.
     dismissed: bool,
 }
@@ -112,6 +114,7 @@ impl Children {
             tries: 0,
             up_since: Timestamp::START,
             generation: 0,
+            earliest: Incarnation(0),
             dismissed: false,
         };
         self.by_key.insert(key, child);
@@ -134,7 +137,7 @@ impl Children {
         let child = self.by_key.get_mut(&key)?;
         let counted = child.counts_as_significant();
         let was = std::mem::replace(&mut child.state, state);
-        child.dismissed &= child.state == State::Stopping;
+        child.dismissed &= child.state != State::Down;
         let now = &child.state;
         self.alive = self.alive + usize::from(now.is_alive()) - usize::from(was.is_alive());
         self.counts.active = self.counts.active + usize::from(now.is_active()) - usize::from(was.is_active());

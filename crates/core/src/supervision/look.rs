@@ -67,7 +67,7 @@ impl Supervision {
 
     /// Whether the supervisor is on its way out.
     pub const fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Ending(_))
+        matches!(self.phase, Phase::Ending(_) | Phase::Ended)
     }
 
     /// How many children have a place.

@@ -12,8 +12,12 @@ impl Supervision {
             return if one_by_one { self.ask_to_stop(key).into_iter().collect() } else { Vec::new() };
         }
         match &self.phase {
-            Phase::Ending(reason) if self.children.alive() == 0 => vec![Command::End(reason.clone())],
-            Phase::Ending(_) => Vec::new(),
+            Phase::Ending(reason) if self.children.alive() == 0 => {
+                let end = Command::End(reason.clone());
+                self.phase = Phase::Ended;
+                vec![end]
+            }
+            Phase::Ending(_) | Phase::Ended => Vec::new(),
             Phase::Starting(_) | Phase::Running => self.start_pending(),
         }
     }
