@@ -370,14 +370,20 @@ impl Supervision {
         self.settle()
     }
 
-    /// A child ignored its kill. It is left behind; its place stays taken until it is really gone.
+    /// A child ignored its kill, by whomever. It is left behind; its place stays taken until it is really
+    /// gone, and if nobody asked it to stop it is started again then.
     pub fn stop_failed(&mut self, key: ChildKey) -> Vec<Command> {
-        if self.children.state(key) != Some(&State::Stopping) {
-            return Vec::new();
-        }
+        let comes_back = match self.children.state(key) {
+            Some(State::Up(_)) => self.children.known(key).rules.restart != Restart::Temporary,
+            Some(State::Stopping) => self.pending.contains(&key),
+            Some(State::Down | State::Retrying(_) | State::Starting(_) | State::Unkillable) | None => {
+                return Vec::new();
+            }
+        };
         self.children.set(key, State::Unkillable);
         self.doomed.remove(&key);
-        if self.pending.remove(&key) {
+        self.pending.remove(&key);
+        if comes_back {
             self.awaited.insert(key);
         }
         self.settle()
@@ -434,36 +440,6 @@ impl Supervision {
         }
         commands.extend(self.settle());
         commands
-    }
-
-    /// Dooms everyone from `first` on and lines them up to be started again, those that were down included,
-    /// as OTP does. Tells until when one of them was to wait.
-    fn gather(&mut self, first: ChildKey, receipt: Seq) -> Timestamp {
-        let mut until = Timestamp::START;
-        for key in self.children.keys_from(first) {
-            let child = self.children.known(key);
-            child.cause = Some(receipt);
-            let temporary = child.rules.restart == Restart::Temporary;
-            let mut wanted = &mut self.pending;
-            match child.state() {
-                State::Down => {}
-                State::Retrying(retry) => {
-                    until = until.max(retry.at);
-                    self.children.set(key, State::Down);
-                }
-                State::Starting(_) | State::Up(_) | State::Stopping => {
-                    self.doomed.insert(key);
-                }
-                State::Unkillable => wanted = &mut self.awaited,
-            }
-            if temporary {
-                // Its end is for good, and ends nobody else.
-                self.children.dismiss(key);
-            } else {
-                wanted.insert(key);
-            }
-        }
-        until
     }
 
     fn put_off(&mut self, key: ChildKey, failure: Option<(ExitReason, Seq)>, at: Timestamp) -> Vec<Command> {

@@ -110,6 +110,14 @@ impl Drop for Lifeline {
 }
 
 impl Lifeline {
+    /// Tells that a supervisor was killed, before those below it are gone.
+    pub(crate) fn fell(&self) {
+        if let Report::Supervisor(supervisor, key) = &self.report {
+            // A supervisor that is gone falls itself.
+            let _ = supervisor.cast(Message::Fell { key: *key, incarnation: self.incarnation });
+        }
+    }
+
     fn announce(&self, reason: ExitReason, was_unkillable: bool) {
         match &self.report {
             Report::Supervisor(supervisor, key) => {

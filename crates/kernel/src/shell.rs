@@ -26,6 +26,7 @@ use crate::place::{Place, StartReply, StopReply, profile};
 use crate::start::{Birth, Handle, NoStart, START_LIMIT};
 use crate::system::System;
 
+mod fall;
 mod requests;
 
 /// How long a killed child has to be gone before it is called unkillable and left behind.
@@ -44,6 +45,11 @@ pub(crate) enum Message {
         key: ChildKey,
         incarnation: Incarnation,
         reason: ExitReason,
+    },
+    /// A supervisor below was killed; its exit comes when those below it are gone.
+    Fell {
+        key: ChildKey,
+        incarnation: Incarnation,
     },
     /// The place that another life still held is free.
     Freed {
@@ -114,6 +120,7 @@ impl Actor for SupervisorActor {
             Message::Begin => shell.core.start(),
             Message::Started { key, incarnation, result } => shell.started(key, incarnation, *result),
             Message::Exited { key, incarnation, reason } => shell.exited(key, incarnation, &reason),
+            Message::Fell { key, incarnation } => shell.fell(key, incarnation),
             Message::Freed { key, incarnation } => shell.freed(key, incarnation),
             Message::Retry { key, generation } => shell.core.retry(key, generation, shell.system.now()),
             Message::Alarm => shell.alarm(),

@@ -2,6 +2,8 @@
 
 use super::children::{Purpose, State};
 use super::{ChildKey, Command, Phase, Restart, Strategy, Supervision};
+use crate::receipt::Seq;
+use crate::time::Timestamp;
 
 impl Supervision {
     /// Takes the next step towards what is wanted: stops first, in reverse order; then starts, in order.
@@ -20,6 +22,36 @@ impl Supervision {
             Phase::Ending(_) | Phase::Ended => Vec::new(),
             Phase::Starting(_) | Phase::Running => self.start_pending(),
         }
+    }
+
+    /// Dooms everyone from `first` on and lines them up to be started again, those that were down included,
+    /// as OTP does. Tells until when one of them was to wait.
+    pub(super) fn gather(&mut self, first: ChildKey, receipt: Seq) -> Timestamp {
+        let mut until = Timestamp::START;
+        for key in self.children.keys_from(first) {
+            let child = self.children.known(key);
+            child.cause = Some(receipt);
+            let temporary = child.rules.restart == Restart::Temporary;
+            let mut wanted = &mut self.pending;
+            match child.state() {
+                State::Down => {}
+                State::Retrying(retry) => {
+                    until = until.max(retry.at);
+                    self.children.set(key, State::Down);
+                }
+                State::Starting(_) | State::Up(_) | State::Stopping => {
+                    self.doomed.insert(key);
+                }
+                State::Unkillable => wanted = &mut self.awaited,
+            }
+            if temporary {
+                // Its end is for good, and ends nobody else.
+                self.children.dismiss(key);
+            } else {
+                wanted.insert(key);
+            }
+        }
+        until
     }
 
     pub(super) fn ask_to_stop(&mut self, key: ChildKey) -> Option<Command> {

@@ -147,6 +147,36 @@ async fn l1_a_group_restart_goes_on_without_a_child_that_blocks_its_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn l1_a_killed_supervisor_of_a_child_that_blocks_its_thread_is_left_behind_with_it() {
+    in_time(async {
+        for released_first in [true, false] {
+            let trace = Trace::default();
+            let (blocked, release) = blocked("a", &trace);
+            let inner = Supervisor::one_for_one("inner").child(blocked);
+            let stage = stage(one_for_one().child(inner)).await;
+            trace.wait_for("+a").await;
+            stage.end("inner", End::Kill);
+            receipt_where(stage.node.system(), "left behind", 0, |receipt| {
+                receipt.path.as_str() == "/top/inner"
+                    && matches!(receipt.event, Event::ChildUnkillable { .. })
+            })
+            .await;
+            assert_eq!(stage.list().await, "inner=Unkillable");
+            if released_first {
+                drop(release);
+                stage.restarted("inner", 0).await;
+                assert_eq!(stage.list().await, "inner=Running");
+                stage.stops_cleanly().await;
+            } else {
+                stage.stops_cleanly().await;
+                drop(release);
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn l1_a_child_left_behind_and_then_terminated_is_not_brought_back() {
     in_time(async {
         let trace = Trace::default();

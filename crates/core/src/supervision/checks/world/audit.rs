@@ -237,7 +237,8 @@ impl World {
             matches!(life.stage, Stage::Starting | Stage::Stillborn(_))
                 || life.asked && life.stage == Stage::Up
         });
-        let stopping = self.real.is_stopping(key);
+        // Of one that runs it says that a killed supervisor leaves somebody behind, which is news.
+        let stoppable = matches!(self.real.status(key), Some(ChildStatus::Stopping | ChildStatus::Running));
         let generation = child.retry.map_or(0, |retry| retry.generation);
         let number = dead.unwrap_or(Incarnation(0));
         match kind % 8 {
@@ -245,7 +246,7 @@ impl World {
             3 if !starting => self.real.started(key, number, self.now),
             4 if !starting => self.real.ignored(key),
             5 if !starting => self.real.start_failed(key, &ExitReason::Killed, Seq(9), self.now),
-            6 if !stopping => self.real.stop_failed(key),
+            6 if !stoppable => self.real.stop_failed(key),
             7 => self.real.retry(key, generation.wrapping_add(1 + u32::from(kind)), self.now),
             _ => Vec::new(),
         }
