@@ -21,6 +21,11 @@ check:
 bench *WORD:
     cargo bench -p gemba-tests --bench spine -- {{WORD}}
 
+# Ours beside Erlang's, kameo's and ractor's supervision; a word selects rows, --quick, --rounds N, --markdown, --json.
+bench-otp *ARGS:
+    cargo build --release --target-dir target/peers --manifest-path tests/peers/ractor-supervisor/Cargo.toml
+    cargo run --release --target-dir target/peers --manifest-path tests/peers/otp/Cargo.toml -- {{ARGS}}
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
