@@ -23,8 +23,8 @@ bench *WORD:
 
 # Ours beside Erlang's, kameo's and ractor's supervision; a word selects rows, --quick, --rounds N, --markdown, --json.
 bench-otp *ARGS:
-    cargo build --release --target-dir target/peers --manifest-path tests/peers/ractor-supervisor/Cargo.toml
-    cargo run --release --target-dir target/peers --manifest-path tests/peers/otp/Cargo.toml -- {{ARGS}}
+    cd tests/peers/ractor-supervisor && cargo build --release --locked --quiet
+    cd tests/peers/otp && cargo run --release --locked --quiet -- {{ARGS}}
 
 # Writes the generated parts of docs/ anew.
 docs:

@@ -23,7 +23,7 @@ pub const GROUP: u64 = 10;
 pub const FEW: u64 = 100;
 
 /// The window of every supervisor, with no limit on the restarts in it.
-pub const WINDOW: Duration = Duration::from_secs(3600);
+pub const WINDOW: Duration = Duration::from_hours(1);
 
 /// How a child ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -127,7 +127,9 @@ fn turns<'a>(bench: &Bench, row: &'a Row, rounds: usize, quick: bool) -> (Vec<re
     for side in &failed {
         // Rounds that went well before do not make up for one that did not.
         let index = row.sides.iter().position(|(other, _)| other == side).expect("it took its turn");
-        results.iter_mut().for_each(|result| result.sides[index].values.clear());
+        for result in &mut results {
+            result.sides[index].values.clear();
+        }
     }
     (results, failed.contains(&Side::Gemba))
 }

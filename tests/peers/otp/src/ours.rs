@@ -148,14 +148,11 @@ impl Tree for Ours {
         };
         supervisor = supervisor.intensity(u32::MAX, WINDOW);
         let (addresses, specs): (Vec<_>, Vec<_>) = (0..group).map(|n| child(&n.to_string())).unzip();
-        for spec in specs {
+        let siblings = (0..siblings).map(|n| child(&format!("sibling-{n}")).1);
+        for spec in specs.into_iter().chain(siblings) {
             supervisor = supervisor.child(spec);
         }
-        let handle = supervisor.handle();
         let node = Node::builder("bench").child(supervisor).start().await.expect("the node starts");
-        for n in 0..siblings {
-            handle.start_child(child(&format!("sibling-{n}")).1).await.expect("the sibling starts");
-        }
         let first_path = ActorPath::new("/group/0").expect("a valid literal");
         let last = addresses.last().expect("a group has a child").clone();
         Self { node, first: addresses[0].clone(), first_path, last }

@@ -57,10 +57,10 @@ impl Result<'_> {
         Some(self.figure.targets.iter().all(|target| match *target {
             Target::AtMost(limit) => ours <= limit,
             Target::AtLeast(limit) => limit <= ours,
-            Target::AtMostTimes(times, side) => {
+            Target::TimesAtMost(times, side) => {
                 self.median(side).is_some_and(|theirs| ours <= times * theirs)
             }
-            Target::AtLeastTimes(times, side) => {
+            Target::TimesAtLeast(times, side) => {
                 self.median(side).is_some_and(|theirs| times * theirs <= ours)
             }
         }))
@@ -78,8 +78,8 @@ impl Result<'_> {
         let told = self.figure.targets.iter().map(|target| match *target {
             Target::AtMost(limit) => format!("≤ {} {}", number(limit), self.figure.unit),
             Target::AtLeast(limit) => format!("≥ {} {}", number(limit), self.figure.unit),
-            Target::AtMostTimes(times, side) => format!("≤ {times:.2} × {}", side.name()),
-            Target::AtLeastTimes(times, side) => format!("≥ {times:.2} × {}", side.name()),
+            Target::TimesAtMost(times, side) => format!("≤ {times:.2} × {}", side.name()),
+            Target::TimesAtLeast(times, side) => format!("≥ {times:.2} × {}", side.name()),
         });
         let told: Vec<_> = told.collect();
         if told.is_empty() { "–".to_owned() } else { told.join(", ") }

@@ -31,9 +31,9 @@ pub(crate) enum Target {
     AtMost(f64),
     AtLeast(f64),
     /// At most so many times this contender's.
-    AtMostTimes(f64, Side),
+    TimesAtMost(f64, Side),
     /// At least so many times this contender's.
-    AtLeastTimes(f64, Side),
+    TimesAtLeast(f64, Side),
 }
 
 /// One figure of a row.
@@ -129,21 +129,21 @@ pub(crate) const ROWS: &[Row] = &[
         "call-1",
         CALLS,
         ALL_MESSAGES,
-        &[less("p50_us", "µs", &[Target::AtMostTimes(1.1, Side::Ractor)]), P99],
+        &[less("p50_us", "µs", &[Target::TimesAtMost(1.1, Side::Ractor)]), P99],
     ),
     row(
         "calls, 64 callers",
         "call-64",
         CALLS,
         ALL_MESSAGES,
-        &[more(&[Target::AtLeastTimes(1.0 / 1.1, Side::Ractor)])],
+        &[more(&[Target::TimesAtLeast(1.0 / 1.1, Side::Ractor)])],
     ),
     row(
         "casts, one sender to one receiver, mailbox of the default size",
         "cast",
         (5_000_000, 50_000),
         UNTIMED,
-        &[more(&[Target::AtLeastTimes(1.5, Side::Erlang), Target::AtLeastTimes(3.0, Side::Ractor)])],
+        &[more(&[Target::TimesAtLeast(1.5, Side::Erlang), Target::TimesAtLeast(3.0, Side::Ractor)])],
     ),
     row("crash by error", "one_for_one-error", CRASHES, EVERYBODY, WITHOUT_UNWINDING),
     row("crash by kill", "one_for_one-kill", CRASHES, EVERYBODY, WITHOUT_UNWINDING),
@@ -155,24 +155,12 @@ pub(crate) const ROWS: &[Row] = &[
     row("rest_for_one, first of 10, kill", "rest_for_one-kill", GROUP_CRASHES, GROUPS, OF_A_GROUP),
     row("rest_for_one, first of 10, panic", "rest_for_one-panic", GROUP_CRASHES, GROUPS, OF_A_GROUP),
     scaled(
-        row(
-            "after # restarts in the window, error",
-            "worn-error",
-            CRASHES,
-            SUPERVISORS,
-            WITHOUT_UNWINDING,
-        ),
+        row("after # restarts in the window, error", "worn-error", CRASHES, SUPERVISORS, WITHOUT_UNWINDING),
         WORN,
         100,
     ),
     scaled(
-        row(
-            "after # restarts in the window, kill",
-            "worn-kill",
-            CRASHES,
-            SUPERVISORS,
-            WITHOUT_UNWINDING,
-        ),
+        row("after # restarts in the window, kill", "worn-kill", CRASHES, SUPERVISORS, WITHOUT_UNWINDING),
         WORN,
         100,
     ),
@@ -191,11 +179,7 @@ pub(crate) const ROWS: &[Row] = &[
         CROWD,
         1000,
     ),
-    scaled(
-        row("among # siblings, panic", "crowd-panic", GROUP_CRASHES, SUPERVISORS, UNWINDING),
-        CROWD,
-        1000,
-    ),
+    scaled(row("among # siblings, panic", "crowd-panic", GROUP_CRASHES, SUPERVISORS, UNWINDING), CROWD, 1000),
     row(
         "restarts sustained, # in the window",
         "sustained",
@@ -209,7 +193,7 @@ pub(crate) const ROWS: &[Row] = &[
         CHILDREN,
         EVERYBODY,
         &[
-            less("start_ms", "ms", &[Target::AtMostTimes(1.0, Side::Erlang)]),
+            less("start_ms", "ms", &[Target::TimesAtMost(1.0, Side::Erlang)]),
             less("bytes", "B each", &[]),
             less("stop_ms", "ms", &[]),
         ],
@@ -228,7 +212,7 @@ pub(crate) const ROWS: &[Row] = &[
         BOTH,
         &[
             less("start_ms", "ms", &[]),
-            less("bytes", "B each", &[Target::AtMost(2000.0), Target::AtMostTimes(1.0, Side::Erlang)]),
+            less("bytes", "B each", &[Target::AtMost(2000.0), Target::TimesAtMost(1.0, Side::Erlang)]),
             less("stop_ms", "ms", &[]),
         ],
     ),

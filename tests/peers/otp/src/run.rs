@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::rows::Side;
 
 /// How long one measurement may take.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Above so many processes Erlang's table of them is too short.
 const ERLANG_PROCESSES: u64 = 200_000;
@@ -71,11 +71,11 @@ impl Bench {
         &self,
         side: Side,
         case: &str,
-        size: u64,
+        count: u64,
         scale: u64,
     ) -> Result<BTreeMap<String, f64>, RunError> {
         let mut command = match side {
-            Side::Erlang => self.erlang(size),
+            Side::Erlang => self.erlang(count),
             Side::RactorSupervisor => {
                 let mut command = Command::new(&self.ractor_supervisor);
                 command.arg("measure");
@@ -87,7 +87,7 @@ impl Bench {
                 command
             }
         };
-        command.args([case, &size.to_string(), &scale.to_string()]);
+        command.args([case, &count.to_string(), &scale.to_string()]);
         // A backtrace would be captured with each panic.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -110,11 +110,11 @@ impl Bench {
         serde_json::from_str(&said).map_err(|_| RunError::NoFigures(said))
     }
 
-    fn erlang(&self, size: u64) -> Command {
+    fn erlang(&self, processes: u64) -> Command {
         let mut command = Command::new("erl");
         command.args(["+S", "2:2"]);
-        if size > ERLANG_PROCESSES {
-            command.args(["+P", &(4 * size).to_string()]);
+        if processes > ERLANG_PROCESSES {
+            command.args(["+P", &(4 * processes).to_string()]);
         }
         command.args(["-noinput", "-pa"]).arg(self.module.path()).args(["-run", "otp", "main"]);
         command
