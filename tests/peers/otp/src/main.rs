@@ -72,8 +72,10 @@ fn compare(options: &Options) -> Result<ExitCode, RunError> {
     let rows: Vec<_> = ROWS.iter().filter(wanted).collect();
     let rounds = if options.quick { 1 } else { usize::from(options.rounds) };
     if !options.json && !options.markdown {
-        println!("{rounds} round(s), in turn; median [min .. max]; ratios of medians\n");
+        println!("{rounds} round(s), in turn; median [min .. max]; ratios of medians");
+        println!("load of the machine before: {}\n", load());
     }
+    let before = load();
     let mut results = Vec::new();
     let mut ours_failed = false;
     for row in rows {
@@ -85,11 +87,18 @@ fn compare(options: &Options) -> Result<ExitCode, RunError> {
         results.extend(of_row);
     }
     if options.json {
-        println!("{}", report::json(&results, rounds, options.quick));
+        println!("{}", report::json(&results, rounds, options.quick, &before));
     } else if options.markdown {
+        println!("{rounds} round(s), load of the machine before: {before}\n");
         print!("{}", report::markdown(&results));
     }
     Ok(if ours_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// How busy others keep the machine: figures from a busy one say little.
+fn load() -> String {
+    let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    told.split(' ').next().unwrap_or("unknown").to_owned()
 }
 
 /// All rounds of one row, the contenders in turn, and whether ours failed in one.

@@ -148,7 +148,8 @@ pub(crate) fn text(results: &[Result<'_>]) -> String {
     page
 }
 
-const COLUMNS: [Side; 5] = [Side::Gemba, Side::Erlang, Side::Kameo, Side::Ractor, Side::RactorSupervisor];
+const COLUMNS: [Side; 6] =
+    [Side::Gemba, Side::Erlang, Side::Kameo, Side::Ractor, Side::RactorTimed, Side::RactorSupervisor];
 
 /// One line a figure: medians with minimum and maximum, the ratio to Erlang's, the verdict.
 pub(crate) fn markdown(results: &[Result<'_>]) -> String {
@@ -182,7 +183,7 @@ pub(crate) fn markdown(results: &[Result<'_>]) -> String {
 }
 
 /// Everything, each round's value included.
-pub(crate) fn json(results: &[Result<'_>], rounds: usize, quick: bool) -> String {
+pub(crate) fn json(results: &[Result<'_>], rounds: usize, quick: bool, load: &str) -> String {
     let rows: Vec<_> = results
         .iter()
         .map(|result| {
@@ -212,6 +213,6 @@ pub(crate) fn json(results: &[Result<'_>], rounds: usize, quick: bool) -> String
             })
         })
         .collect();
-    let page = json!({ "rounds": rounds, "quick": quick, "rows": rows });
+    let page = json!({ "rounds": rounds, "quick": quick, "load_before": load, "rows": rows });
     format!("{page:#}")
 }
