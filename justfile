@@ -21,6 +21,11 @@ check:
 bench *WORD:
     cargo bench -p gemba-tests --bench spine -- {{WORD}}
 
+# Ours beside Erlang's, kameo's and ractor's supervision; a word selects rows, --quick, --rounds N, --markdown, --json.
+bench-otp *ARGS:
+    cd tests/peers/ractor-supervisor && cargo build --release --locked --quiet
+    cd tests/peers/otp && cargo run --release --locked --quiet -- {{ARGS}}
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
