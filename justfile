@@ -21,6 +21,14 @@ check:
 bench *WORD:
     cargo bench -p gemba-tests --bench spine -- {{WORD}}
 
+# Random scenarios on our supervisors and on Erlang's own: `just conformance --scenarios 5000 --seed 7`.
+conformance *ARGS:
+    cargo run --release -p conformance -- {{ARGS}}
+
+# Whether that comparison finds bugs put into `core::supervision` on purpose.
+mutants:
+    tests/conformance/mutants
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
