@@ -26,6 +26,14 @@ bench-otp *ARGS:
     cd tests/peers/ractor-supervisor && cargo build --release --locked --quiet
     cd tests/peers/otp && cargo run --release --locked --quiet -- {{ARGS}}
 
+# Random scenarios on our supervisors and on Erlang's own: `just conformance --scenarios 5000 --seed 7`.
+conformance *ARGS:
+    cargo run --release -p conformance -- {{ARGS}}
+
+# Whether that comparison finds bugs put into `core::supervision` on purpose.
+mutants:
+    tests/conformance/mutants
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy

@@ -116,6 +116,7 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/cli", &["gemba", "gemba-payment"]),
         ("examples/payment", &["gemba"]),
         ("tests", &["gemba"]),
+        ("tests/conformance", &["gemba-core", "gemba-kernel"]),
     ];
     for (folder, allowed) in allowed {
         let manifest = read(&format!("{folder}/Cargo.toml"));
