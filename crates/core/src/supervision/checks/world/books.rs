@@ -25,7 +25,8 @@ impl World {
             if group {
                 for (_, other) in self.children.iter_mut().filter(|(other, _)| **other != key) {
                     // They wait for the retry, which starts them too.
-                    other.wanted &= other.life.is_some() || other.retry.is_some();
+                    let stays = |life: &Life| !life.doomed || life.stage == Stage::LeftBehind;
+                    other.wanted &= other.life.as_ref().is_some_and(stays) || other.retry.is_some();
                 }
             }
             self.children.get_mut(&key).unwrap().retry =
