@@ -219,8 +219,8 @@ allowed({exit, Id, _}, D) -> may_end(Id, D);
 allowed({kill, Id}, D) -> may_end(Id, D);
 allowed({both, A, _, B, _}, D) ->
     case {running(A, D), running(B, D)} of
-        {{_, #w{sup = Sup}}, {_, #w{sup = Sup}}} when A =/= B ->
-            on(not is_busy(D) andalso in_one_group(A, B, Sup, D));
+        {{_, #w{sup = Sup} = First}, {_, #w{sup = Sup} = Second}} when A =/= B ->
+            on(not is_busy(D) andalso in_one_group(A, B, Sup, D) andalso one_after_the_other(First, Second));
         _ -> false
     end;
 allowed({killsup, Id}, D) -> on(not is_busy(D) andalso alive_sup(Id, D));
@@ -255,6 +255,16 @@ comes_back(#w{n = N, starts = Starts}) ->
     case outcome(N + 1, Starts) of
         {hang, Then} -> Then =:= ok;
         Then -> Then =:= ok
+    end.
+
+%% Whether the next starts of two children are over at once, or neither fails: see comes_back.
+one_after_the_other(A, B) ->
+    not (hangs(A) orelse hangs(B)) orelse (comes_back(A) andalso comes_back(B)).
+
+hangs(#w{n = N, starts = Starts}) ->
+    case outcome(N + 1, Starts) of
+        {hang, _} -> true;
+        _ -> false
     end.
 
 %% Whether the second is among those that are stopped for the first, or neither for the other.
