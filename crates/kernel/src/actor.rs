@@ -17,6 +17,7 @@ use crate::slot::Killer;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// A ractor actor as a child.
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct ActorSpec<A: Actor> {
     child: ChildSpec,
     current: Arc<Current<A>>,

@@ -88,6 +88,7 @@ pub enum SpecError {
 ///
 /// Defaults as in OTP: permanent; a worker has 5 s to stop, a supervisor as long as its children need.
 #[derive(Clone)]
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct ChildSpec {
     pub(crate) name: Result<Name, NameError>,
     pub(crate) restart: Restart,

@@ -16,8 +16,9 @@ use crate::address::Reply;
 use crate::child::{ChildSpec, Shutdown, SpecError};
 use crate::shell::{Message, Request};
 
-/// How long a request to a supervisor waits for its answer.
-pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+/// How long a request to a supervisor waits for its answer: longer than a start may take, so that who asks for
+/// one hears why it failed.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(35);
 
 /// Where the present life of a supervisor is.
 pub(crate) type Current = ArcSwapOption<ActorRef<Message>>;

@@ -49,6 +49,7 @@ pub enum NodeError {
 
 /// A node to be: its name and the children of its root supervisor, a `one_for_one`.
 #[derive(Debug)]
+#[must_use = "a node to be does nothing until it is started"]
 pub struct NodeBuilder {
     name: String,
     root: Supervisor,

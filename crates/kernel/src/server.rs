@@ -144,6 +144,7 @@ pub trait Server: Sized + Send + 'static {
 }
 
 /// A server as a child: its name, the function that makes it, and its rules.
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct ServerSpec<S: Server> {
     child: ChildSpec,
     make: Arc<dyn Fn() -> S + Send + Sync>,

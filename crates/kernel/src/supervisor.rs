@@ -38,6 +38,7 @@ use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 ///     .child(task("cache", |ctx| async move { ctx.stopped().await; Ok(()) }).transient());
 /// # let _ = pools;
 /// ```
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct Supervisor {
     child: ChildSpec,
     flags: Flags,
@@ -68,6 +69,7 @@ pub struct Supervisor {
 /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[doc(alias = "simple_one_for_one")]
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct DynamicSupervisor {
     child: ChildSpec,
     flags: Flags,
@@ -284,6 +286,7 @@ async fn begin(
 }
 
 /// A supervisor whose rules and children are made anew for each of its lives.
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct SupervisorInit {
     child: ChildSpec,
     current: Arc<Current>,

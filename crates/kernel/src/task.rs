@@ -62,6 +62,7 @@ impl TaskContext {
 }
 
 /// A task as a child.
+#[must_use = "a spec does nothing until a supervisor has it"]
 pub struct TaskSpec {
     child: ChildSpec,
 }
