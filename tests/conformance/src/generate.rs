@@ -224,7 +224,7 @@ fn starts(rng: &mut Rng, shutdown: Shutdown, dynamic: bool) -> Vec<Start> {
             let then = if hangs {
                 let ignore = u64::from(!dynamic || n == 1);
                 rng.weighted(&[
-                    (7, Outcome::Ok),
+                    (6, Outcome::Ok),
                     (2, Outcome::Error),
                     (ignore, Outcome::Ignore),
                     (1, Outcome::Panic),
@@ -302,7 +302,18 @@ impl<'a> Steps<'a> {
             }
         }
         for _ in 0..2 + rng.below(13) {
-            steps.push(self.step(rng));
+            let step = self.step(rng);
+            let about = match &step {
+                Step::End { id, .. } | Step::EndBoth { first: (id, _), .. } => Some(id.clone()),
+                Step::StartChild { child, .. } => Some(child.id.clone()),
+                Step::Terminate { id, .. } | Step::Restart { id, .. } => Some(id.clone()),
+                _ => None,
+            };
+            steps.push(step);
+            // It may hang just then: requests about it are the ones that matter.
+            if let Some(id) = about.filter(|_| rng.percent(20)) {
+                steps.push(self.request_about(rng, &id));
+            }
         }
         steps
     }
@@ -351,6 +362,24 @@ impl<'a> Steps<'a> {
             Kind::KillSup => Step::KillSup { id: self.nested[rng.below(self.nested.len())].clone() },
             Kind::Release => Step::Release { nth: rng.below(3) as u32 },
             Kind::Shutdown => Step::Shutdown,
+        }
+    }
+
+    fn request_about(&mut self, rng: &mut Rng, id: &str) -> Step {
+        let found = self.workers.iter().find(|(worker, _)| worker == id);
+        let (sup, id) = (found.map_or_else(|| TOP.to_owned(), |(_, sup)| sup.clone()), id.to_owned());
+        match rng.weighted(&[
+            (50, Kind::Terminate),
+            (25, Kind::Restart),
+            (10, Kind::Delete),
+            (15, Kind::Start),
+        ]) {
+            Kind::Terminate => Step::Terminate { sup, id },
+            Kind::Delete => Step::Delete { sup, id },
+            Kind::Start if found.is_some() && self.top.strategy != Strategy::Dynamic => {
+                self.start_child_at(rng, sup, id)
+            }
+            _ => Step::Restart { sup, id },
         }
     }
 
@@ -403,6 +432,10 @@ impl<'a> Steps<'a> {
         } else {
             self.worker(rng)
         };
+        self.start_child_at(rng, sup, id)
+    }
+
+    fn start_child_at(&mut self, rng: &mut Rng, sup: String, id: String) -> Step {
         let nested =
             self.top.children.iter().find(|child| child.id == sup).and_then(|child| child.below.as_ref());
         let auto_shutdown = nested.unwrap_or(self.top).auto_shutdown;
