@@ -15,7 +15,7 @@
 %% A child that runs, hangs, or is about to end.
 -record(w, {id, n, sup, state, starts = []}).
 %% A supervisor.
--record(p, {name, strategy, started = false, gone = false}).
+-record(p, {name, strategy, auto = never, started = false, gone = false}).
 
 -record(d, {scenario, top, parent, req = #{}, counts = #{}, w = #{}, p = #{}, names = #{}, pids = #{},
             log = [], gone = [], pending = 0, phase = new, touched = [], causes = [], temporary = [], deadline = 0}).
@@ -139,7 +139,7 @@ init({self, ?MODULE, {D, Name, _}} = Args) ->
     put(driver, {D, Name}),
     supervisor:init(Args);
 init({D, Name, {Strategy, Intensity, Period, Auto, Children}}) ->
-    ok = call(D, {sup_init, Name, self(), Strategy}),
+    ok = call(D, {sup_init, Name, self(), Strategy, Auto}),
     Flags = #{strategy => Strategy, intensity => Intensity, period => Period, auto_shutdown => Auto},
     Specs = case Strategy of
         simple_one_for_one -> [maps:put(start, {?MODULE, start, [D]}, spec(D, hd(Children)))];
@@ -267,6 +267,19 @@ hangs(#w{n = N, starts = Starts}) ->
         _ -> false
     end.
 
+%% Whether the end of a significant child waits for what becomes of one that somebody asked for.
+last_may_fail(Sup, D) ->
+    case maps:find(Sup, D#d.p) of
+        {ok, #p{auto = all_significant}} ->
+            lists:any(fun(#w{id = Id, state = State}) ->
+                case State of
+                    {hang, init, Then} -> Then =/= ok andalso caused_by_request(Id, D);
+                    _ -> false
+                end
+            end, maps:values(D#d.w));
+        _ -> false
+    end.
+
 %% Whether the second is among those that are stopped for the first, or neither for the other.
 in_one_group(A, B, Sup, D) ->
     case maps:get(Sup, D#d.p) of
@@ -283,7 +296,7 @@ may_end(Id, D) ->
             on(not is_busy(D)
                orelse (all_alone(D) andalso not lists:member(Id, D#d.touched) andalso has_started(Sup, D)
                        andalso D#d.phase =:= up andalso D#d.pending =:= 0 andalso is_reached(Sup, D)
-                       andalso comes_back(W)))
+                       andalso comes_back(W) andalso not last_may_fail(Sup, D)))
     end.
 
 %% While something hangs, a request is made if its answer does not depend on whether it is served now or
@@ -495,11 +508,11 @@ handle({{attempt, Id}, {From, Ref}}, D) ->
     N = maps:get(Id, D#d.counts, 0) + 1,
     From ! {Ref, N},
     log(["i ", Id, " ", integer_to_list(N), "\n"], D#d{counts = maps:put(Id, N, D#d.counts)});
-handle({{sup_init, Name, Pid, Strategy}, {From, Ref}}, D) ->
+handle({{sup_init, Name, Pid, Strategy, Auto}, {From, Ref}}, D) ->
     monitor(process, Pid),
     From ! {Ref, ok},
     Top = case Name of <<>> -> Pid; _ -> D#d.top end,
-    D#d{top = Top, p = maps:put(Pid, #p{name = Name, strategy = Strategy}, D#d.p),
+    D#d{top = Top, p = maps:put(Pid, #p{name = Name, strategy = Strategy, auto = Auto}, D#d.p),
         names = case Name of <<>> -> D#d.names; _ -> maps:put(Name, Pid, D#d.names) end};
 handle({hang, Id, N, Pid, Sup, Where, Then}, D) ->
     case maps:find(Pid, D#d.w) of

@@ -304,9 +304,11 @@ impl<'a> Steps<'a> {
         for _ in 0..2 + rng.below(13) {
             let step = self.step(rng);
             let about = match &step {
-                Step::End { id, .. } | Step::EndBoth { first: (id, _), .. } => Some(id.clone()),
+                Step::End { id, .. }
+                | Step::EndBoth { first: (id, _), .. }
+                | Step::Terminate { id, .. }
+                | Step::Restart { id, .. } => Some(id.clone()),
                 Step::StartChild { child, .. } => Some(child.id.clone()),
-                Step::Terminate { id, .. } | Step::Restart { id, .. } => Some(id.clone()),
                 _ => None,
             };
             steps.push(step);
