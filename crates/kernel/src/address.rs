@@ -12,6 +12,7 @@ use gemba_core::view::MailboxView;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::server::later;
 use crate::slot::Mailbox;
 use crate::vitals::{StopOrder, Vitals};
 
@@ -164,7 +165,7 @@ impl<M: Send + 'static> Address<M> {
         message: impl FnOnce(Reply<T>) -> M,
     ) -> Result<T, CallError> {
         let (answer, life) = self.ask(message, true)?;
-        let deadline = Instant::now() + within;
+        let deadline = later(within);
         match tokio::time::timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(lost(&life.vitals, self.0.place(), deadline, within).await),

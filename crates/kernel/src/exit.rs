@@ -23,6 +23,7 @@ use gemba_core::exit::ExitReason;
 /// assert!(parse("seven").is_err());
 /// ```
 #[derive(Debug)]
+#[must_use = "a handler ends its actor by returning it: Err(stop)"]
 pub struct Stop(pub(crate) Why);
 
 #[derive(Debug)]
@@ -56,7 +57,9 @@ impl Stop {
 
 impl<E: std::error::Error + 'static> From<E> for Stop {
     fn from(error: E) -> Self {
-        Self(Why::Ends(ExitReason::error(&error)))
+        // The reason of somebody else's end stays what it is: a clean one is no crash.
+        let reason = (&error as &(dyn std::error::Error + 'static)).downcast_ref::<ExitReason>().cloned();
+        Self(Why::Ends(reason.unwrap_or_else(|| ExitReason::error(&error))))
     }
 }
 

@@ -136,6 +136,7 @@ impl NodeBuilder {
 
 /// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
 #[derive(Debug)]
+#[must_use = "dropping a node kills its tree; stop it, or run_until_signal"]
 pub struct Node {
     system: System,
     root: Handle,

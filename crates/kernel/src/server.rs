@@ -24,6 +24,7 @@ mod context;
 mod life;
 
 pub use context::Context;
+pub(crate) use context::later;
 use life::{Life, Work};
 
 /// How long `terminate` may take when the server ends by itself or by
@@ -165,7 +166,7 @@ impl<S: Server> ServerSpec<S> {
     /// How many messages its mailbox takes; default [`MAILBOX_CAPACITY`]. Call it before
     /// [`address`](Self::address).
     pub fn mailbox(mut self, capacity: usize) -> Self {
-        self.lane = Lane::new(capacity);
+        self.lane = Lane::new(capacity.min(tokio::sync::Semaphore::MAX_PERMITS));
         self.seal()
     }
 

@@ -211,7 +211,7 @@ impl<M: Send + 'static> Context<M> {
 }
 
 /// The moment after this delay; one too long to be told is a century.
-fn later(delay: Duration) -> Instant {
+pub(crate) fn later(delay: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(delay).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
 }
