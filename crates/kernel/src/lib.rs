@@ -24,6 +24,7 @@ mod monitor;
 mod node;
 mod place;
 mod publish;
+mod pulse;
 mod registry;
 mod scribe;
 mod server;

@@ -13,6 +13,7 @@ use crate::child::{ChildSpec, SpecError, check_supervisor};
 use crate::exit::install_panic_hook;
 use crate::instruments::Instruments;
 use crate::lifeline::{Lifeline, Report};
+use crate::pulse;
 use crate::scribe::scribe;
 use crate::slot::Profile;
 use crate::start::{Birth, Handle, NoStart};
@@ -107,6 +108,7 @@ impl NodeBuilder {
         }
         install_panic_hook();
         let system = self.system;
+        pulse::start(&system);
         let root_path = ActorPath::root();
         let started = system.record(None, &root_path, Event::NodeStarted { node: system.node().clone() });
         let position = Arc::new(watch::Sender::new(Seq(0)));
