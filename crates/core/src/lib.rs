@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod burst;
 pub mod control;
 pub mod exit;
+pub mod kanban;
 pub mod ladder;
 pub mod light;
 pub mod machine;
