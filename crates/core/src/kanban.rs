@@ -211,11 +211,24 @@ impl Kanban {
         Ok(())
     }
 
+    /// The number of the next delivery: for a board that goes on where another ended, so that no lease of that
+    /// one is taken for one of this.
+    pub fn first_lease(mut self, lease: LeaseId) -> Self {
+        self.next_lease = lease.0;
+        self
+    }
+
     /// Puts a card on the board: to do, whether or not there is room, since it has been accepted.
     pub fn add(&mut self, card: Card, now: Timestamp) {
+        self.add_resting(card, now, now);
+        self.wake(now);
+    }
+
+    /// Puts a card on the board that nobody may have before `at`.
+    pub fn add_resting(&mut self, card: Card, at: Timestamp, now: Timestamp) {
         self.done.cards(self.alive(), now);
-        self.cards.insert(card.id, (card, Place::Todo));
-        self.todo.insert(self.turn(&card));
+        self.cards.insert(card.id, (card, Place::Resting(at)));
+        self.resting.insert((at, card.id));
     }
 
     /// Puts a card that an earlier life gave up among the dead.
@@ -356,6 +369,29 @@ impl Kanban {
         self.cards.remove(&id);
         self.dead -= 1;
         Ok(())
+    }
+
+    /// A card turned out to be done, wherever the board thought it was: its worker came back after its lease,
+    /// and yet before anybody else had it.
+    pub fn settle(&mut self, id: CardId, now: Timestamp) {
+        self.done.cards(self.alive(), now);
+        let Some((card, place)) = self.cards.remove(&id) else { return };
+        let since = match place {
+            Place::Todo => {
+                self.todo.remove(&self.turn(&card));
+                now
+            }
+            Place::Resting(at) => {
+                self.resting.remove(&(at, id));
+                now
+            }
+            Place::Working(lease) => self.end(lease).map_or(now, |held| held.since),
+            Place::Dead => {
+                self.dead -= 1;
+                now
+            }
+        };
+        self.done.finished(&card, since, now);
     }
 
     /// When something will happen by itself: a card has rested, or a lease ends.

@@ -79,8 +79,8 @@ struct Readme;
 struct Otp;
 
 pub use gemba_core::{
-    admission, board, breaker, burst, control, exit, ladder, light, machine, metric, name, policy, queue,
-    receipt, routing, scaling, supervision, time, view,
+    admission, board, breaker, burst, control, exit, kanban, ladder, light, machine, metric, name, policy,
+    queue, receipt, routing, scaling, supervision, time, view,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
@@ -100,5 +100,10 @@ pub use gemba_kernel::{
     supervisor, task,
 };
 pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
+#[cfg(feature = "store")]
+pub use gemba_store::{
+    AckError, AppendError, Appended, Card, Database, DatabaseError, DeadCard, OpenError, PAYLOAD_MAX,
+    PullError, Queue, QueueBuilder, QueueSpec, QueueView, Subscriber, queue,
+};
 pub use inspector::{INSPECT, InspectError};
 pub use node::{Node, NodeBuilder, NodeError};

@@ -7,9 +7,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use gemba::Signal;
 
-use crate::database::DatabaseError;
 use crate::plant::Lines;
 use crate::store::Store;
+use gemba::DatabaseError;
 
 /// Confirmations delivered together at most.
 pub const BATCH_MAX: usize = 256;

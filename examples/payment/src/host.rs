@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::database::DatabaseError;
 use crate::gateway_client::GatewayUrlError;
+use gemba::DatabaseError;
 
 /// How long what is in flight may take after the signal to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);

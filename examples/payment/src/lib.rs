@@ -10,7 +10,6 @@ pub mod cli;
 pub mod clock;
 pub mod confirm;
 pub mod currency;
-mod database;
 pub mod facts;
 pub mod fraud;
 pub mod gateway;
@@ -28,7 +27,7 @@ pub mod request;
 pub mod serve;
 pub mod store;
 
-pub use database::DatabaseError;
+pub use gemba::DatabaseError;
 
 /// An error with all its causes, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -10,10 +10,10 @@ use gemba::{Action, JobContext, Line, LineSpec, Plant, PlantErrors, PoolSpec, Sy
 
 use crate::charge::{CHARGE_WAIT_MAX, Order};
 use crate::confirm::{Confirmation, deliver};
-use crate::database::DatabaseError;
 use crate::facts::Facts;
 use crate::gateway_client::{GatewayAnswer, GatewayClient, GatewayError};
 use crate::store::Store;
+use gemba::DatabaseError;
 
 /// How long a payment may take in the line: the gateway's time, and as much again of waiting for a worker.
 pub const PAYMENT_DEADLINE: Duration = CHARGE_WAIT_MAX.saturating_mul(2);

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::database::DatabaseError;
+use gemba::DatabaseError;
 
 /// The kinds of problems there are; each has a page of its own under one stable address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

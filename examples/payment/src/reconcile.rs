@@ -27,11 +27,11 @@ use gemba::time::Timestamp;
 
 use crate::charge::Order;
 use crate::clock::{Clock, unix_ms_now};
-use crate::database::DatabaseError;
 use crate::facts::{FactBook, Facts};
 use crate::gateway_client::{GatewayAnswer, GatewayClient, GatewayError};
 use crate::payment::{Payment, PaymentId, State};
 use crate::store::{Store, StoreError, Unresolved};
+use gemba::DatabaseError;
 
 /// How long the gateway must have had nothing on record before nothing can be under way.
 pub const ABSENCE_PROOF: Duration = Duration::from_secs(60);

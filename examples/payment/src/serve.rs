@@ -10,7 +10,6 @@ use crate::api;
 use crate::charge::Charges;
 use crate::clock::Clock;
 use crate::confirm;
-use crate::database::DatabaseError;
 use crate::facts::{FactBook, Lists};
 use crate::fraud;
 use crate::gateway_client::{GatewayClient, checked_address};
@@ -20,6 +19,7 @@ use crate::payment::State;
 use crate::plant::{self, Lines};
 use crate::reconcile::Reconciler;
 use crate::store::Store;
+use gemba::DatabaseError;
 
 /// Payments of the past the fact book is filled with at the start.
 const HISTORY_MAX: usize = 50_000;

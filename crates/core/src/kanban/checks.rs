@@ -205,6 +205,23 @@ fn a_board_is_stalled_when_its_limit_is_reached_and_nothing_finishes() {
 }
 
 #[test]
+fn a_card_that_turns_out_to_be_done_leaves_from_wherever_it_was() {
+    let mut board = board(KanbanRules::builder().deliveries_max(1), 3);
+    board.add_resting(card(4, Tier::Normal, at(0)), at(9), at(0));
+    board.pull(P, 2).unwrap();
+    let [first, _] = delivered(&mut board, at(0))[..] else { panic!() };
+    let _ = board.give_back(first.lease, None, at(0)).unwrap();
+    let before = board.counts();
+    assert_eq!((before.todo, before.resting, before.working, before.dead), (1, 1, 1, 1));
+    for id in 1..=5 {
+        board.settle(CardId(id), at(1));
+    }
+    let after = board.counts();
+    assert_eq!((after.todo, after.resting, after.working, after.dead, after.done), (0, 0, 0, 0, 4));
+    assert_eq!(board.next_wake(), None);
+}
+
+#[test]
 fn littles_law_holds_on_the_board() {
     // A card every 100 ms, each in work for 250 ms by one of four: two and a half on the board.
     let mut board = board(KanbanRules::builder().wip_max(4), 0);

@@ -17,8 +17,8 @@ use super::dials::Dials;
 use super::record::{Charged, Record};
 use super::wire::{ChargeCall, Refusal, RefusalKind};
 use crate::currency::Currency;
-use crate::database::DatabaseError;
 use crate::money::Money;
+use gemba::DatabaseError;
 
 /// How long a charge that is not answered keeps its caller waiting.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);

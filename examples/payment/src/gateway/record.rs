@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
+use gemba::{Database, DatabaseError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::dials::{Dials, Fate};
 use super::wire::{ChargeCall, ChargeEntry, ChargePage, Outcome, Summary};
 use crate::clock::unix_ms_now;
-use crate::database::readers::Readers;
-use crate::database::writer::Writer;
-use crate::database::{Claim, DatabaseError, connect, migrate};
 
 /// `reference` is deliberately not unique: the record must be able to show a double charge, or it could
 /// not prove that there is none.
@@ -45,34 +43,28 @@ pub(crate) enum Charged {
 
 /// Writes and reads the record.
 #[derive(Debug, Clone)]
-pub(crate) struct Record {
-    writer: Writer,
-    readers: Readers,
-    _claim: Claim,
-}
+pub(crate) struct Record(Database);
 
 impl Record {
     /// Opens the record, making the file if there is none.
     pub(crate) fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let claim = Claim::lay(path)?;
-        let mut connection = connect(path)?;
-        migrate(&mut connection, SCHEMA)?;
-        Ok(Self { readers: Readers::start(path)?, writer: Writer::start(connection)?, _claim: claim })
+        let (database, ()) = Database::open(path, SCHEMA, |_| Ok(()))?;
+        Ok(Self(database))
     }
 
     /// Charges once per reference; returns when the entry is on the disk.
     pub(crate) async fn charge(&self, call: ChargeCall, dials: Dials) -> Result<Charged, DatabaseError> {
-        self.writer.write(move |connection| charge(connection, &call, &dials)).await
+        self.0.write(move |connection| charge(connection, &call, &dials)).await
     }
 
     /// The entry of a reference.
     pub(crate) async fn lookup(&self, reference: String) -> Result<Option<ChargeEntry>, DatabaseError> {
-        self.readers.read(move |connection| Ok(find(connection, &reference)?.map(|(entry, _)| entry))).await
+        self.0.read(move |connection| Ok(find(connection, &reference)?.map(|(entry, _)| entry))).await
     }
 
     /// Up to `limit` entries after an id.
     pub(crate) async fn page(&self, after: i64, limit: usize) -> Result<ChargePage, DatabaseError> {
-        self.readers
+        self.0
             .read(move |connection| {
                 let sql = format!("SELECT {COLUMNS} FROM charge WHERE id > ?1 ORDER BY id LIMIT ?2");
                 let mut statement = connection.prepare_cached(&sql)?;
@@ -86,7 +78,7 @@ impl Record {
 
     /// The record in four numbers.
     pub(crate) async fn summary(&self) -> Result<Summary, DatabaseError> {
-        self.readers
+        self.0
             .read(|connection| {
                 let sql = "SELECT count(*) FILTER (WHERE outcome = 'charged'),
                         count(DISTINCT reference) FILTER (WHERE outcome = 'charged'),
@@ -106,7 +98,7 @@ impl Record {
 
     /// Returns when the record can no longer be written; the process must end.
     pub(crate) async fn stopped(&self) {
-        self.writer.stopped().await;
+        self.0.stopped().await;
     }
 }
 

@@ -4,15 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gemba::policy::Violation;
+use gemba::{Database, DatabaseError};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
 use crate::answer::Answer;
 use crate::clock::unix_ms_now;
 use crate::confirm::Confirmation;
-use crate::database::readers::Readers;
-use crate::database::writer::Writer;
-use crate::database::{Claim, DatabaseError, connect, migrate};
 use crate::gateway_client::GatewayAnswer;
 use crate::idempotency::{Fingerprint, Key};
 use crate::payment::{Payment, PaymentId, State};
@@ -59,11 +57,9 @@ pub struct Unresolved {
 /// The record. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writer: Writer,
-    readers: Readers,
+    database: Database,
     /// The last payment begun before this process opened the record.
     inherited: i64,
-    _claim: Claim,
 }
 
 impl Store {
@@ -73,13 +69,10 @@ impl Store {
     ///
     /// [`DatabaseError`] if the file cannot be used.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let claim = Claim::lay(path)?;
-        let mut connection = connect(path)?;
-        migrate(&mut connection, schema::SCHEMA)?;
-        let inherited =
-            connection.query_row("SELECT coalesce(max(seq), 0) FROM payment", [], |row| row.get(0))?;
-        let (readers, writer) = (Readers::start(path)?, Writer::start(connection)?);
-        Ok(Self { readers, writer, inherited, _claim: claim })
+        let (database, inherited) = Database::open(path, schema::SCHEMA, |connection| {
+            connection.query_row("SELECT coalesce(max(seq), 0) FROM payment", [], |row| row.get(0))
+        })?;
+        Ok(Self { database, inherited })
     }
 
     /// Records the key and the payment, or says what the key was used for.
@@ -97,7 +90,7 @@ impl Store {
         fingerprint: Fingerprint,
         request: PaymentRequest,
     ) -> Result<Begun, DatabaseError> {
-        self.writer.write(move |connection| begin::begin(connection, &key, fingerprint, request)).await
+        self.database.write(move |connection| begin::begin(connection, &key, fingerprint, request)).await
     }
 
     /// Records what the gateway said, the answer to the request, and what is to be confirmed.
@@ -130,20 +123,20 @@ impl Store {
 
     async fn step(&self, payment: &Payment, step: Step) -> Result<Option<Answer>, StoreError> {
         let from = payment.clone();
-        let taken = self.writer.write(move |connection| step::take(connection, &from, &step)).await?;
+        let taken = self.database.write(move |connection| step::take(connection, &from, &step)).await?;
         taken.map_err(|state| StoreError::Overtaken { payment: payment.id, state })
     }
 
     /// The answer stored under a key, if there is one yet.
     pub async fn answer(&self, key: Arc<str>) -> Result<Option<Answer>, DatabaseError> {
-        let used = self.readers.read(move |connection| begin::used(connection, &key)).await?;
+        let used = self.database.read(move |connection| begin::used(connection, &key)).await?;
         Ok(used.and_then(|(_, answer)| answer))
     }
 
     /// One payment.
     pub async fn payment(&self, id: PaymentId) -> Result<Option<Payment>, DatabaseError> {
         let found =
-            self.readers.read(move |connection| rows::payments(connection, "id = ?1", [id.to_string()]));
+            self.database.read(move |connection| rows::payments(connection, "id = ?1", [id.to_string()]));
         Ok(found.await?.pop())
     }
 
@@ -155,14 +148,14 @@ impl Store {
         after: Option<PaymentId>,
         limit: usize,
     ) -> Result<Option<Vec<Payment>>, DatabaseError> {
-        self.readers.read(move |connection| page(connection, &customer, after, limit)).await
+        self.database.read(move |connection| page(connection, &customer, after, limit)).await
     }
 
     /// Up to `limit` payments whose outcome nobody knows and nobody is working on, after a place in the
     /// record: unknown ones, those this process inherited, and those whose request has long ended.
     pub async fn unresolved(&self, after: i64, limit: usize) -> Result<Vec<Unresolved>, DatabaseError> {
         let (inherited, stale) = (self.inherited, unix_ms_now() - ABANDONED_AFTER_MS);
-        self.readers
+        self.database
             .read(move |connection| {
                 let sql = format!(
                     "SELECT {} FROM payment
@@ -184,7 +177,7 @@ impl Store {
 
     /// The last `limit` payments, newest first, as the past a judgement may need.
     pub async fn recent(&self, limit: usize) -> Result<Vec<Payment>, DatabaseError> {
-        self.readers
+        self.database
             .read(move |connection| {
                 rows::payments(connection, "1 ORDER BY seq DESC LIMIT ?1", [limit.cast_signed()])
             })
@@ -198,7 +191,7 @@ impl Store {
         captured: bool,
         limit: usize,
     ) -> Result<Vec<Confirmation>, DatabaseError> {
-        self.readers
+        self.database
             .read(move |connection| {
                 let sql = "SELECT seq, payment, kind, body FROM outbox
                            WHERE done_unix_ms IS NULL AND (kind = 'captured') = ?1 ORDER BY seq LIMIT ?2";
@@ -221,7 +214,7 @@ impl Store {
     pub async fn outbox_done(&self, confirmation: &Confirmation) -> Result<(), DatabaseError> {
         let (seq, payment, kind) =
             (confirmation.seq, confirmation.payment.clone(), confirmation.kind.clone());
-        self.writer
+        self.database
             .write(move |connection| {
                 let now = unix_ms_now();
                 let sql = "UPDATE outbox SET done_unix_ms = ?2 WHERE seq = ?1 AND done_unix_ms IS NULL";
@@ -235,7 +228,7 @@ impl Store {
 
     /// Returns when the record can no longer be written; the process must end.
     pub async fn stopped(&self) {
-        self.writer.stopped().await;
+        self.database.stopped().await;
     }
 }
 
@@ -318,13 +311,13 @@ pub(crate) mod tests {
                 connection.prepare("SELECT event FROM audit WHERE payment = ?1 ORDER BY seq")?;
             statement.query_map([id], |row| row.get(0))?.collect()
         };
-        store.readers.read(query).await.unwrap()
+        store.database.read(query).await.unwrap()
     }
 
     async fn count(store: &Store, table: &'static str) -> i64 {
         let query =
             move |c: &Connection| c.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
-        store.readers.read(query).await.unwrap()
+        store.database.read(query).await.unwrap()
     }
 
     const CHARGED: GatewayAnswer = GatewayAnswer::Charged { charge: 7 };
@@ -440,7 +433,7 @@ pub(crate) mod tests {
     async fn a_full_disk_leaves_nothing_half_done() {
         let (_directory, store) = open();
         let set_room = async |pages: i64| {
-            let limit = store.writer.write(move |connection| {
+            let limit = store.database.write(move |connection| {
                 connection.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))
             });
             limit.await.unwrap()
@@ -471,7 +464,7 @@ pub(crate) mod tests {
         let (_directory, store) = open();
         started(&store, "k", request("c", "tok_ok")).await;
         for sql in ["UPDATE audit SET event = 'captured'", "DELETE FROM audit"] {
-            assert!(store.writer.write(|connection| connection.execute(sql, [])).await.is_err(), "{sql}");
+            assert!(store.database.write(|connection| connection.execute(sql, [])).await.is_err(), "{sql}");
         }
         assert_eq!(count(&store, "audit").await, 2);
     }

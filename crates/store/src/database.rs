@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-pub(crate) mod readers;
-pub(crate) mod writer;
+mod readers;
+mod writer;
+
+use readers::Readers;
+use writer::Writer;
 
 /// How long a statement waits for another process that holds the file, such as a backup.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -68,15 +71,99 @@ impl DatabaseError {
     }
 }
 
+/// A SQLite file that this process alone works with. Clones share it.
+///
+/// One thread writes and commits together what arrives while the last commit syncs; two threads read.
+///
+/// # Units and limits
+///
+/// 8192 writes and 2048 reads may wait; what exceeds that is [`DatabaseError::Busy`].
+#[derive(Debug, Clone)]
+pub struct Database {
+    writer: Writer,
+    readers: Readers,
+    _claim: Claim,
+}
+
+impl Database {
+    /// Opens the file, or makes it with the tables of `schema`; then runs `first` before anybody else reads
+    /// or writes.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Taken`] if another process has it, [`DatabaseError::Newer`] if a later version of the
+    /// program wrote it, the others if the file or the system does not do its part.
+    pub fn open<T>(
+        path: &Path,
+        schema: &str,
+        first: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<(Self, T), DatabaseError> {
+        let claim = Claim::lay(path)?;
+        let mut connection = connect(path)?;
+        migrate(&mut connection, schema)?;
+        let first = first(&mut connection)?;
+        let (readers, writer) = (Readers::start(path)?, Writer::start(connection)?);
+        Ok((Self { writer, readers, _claim: claim }, first))
+    }
+
+    /// Makes a change and returns once it is on the disk.
+    ///
+    /// The change runs in a savepoint of its own: if it returns an error nothing of it is kept, and
+    /// those it shares a transaction with do not notice.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError::Unavailable`] with the change's own error or the disk's, [`DatabaseError::Busy`],
+    /// [`DatabaseError::Stopped`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the change is made whether or not anyone still waits for it.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        self.writer.write(change).await
+    }
+
+    /// Runs a query on the thread with the fewest waiting, and returns its result.
+    ///
+    /// It sees every change whose write has returned, and cannot write.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not end the query; its result is dropped.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        self.readers.read(query).await
+    }
+
+    /// Returns when nothing can be written any more, after a failed sync: the process must end, since only
+    /// reading the disk again tells what is on it.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped and called again.
+    pub async fn stopped(&self) {
+        self.writer.stopped().await;
+    }
+}
+
 /// Keeps every other process away from the database for as long as it is held.
 ///
-/// Two services on one record would each take the other's payments for left behind. The system releases the
+/// Two processes on one file would each take the other's work for left behind. The system releases the
 /// claim of a process that dies.
 #[derive(Debug, Clone)]
-pub(crate) struct Claim(#[expect(dead_code, reason = "held, not read")] Arc<File>);
+struct Claim(#[expect(dead_code, reason = "held, not read")] Arc<File>);
 
 impl Claim {
-    pub(crate) fn lay(database: &Path) -> Result<Self, DatabaseError> {
+    fn lay(database: &Path) -> Result<Self, DatabaseError> {
         let mut name = database.as_os_str().to_owned();
         name.push(".lock");
         let file = PathBuf::from(name);
@@ -91,7 +178,7 @@ impl Claim {
 }
 
 /// A connection on which a commit is on the disk before it returns.
-pub(crate) fn connect(path: &Path) -> Result<Connection, DatabaseError> {
+fn connect(path: &Path) -> Result<Connection, DatabaseError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(LOCK_WAIT_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
@@ -102,7 +189,7 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, DatabaseError> {
 }
 
 /// Brings a file to `schema`, the first and so far only version of its tables.
-pub(crate) fn migrate(connection: &mut Connection, schema: &str) -> Result<(), DatabaseError> {
+fn migrate(connection: &mut Connection, schema: &str) -> Result<(), DatabaseError> {
     const KNOWN: i64 = 1;
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

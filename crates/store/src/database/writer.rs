@@ -8,14 +8,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::DatabaseError;
 
 /// Changes that may wait for the thread.
-pub(crate) const QUEUE_MAX: usize = 8_192;
+pub(super) const QUEUE_MAX: usize = 8_192;
 
 /// Changes committed together at most; it bounds how long the first of them waits for the last.
 const BATCH_MAX: usize = 256;
 
 /// Hands changes to the writing thread. The thread ends when the last clone is dropped.
 #[derive(Clone)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Change>>,
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// Starts the thread on a connection nobody else uses.
-    pub(crate) fn start(connection: Connection) -> Result<Self, DatabaseError> {
+    pub(super) fn start(connection: Connection) -> Result<Self, DatabaseError> {
         let (queue, changes) = mpsc::channel(QUEUE_MAX);
         std::thread::Builder::new()
             .name("database-writer".into())
@@ -36,15 +36,8 @@ impl Writer {
         Ok(Self { queue })
     }
 
-    /// Makes a change and returns once it is on the disk.
-    ///
-    /// The change runs in a savepoint of its own: if it returns an error nothing of it is kept, and
-    /// those it shares a transaction with do not notice.
-    ///
-    /// # Cancel safety
-    ///
-    /// Once polled, the change is made whether or not anyone still waits for it.
-    pub(crate) async fn write<T: Send + 'static>(
+    /// See [`Database::write`](super::Database::write).
+    pub(super) async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, DatabaseError> {
@@ -59,7 +52,7 @@ impl Writer {
     }
 
     /// Returns when the thread has given the database up; see [`DatabaseError::Stopped`].
-    pub(crate) async fn stopped(&self) {
+    pub(super) async fn stopped(&self) {
         self.queue.closed().await;
     }
 }

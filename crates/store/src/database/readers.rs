@@ -18,13 +18,13 @@ type Query = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Hands queries to the reading threads. They end when the last clone is dropped.
 #[derive(Debug, Clone)]
-pub(crate) struct Readers {
+pub(super) struct Readers {
     queues: Arc<[mpsc::Sender<Query>]>,
 }
 
 impl Readers {
     /// Starts the threads on a file whose tables exist.
-    pub(crate) fn start(path: &Path) -> Result<Self, DatabaseError> {
+    pub(super) fn start(path: &Path) -> Result<Self, DatabaseError> {
         let mut queues = Vec::with_capacity(THREADS);
         for _ in 0..THREADS {
             let connection = connect(path)?;
@@ -43,10 +43,8 @@ impl Readers {
         Ok(Self { queues: queues.into() })
     }
 
-    /// Runs a query on the thread with the fewest waiting, and returns its result.
-    ///
-    /// It sees every change whose write has returned.
-    pub(crate) async fn read<T: Send + 'static>(
+    /// See [`Database::read`](super::Database::read).
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, DatabaseError> {

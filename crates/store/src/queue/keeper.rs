@@ -1,0 +1,417 @@
+//! The actor of a queue: asks the board, writes what it says, and only then hands cards out.
+//!
+//! Whatever waits in its mailbox is taken in before the next write, so that many cards share one sync.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba_core::kanban::{
+    Card, CardId, Delivery, Flow, Kanban, KanbanError, KanbanRules, LeaseId, PullerId, Returned,
+};
+use gemba_core::time::Timestamp;
+use gemba_kernel::{Address, Context, Publisher, Reply, Server, Stop};
+
+use super::QueueView;
+use super::rows::{self, Change, Found, Kept};
+use crate::database::{Database, DatabaseError};
+
+/// How many changes share one write.
+const CHANGES_MAX: usize = 1_024;
+
+/// How many pulls may wait for a card.
+const PULLS_MAX: usize = 10_000;
+
+/// How long after a write that failed the same is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often the file is looked at for cards whose hint was lost.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Over how long the flow of the board is measured.
+const FLOW_WINDOW: Duration = Duration::from_secs(60);
+
+/// A card on its way to whoever works on it. Dropping it gives the card back.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub card: CardId,
+    pub lease: LeaseId,
+    pub deliveries: u32,
+    pub payload: Vec<u8>,
+    keeper: Address<Msg>,
+    is_over: bool,
+}
+
+impl Held {
+    /// It is done, or given back by other means.
+    pub(super) fn is_over(&mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let error = "dropped before it was done".to_owned();
+            let back = Msg::GiveBack { lease: self.lease, delay: None, error, reply: None };
+            // If it does not get through, the lease ends by itself.
+            let _ = self.keeper.cast(back);
+        }
+    }
+}
+
+/// What the keeper understands.
+#[derive(Debug)]
+pub(super) enum Msg {
+    /// There are new cards in the file.
+    Appended,
+    Join {
+        weight: u32,
+        reply: Reply<PullerId>,
+    },
+    Leave(PullerId),
+    Pull {
+        puller: PullerId,
+        reply: Reply<Result<Held, KanbanError>>,
+    },
+    /// Its holder has taken the card off the file.
+    Finished(LeaseId),
+    GiveBack {
+        lease: LeaseId,
+        delay: Option<Duration>,
+        error: String,
+        reply: Option<Reply<Result<(), KanbanError>>>,
+    },
+    Extend {
+        lease: LeaseId,
+        reply: Reply<Result<Duration, KanbanError>>,
+    },
+    Redrive {
+        card: CardId,
+        reply: Reply<Result<(), KanbanError>>,
+    },
+    Discard {
+        card: CardId,
+        reply: Reply<Result<(), KanbanError>>,
+    },
+    SetRules {
+        rules: KanbanRules,
+        reply: Reply<()>,
+    },
+    View(Reply<QueueView>),
+    /// Write, and hand out.
+    Flush,
+    /// Time has passed.
+    Look,
+}
+
+/// A change, and who waits for it.
+type Pending = (Change, Option<Reply<Result<(), KanbanError>>>);
+
+/// The actor.
+pub(super) struct Keeper {
+    database: Database,
+    rules: Arc<Publisher<KanbanRules>>,
+    /// Leases from here on were given by this process.
+    process_epoch: LeaseId,
+    board: Kanban,
+    /// The last card read from the file.
+    seen: CardId,
+    /// When that card came.
+    arrived: Timestamp,
+    next_puller: u64,
+    /// Who waits for a card, in the order of asking.
+    parked: BTreeMap<PullerId, VecDeque<Reply<Result<Held, KanbanError>>>>,
+    changes: VecDeque<Pending>,
+    /// Deliveries among the changes, by their lease.
+    deliveries: BTreeMap<LeaseId, Delivery>,
+    will_flush: bool,
+    flow: Flow,
+    flow_since: Timestamp,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        database: Database,
+        rules: Arc<Publisher<KanbanRules>>,
+        process_epoch: LeaseId,
+    ) -> Self {
+        let board = Kanban::new(*rules.latest(), Timestamp::START);
+        Self {
+            database,
+            rules,
+            process_epoch,
+            board,
+            seen: CardId(0),
+            arrived: Timestamp::START,
+            next_puller: 0,
+            parked: BTreeMap::new(),
+            changes: VecDeque::new(),
+            deliveries: BTreeMap::new(),
+            will_flush: false,
+            flow: Flow::default(),
+            flow_since: Timestamp::START,
+        }
+    }
+
+    /// Reads the cards that are new in the file.
+    async fn read(&mut self, now: Timestamp) -> Result<(), DatabaseError> {
+        loop {
+            let after = self.seen;
+            let page = self.database.read(move |connection| rows::cards(connection, after)).await?;
+            let is_last = page.len() < rows::PAGE;
+            let unix_ms = rows::unix_ms_now();
+            for kept in page {
+                self.seen = kept.id;
+                self.take_in(&kept, unix_ms, now);
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_in(&mut self, kept: &Kept, unix_ms: u64, now: Timestamp) {
+        let age = Duration::from_millis(unix_ms.saturating_sub(kept.arrived_unix_ms));
+        // The file tells milliseconds; what came later in one of them did not come earlier.
+        self.arrived = self.arrived.max(now - age);
+        let Kept { id, tier, cost, deliveries, .. } = *kept;
+        let card = Card { id, tier, cost, arrived: self.arrived, deliveries };
+        if kept.is_dead {
+            self.board.add_dead(card);
+        } else if self.process_epoch <= kept.lease {
+            // Its worker is in this process, knows nothing of the keeper's death, and may yet finish it.
+            self.board.add_resting(card, now + self.board.rules().lease(), now);
+        } else {
+            self.board.add(card, now);
+        }
+    }
+
+    fn returned(
+        &mut self,
+        returned: Returned,
+        error: Option<String>,
+        reply: Option<Reply<Result<(), KanbanError>>>,
+    ) {
+        let change = match returned {
+            Returned::Again { card, .. } => Change::Return { card, error },
+            Returned::Dead { card, deliveries } => {
+                let why = error.as_deref().unwrap_or("its lease ended");
+                tracing::error!(%card, deliveries, error = why, "set aside as dead");
+                Change::Die { card, error }
+            }
+        };
+        self.changes.push_back((change, reply));
+    }
+
+    fn pull(&mut self, puller: PullerId, reply: Reply<Result<Held, KanbanError>>) {
+        let waiting: usize = self.parked.values().map(VecDeque::len).sum();
+        if PULLS_MAX <= waiting {
+            return; // Its reply is dropped: the puller asks again.
+        }
+        match self.board.pull(puller, 1) {
+            Ok(()) => self.parked.entry(puller).or_default().push_back(reply),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+
+    fn leave(&mut self, puller: PullerId, now: Timestamp) {
+        self.parked.remove(&puller);
+        for returned in self.board.leave(puller, now) {
+            self.returned(returned, Some("its subscriber left".into()), None);
+        }
+    }
+
+    /// Forgets who has gone away waiting.
+    fn sift(&mut self) {
+        for (puller, waiting) in &mut self.parked {
+            let before = waiting.len();
+            waiting.retain(|reply| !reply.is_closed());
+            for _ in waiting.len()..before {
+                self.board.withdraw(*puller);
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Timestamp) {
+        self.sift();
+        for returned in self.board.expire(now) {
+            self.returned(returned, Some("its lease ended".into()), None);
+        }
+        while self.changes.len() < CHANGES_MAX
+            && let Some(delivery) = self.board.deliver(now)
+        {
+            let Delivery { card, lease, deliveries, .. } = delivery;
+            self.deliveries.insert(lease, delivery);
+            self.changes.push_back((Change::Deliver { card, lease, deliveries }, None));
+        }
+    }
+
+    /// Writes what was decided, and hands out what is written.
+    async fn flush(&mut self, ctx: &mut Context<Msg>) -> Result<(), Stop> {
+        self.will_flush = false;
+        self.decide(ctx.now());
+        let batch: Arc<[Change]> =
+            self.changes.iter().take(CHANGES_MAX).map(|(change, _)| change.clone()).collect();
+        if !batch.is_empty() {
+            let write = batch.clone();
+            match self.database.write(move |connection| rows::change(connection, &write)).await {
+                Ok(found) => self.written(found, ctx),
+                Err(error @ (DatabaseError::Unavailable(_) | DatabaseError::Busy { .. })) => {
+                    tracing::warn!(%error, changes = batch.len(), "not written; trying again");
+                    ctx.start_timer("flush", TRY_AGAIN, Msg::Flush);
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if !self.changes.is_empty() {
+                self.flush_soon(ctx);
+            }
+        }
+        if let Some(wake) = self.board.next_wake() {
+            ctx.start_timer("wake", wake.since(ctx.now()), Msg::Flush);
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, found: Vec<Found>, ctx: &Context<Msg>) {
+        let now = ctx.now();
+        for found in found {
+            let Some((change, reply)) = self.changes.pop_front() else { return };
+            match (change, found) {
+                (Change::Deliver { lease, .. }, Found::Payload(payload)) => {
+                    self.hand_out(lease, payload, &ctx.address());
+                }
+                (Change::Deliver { card, lease, .. }, _) => {
+                    self.deliveries.remove(&lease);
+                    self.board.settle(card, now);
+                }
+                (Change::Return { card, .. } | Change::Die { card, .. }, Found::Gone) => {
+                    self.board.settle(card, now);
+                }
+                _ => {}
+            }
+            if let Some(reply) = reply {
+                reply.send(Ok(()));
+            }
+        }
+    }
+
+    fn hand_out(&mut self, lease: LeaseId, payload: Vec<u8>, keeper: &Address<Msg>) {
+        let Some(Delivery { card, puller, deliveries, .. }) = self.deliveries.remove(&lease) else { return };
+        let held = Held { card, lease, deliveries, payload, keeper: keeper.clone(), is_over: false };
+        // If its puller has gone, the card gives itself back.
+        if let Some(reply) = self.parked.get_mut(&puller).and_then(VecDeque::pop_front) {
+            reply.send(Ok(held));
+        }
+    }
+
+    /// Flushes once everything in the mailbox has been taken in.
+    fn flush_soon(&mut self, ctx: &mut Context<Msg>) {
+        if !std::mem::replace(&mut self.will_flush, true) && ctx.address().cast(Msg::Flush).is_err() {
+            ctx.continue_with(Msg::Flush);
+        }
+    }
+
+    fn redrive(&mut self, card: CardId, reply: Reply<Result<(), KanbanError>>, now: Timestamp) {
+        match self.board.redrive(card, now) {
+            Ok(()) => self.changes.push_back((Change::Redrive { card }, Some(reply))),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+
+    fn discard(&mut self, card: CardId, reply: Reply<Result<(), KanbanError>>) {
+        match self.board.discard(card) {
+            Ok(()) => self.changes.push_back((Change::Discard { card }, Some(reply))),
+            Err(error) => reply.send(Err(error)),
+        }
+    }
+
+    fn view(&self, now: Timestamp) -> QueueView {
+        QueueView {
+            counts: self.board.counts(),
+            oldest: self.board.oldest(now),
+            flow: self.flow,
+            stalled: self.board.is_stalled(now),
+        }
+    }
+
+    async fn look(&mut self, now: Timestamp) -> Result<(), Stop> {
+        if FLOW_WINDOW <= now.since(self.flow_since) {
+            self.flow = self.board.take_flow(now);
+            self.flow_since = now;
+        }
+        self.read_or_wait(now).await
+    }
+
+    /// A file that cannot be read now is read the next time.
+    async fn read_or_wait(&mut self, now: Timestamp) -> Result<(), Stop> {
+        match self.read(now).await {
+            Ok(()) => Ok(()),
+            Err(error @ (DatabaseError::Unavailable(_) | DatabaseError::Busy { .. })) => {
+                tracing::warn!(%error, "new cards could not be read; trying again");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Server for Keeper {
+    type Msg = Msg;
+
+    async fn init(&mut self, ctx: &mut Context<Msg>) -> Result<(), Stop> {
+        let epoch = self.database.write(rows::next_epoch).await?;
+        self.next_puller = epoch.0;
+        self.board = Kanban::new(*self.rules.latest(), ctx.now()).first_lease(epoch);
+        self.flow_since = ctx.now();
+        self.read(ctx.now()).await?;
+        ctx.every(LOOK, || Msg::Look);
+        self.flush_soon(ctx);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, ctx: &mut Context<Msg>) -> Result<(), Stop> {
+        let now = ctx.now();
+        match msg {
+            Msg::Appended => self.read_or_wait(now).await?,
+            Msg::Join { weight, reply } => {
+                self.next_puller += 1;
+                self.board.join(PullerId(self.next_puller), weight);
+                reply.send(PullerId(self.next_puller));
+            }
+            Msg::Leave(puller) => self.leave(puller, now),
+            Msg::Pull { puller, reply } => self.pull(puller, reply),
+            Msg::Finished(lease) => {
+                // One that is over was settled already.
+                let _ = self.board.finish(lease, now);
+            }
+            Msg::GiveBack { lease, delay, error, reply } => match self.board.give_back(lease, delay, now) {
+                Ok(returned) => self.returned(returned, Some(error), reply),
+                Err(error) => {
+                    if let Some(reply) = reply {
+                        reply.send(Err(error));
+                    }
+                }
+            },
+            Msg::Extend { lease, reply } => {
+                reply.send(self.board.extend(lease, now).map(|until| until.since(now)));
+            }
+            Msg::Redrive { card, reply } => self.redrive(card, reply, now),
+            Msg::Discard { card, reply } => self.discard(card, reply),
+            Msg::SetRules { rules, reply } => {
+                self.rules.publish(rules);
+                self.board.set_rules(rules);
+                reply.send(());
+            }
+            Msg::View(reply) => {
+                reply.send(self.view(now));
+                return Ok(());
+            }
+            Msg::Flush => return self.flush(ctx).await,
+            Msg::Look => self.look(now).await?,
+        }
+        self.flush_soon(ctx);
+        Ok(())
+    }
+}
