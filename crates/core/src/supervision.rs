@@ -16,6 +16,7 @@ mod children;
 mod ending;
 mod look;
 mod rules;
+mod significant;
 mod steps;
 
 use budget::Budget;
@@ -64,6 +65,9 @@ pub struct Supervision {
     pending: BTreeSet<ChildKey>,
     /// Unkillable ones that are to be started again once they are really gone.
     awaited: BTreeSet<ChildKey>,
+    /// The last significant child that ran has ended, and whether that ends the supervisor is for the starts of
+    /// these to tell, as in OTP, which sees the end after the starts: one that comes to run, and it goes on.
+    hopes: BTreeSet<ChildKey>,
     /// The child whose start the next one waits for.
     in_turn: Option<ChildKey>,
     /// Nothing pending starts before: a group waits for its restart.
@@ -81,6 +85,7 @@ impl Supervision {
             doomed: BTreeSet::new(),
             pending: BTreeSet::new(),
             awaited: BTreeSet::new(),
+            hopes: BTreeSet::new(),
             in_turn: None,
             held: None,
             budget: Budget::new(flags.intensity),
@@ -157,6 +162,7 @@ impl Supervision {
         match state {
             State::Down | State::Retrying(_) => {
                 self.children.set(key, State::Down);
+                self.hopes.remove(&key);
                 self.forget_if_over(key)
             }
             State::Starting(_) | State::Up(_) => {
@@ -184,6 +190,7 @@ impl Supervision {
     pub fn started(&mut self, key: ChildKey, incarnation: Incarnation, now: Timestamp) -> Vec<Command> {
         match self.children.state(key).cloned() {
             Some(State::Starting(early)) => {
+                self.came_to_run(key);
                 self.children.set(key, State::Up(incarnation));
                 self.children.known(key).up_since = now;
                 let Some(early) = early else { return self.settle() };
@@ -198,7 +205,10 @@ impl Supervision {
             }
             // It was to be stopped while it was starting: the stop is asked for again, now that there is
             // somebody to ask.
-            Some(State::Stopping) => vec![Command::Stop(key)],
+            Some(State::Stopping) => {
+                self.came_to_run(key);
+                vec![Command::Stop(key)]
+            }
             Some(State::Down | State::Retrying(_) | State::Up(_) | State::Unkillable) | None => Vec::new(),
         }
     }
@@ -214,9 +224,7 @@ impl Supervision {
         }
         self.children.set(key, State::Down);
         self.doomed.remove(&key);
-        let mut commands = if self.pending.contains(&key) { Vec::new() } else { self.forget_if_over(key) };
-        commands.extend(self.settle());
-        commands
+        self.stopped(key)
     }
 
     /// A start did not come to run.
@@ -248,6 +256,7 @@ impl Supervision {
         match child.purpose {
             Purpose::Add => {
                 let mut commands = self.forget(key);
+                commands.extend(self.give_up_hopes());
                 commands.extend(self.settle());
                 commands
             }
@@ -255,11 +264,7 @@ impl Supervision {
             Purpose::First | Purpose::Manual | Purpose::Restart if was_stopping || was_doomed => {
                 self.stopped(key)
             }
-            Purpose::Manual => {
-                let mut commands = self.forget_if_over(key);
-                commands.extend(self.settle());
-                commands
-            }
+            Purpose::Manual => self.stopped(key),
             Purpose::First | Purpose::Restart if matches!(self.phase, Phase::Starting(_)) => {
                 let message = format!("child '{}' failed to start: {reason}", child.name);
                 self.end(ExitReason::Error { message: message.into() })
@@ -269,7 +274,9 @@ impl Supervision {
                 self.pending.clear();
                 child.tries = child.tries.saturating_add(1);
                 let delay = self.flags.backoff.delay(child.tries, receipt.0);
-                self.put_off(key, Some((reason.clone(), receipt)), now + delay)
+                let commands = self.put_off(key, Some((reason.clone(), receipt)), now + delay);
+                let end = self.give_up_hopes();
+                if self.is_ending() { end } else { commands }
             }
         }
     }
@@ -312,6 +319,7 @@ impl Supervision {
         now: Timestamp,
     ) -> Vec<Command> {
         self.children.known(key).earliest = incarnation.next();
+        self.came_to_run(key);
         let was = self.children.set(key, State::Down);
         let was_doomed = self.doomed.remove(&key);
         if self.is_ending() {
@@ -389,33 +397,12 @@ impl Supervision {
         self.settle()
     }
 
-    /// A child that was to stop has stopped.
+    /// A child that was to stop has stopped, or one did not come to run: unless it is pending, it stays down.
     fn stopped(&mut self, key: ChildKey) -> Vec<Command> {
         let mut commands = if self.pending.contains(&key) { Vec::new() } else { self.forget_if_over(key) };
+        commands.extend(self.give_up_hopes());
         commands.extend(self.settle());
         commands
-    }
-
-    /// A child ended by itself and is not started again.
-    fn over(&mut self, key: ChildKey) -> Vec<Command> {
-        let significant = self.children.known(key).rules.significant;
-        let mut commands = self.forget_if_over(key);
-        let ends = match self.flags.auto_shutdown {
-            AutoShutdown::Never => false,
-            AutoShutdown::AnySignificant => significant,
-            AutoShutdown::AllSignificant => significant && !self.is_significant_left(),
-        };
-        if ends {
-            commands.extend(self.end_after_start(ExitReason::Shutdown));
-        }
-        commands
-    }
-
-    /// Whether a significant child runs or will run.
-    fn is_significant_left(&self) -> bool {
-        let is_significant =
-            |key: &ChildKey| self.children.get(*key).is_some_and(|child| child.rules.significant);
-        0 < self.children.significant() || self.pending.iter().any(is_significant)
     }
 
     /// Starts anew a child whose restart has been counted, and the siblings that its strategy names.

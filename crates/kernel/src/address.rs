@@ -35,7 +35,8 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 /// A cell: the mailbox of a place. Each life opens it anew; what an earlier life left unread is dropped.
 pub(crate) struct Lane<M> {
     current: ArcSwapOption<Opened<M>>,
-    capacity: usize,
+    /// [`MAILBOX_CAPACITY`] unless the spec has said otherwise.
+    capacity: ArcSwapOption<usize>,
     path: OnceLock<ActorPath>,
 }
 
@@ -46,14 +47,20 @@ struct Opened<M> {
 }
 
 impl<M: Send + 'static> Lane<M> {
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwapOption::empty(), capacity, path: OnceLock::new() })
+    pub(crate) fn new() -> Arc<Self> {
+        let (current, capacity) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        Arc::new(Self { current, capacity, path: OnceLock::new() })
+    }
+
+    /// How many messages each life's mailbox takes that is opened from now on.
+    pub(crate) fn resize(&self, capacity: usize) {
+        self.capacity.store(Some(Arc::new(capacity)));
     }
 
     pub(crate) fn open(&self, vitals: &Arc<Vitals>) -> (mpsc::Sender<M>, mpsc::Receiver<M>) {
         // A place keeps its path; the first life has said it.
         let _ = self.path.set(vitals.path.clone());
-        let (sender, receiver) = mpsc::channel(self.capacity);
+        let (sender, receiver) = mpsc::channel(self.capacity());
         let opened = Opened { sender: sender.clone(), vitals: vitals.clone() };
         self.current.store(Some(Arc::new(opened)));
         (sender, receiver)
@@ -61,6 +68,10 @@ impl<M: Send + 'static> Lane<M> {
 }
 
 impl<M> Lane<M> {
+    fn capacity(&self) -> usize {
+        self.capacity.load().as_ref().map_or(MAILBOX_CAPACITY, |capacity| **capacity)
+    }
+
     fn place(&self) -> Place {
         Place(self.path.get().cloned())
     }
@@ -72,7 +83,7 @@ impl<M: Send + 'static> Mailbox for Lane<M> {
             Some(life) if !life.sender.is_closed() => life.sender.max_capacity() - life.sender.capacity(),
             _ => 0,
         };
-        MailboxView { depth: depth as u64, capacity: self.capacity as u64 }
+        MailboxView { depth: depth as u64, capacity: self.capacity() as u64 }
     }
 
     fn message_type(&self) -> &'static str {
@@ -315,7 +326,7 @@ impl<M: Send + 'static> Address<M> {
     #[cold]
     fn full(&self, message: M) -> CastError<M> {
         let full_for = self.0.life().map_or(Duration::ZERO, |vitals| vitals.full_for());
-        CastError::Full { message, path: self.0.place(), capacity: self.0.capacity, full_for }
+        CastError::Full { message, path: self.0.place(), capacity: self.0.capacity(), full_for }
     }
 }
 

@@ -10,6 +10,9 @@ use gemba_core::view::ActorKind;
 
 use crate::start::Start;
 
+/// The supervisor of a child that is checked alone.
+pub(crate) const ABOVE: &str = "the supervisor";
+
 /// How a child is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
@@ -121,7 +124,7 @@ impl ChildSpec {
     #[doc(alias = "check_childspecs")]
     pub fn check(&self, auto_shutdown: AutoShutdown) -> Vec<SpecError> {
         let mut errors = Vec::new();
-        self.collect_errors("the supervisor", auto_shutdown, &mut errors);
+        self.collect_errors(ABOVE, auto_shutdown, &mut errors);
         errors
     }
 

@@ -181,7 +181,7 @@ impl SupervisorRef {
     ///
     /// [`ChildError::NotFound`], [`ChildError::Unkillable`], [`ChildError::NotRunning`], [`ChildError::Timeout`].
     pub async fn terminate_child(&self, name: &str) -> Result<(), ChildError> {
-        self.0.terminate_child(name).await
+        self.0.terminate_child(name, None).await
     }
 
     /// Starts a child that is down and waits until it runs; does not count against the intensity. `None`:
@@ -261,7 +261,12 @@ impl DynamicRef {
     ///
     /// [`ChildError::NotFound`], [`ChildError::Unkillable`], [`ChildError::NotRunning`], [`ChildError::Timeout`].
     pub async fn terminate_child(&self, name: &str) -> Result<(), ChildError> {
-        self.0.terminate_child(name).await
+        self.0.terminate_child(name, None).await
+    }
+
+    /// The same for this life of the child, and no later one.
+    pub(crate) async fn terminate_life(&self, name: &str, only: Incarnation) -> Result<(), ChildError> {
+        self.0.terminate_child(name, Some(only)).await
     }
 
     /// The rules by which a child is kept.
@@ -302,8 +307,8 @@ impl Door {
         self.ask(|reply| Request::StartChild { child, reply }).await?
     }
 
-    async fn terminate_child(&self, name: &str) -> Result<(), ChildError> {
-        self.ask(|reply| Request::TerminateChild { name: name.to_owned(), reply }).await?
+    async fn terminate_child(&self, name: &str, only: Option<Incarnation>) -> Result<(), ChildError> {
+        self.ask(|reply| Request::TerminateChild { name: name.to_owned(), only, reply }).await?
     }
 
     async fn child_settings(&self, name: &str) -> Result<ChildSettings, ChildError> {

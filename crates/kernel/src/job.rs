@@ -136,7 +136,7 @@ impl<T> TaskHandle<T> {
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn shutdown(self) -> Result<T, ExitReason> {
-        match self.supervisor.terminate_child(self.path.name()).await {
+        match self.supervisor.terminate_life(self.path.name(), self.incarnation).await {
             // What is not there any more has told its result.
             Ok(()) | Err(ChildError::NotFound { .. } | ChildError::NotRunning) => self.await,
             Err(error) => Err(ExitReason::error(&error)),

@@ -95,8 +95,8 @@ impl Drop for Lifeline {
             vitals.end(reason.clone());
         }
         let armed = self.armed.get().is_some();
-        if !armed || was_unkillable {
-            // Its supervisor may have gone on without it.
+        if !armed || was_unkillable || self.slot.is_over() {
+            // Its supervisor may have gone on without it, or has given its start up too late.
             self.system.registry().forget_given_up(&self.slot.path);
         }
         if armed {

@@ -11,7 +11,7 @@ use gemba_core::exit::ExitReason;
 use gemba_core::machine::Alarm;
 use gemba_core::view::ActorKind;
 
-use crate::address::{Address, CALL_TIMEOUT, Lane, MAILBOX_CAPACITY};
+use crate::address::{Address, CALL_TIMEOUT, Lane};
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{Stop, guarded_call};
 use crate::slot::{Killer, Mailbox};
@@ -155,7 +155,7 @@ pub struct ServerSpec<S: Server> {
 
 /// A server called `name`, made anew by `make` for each life.
 pub fn server<S: Server>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> ServerSpec<S> {
-    let (make, lane): (Arc<dyn Fn() -> S + Send + Sync>, _) = (Arc::new(make), Lane::new(MAILBOX_CAPACITY));
+    let (make, lane): (Arc<dyn Fn() -> S + Send + Sync>, _) = (Arc::new(make), Lane::new());
     let stuck_after = Some(STUCK_AFTER);
     let start = ServerStart { make: make.clone(), lane: lane.clone(), stuck_after };
     let child = ChildSpec::new(name, Shutdown::Within(Duration::from_secs(5)), Arc::new(start));
@@ -163,11 +163,10 @@ pub fn server<S: Server>(name: &str, make: impl Fn() -> S + Send + Sync + 'stati
 }
 
 impl<S: Server> ServerSpec<S> {
-    /// How many messages its mailbox takes; default [`MAILBOX_CAPACITY`]. Call it before
-    /// [`address`](Self::address).
-    pub fn mailbox(mut self, capacity: usize) -> Self {
-        self.lane = Lane::new(capacity.min(tokio::sync::Semaphore::MAX_PERMITS));
-        self.seal()
+    /// How many messages its mailbox takes; default [`MAILBOX_CAPACITY`](crate::MAILBOX_CAPACITY).
+    pub fn mailbox(self, capacity: usize) -> Self {
+        self.lane.resize(capacity.min(tokio::sync::Semaphore::MAX_PERMITS));
+        self
     }
 
     /// How long a handler, `init` or `terminate` may run before it is called stuck; default [`STUCK_AFTER`].

@@ -74,7 +74,7 @@ pub(crate) enum Message {
 pub(crate) enum Request {
     StartChild { child: Box<ChildSpec>, reply: StartReply },
     RestartChild { name: String, reply: StartReply },
-    TerminateChild { name: String, reply: StopReply },
+    TerminateChild { name: String, only: Option<Incarnation>, reply: StopReply },
     DeleteChild { name: String, reply: StopReply },
     ChildSettings { name: String, reply: Reply<Result<ChildSettings, ChildError>> },
     WhichChildren { reply: Reply<Vec<ChildInfo>> },
@@ -259,6 +259,7 @@ impl Shell {
         let cause = self.core.cause(key).or(self.cause);
         let place = self.places.get_mut(&key).expect("core starts only children that were added");
         place.incarnation = incarnation;
+        place.handle = None;
         let start = place.start.clone().expect("a temporary child starts once");
         if let Err(holder) = place.slot.claim(incarnation, profile(&*start, key)) {
             place.wait(&self.me, key, holder);
@@ -306,7 +307,8 @@ impl Shell {
         let cause = self.core.cause(key).or(self.cause);
         match result {
             Ok(handle) => {
-                place.handle = Some(handle);
+                // A life that is over already has no handle to be stopped by.
+                place.handle = Some(handle).filter(|handle| handle.lifeline.strong_count() > 0);
                 let restarts = place.slot.running(incarnation, now);
                 let event = match restarts {
                     0 => Event::ChildStarted { incarnation },

@@ -12,7 +12,7 @@ use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell};
 use tokio::sync::oneshot;
 
-use crate::child::{ChildSpec, Shutdown, SpecError, check_supervisor, child_from, child_rules};
+use crate::child::{ABOVE, ChildSpec, Shutdown, SpecError, check_supervisor, child_from, child_rules};
 use crate::exit::{Stop, guarded_call};
 use crate::handle::{Current, DynamicRef, SupervisorRef};
 use crate::shell::{Beginning, SupervisorActor};
@@ -126,6 +126,9 @@ impl Supervisor {
     #[doc(alias = "check_childspecs")]
     pub fn check(&self) -> Vec<SpecError> {
         let mut errors = Vec::new();
+        if let Err(error) = &self.child.name {
+            errors.push(SpecError::Name { supervisor: ABOVE.to_owned(), error: error.clone() });
+        }
         let name = self.child.name.as_ref().map_or("?", Name::as_str);
         check_supervisor(&self.flags, &self.children, &format!("/{name}"), &mut errors);
         errors

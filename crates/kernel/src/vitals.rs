@@ -290,14 +290,13 @@ impl Vitals {
 
     /// Waits until the life is past the message in hand: `None` if it goes on, or why it ended.
     pub(crate) async fn probe(&self) -> Option<ExitReason> {
-        let mut settled = pin!(self.settled.notified());
-        settled.as_mut().enable();
-        if let Some(reason) = self.reason() {
-            return Some(reason.clone());
-        }
         self.raise(flag::PROBE);
-        settled.await;
-        self.reason().cloned()
+        // Others are told at the same place; the life itself lowers the flag.
+        self.settled_until(|vitals| match vitals.reason() {
+            Some(reason) => Some(Some(reason.clone())),
+            None => (vitals.flags() & flag::PROBE == 0).then_some(None),
+        })
+        .await
     }
 
     /// Asks the life to leave its mailbox alone, and waits until it does: `false` if it ended instead.

@@ -235,7 +235,8 @@ allowed({noise, Sup}, D) -> on(is_map_key(Sup, D#d.names));
 allowed(shutdown, D) ->
     on(is_map_key(D#d.top, D#d.p) andalso D#d.phase =:= up andalso (not is_busy(D) orelse not in_group(D)));
 allowed({Query, Sup}, D) when Query =:= which; Query =:= count ->
-    on(is_map_key(Sup, D#d.names) andalso has_started(maps:get(Sup, D#d.names), D));
+    on(is_map_key(Sup, D#d.names) andalso has_started(maps:get(Sup, D#d.names), D)
+       andalso (not is_busy(D) orelse is_reached(maps:get(Sup, D#d.names), D)));
 allowed({start, Sup, Def}, #d{scenario = simple_one_for_one} = D) ->
     on(Sup =:= <<>> andalso not is_map_key(element(1, Def), D#d.counts));
 allowed({start, Sup, Def}, D) -> request(start, Sup, element(1, Def), D);
@@ -267,18 +268,17 @@ hangs(#w{n = N, starts = Starts}) ->
         _ -> false
     end.
 
-%% Whether the end of a significant child waits for what becomes of one that somebody asked for.
-last_may_fail(Sup, D) ->
+%% Whether the supervisor may end before it serves a request: if the exit that waits is that of the last
+%% significant child, and what hangs fails.
+may_be_over(Sup, #d{pending = 1} = D) ->
     case maps:find(Sup, D#d.p) of
         {ok, #p{auto = all_significant}} ->
-            lists:any(fun(#w{id = Id, state = State}) ->
-                case State of
-                    {hang, init, Then} -> Then =/= ok andalso caused_by_request(Id, D);
-                    _ -> false
-                end
-            end, maps:values(D#d.w));
+            lists:any(fun(#w{sup = S, state = {hang, init, Then}}) -> S =:= Sup andalso Then =/= ok;
+                         (_) -> false
+                      end, maps:values(D#d.w));
         _ -> false
-    end.
+    end;
+may_be_over(_, _) -> false.
 
 %% Whether the second is among those that are stopped for the first, or neither for the other.
 in_one_group(A, B, Sup, D) ->
@@ -296,7 +296,7 @@ may_end(Id, D) ->
             on(not is_busy(D)
                orelse (all_alone(D) andalso not lists:member(Id, D#d.touched) andalso has_started(Sup, D)
                        andalso D#d.phase =:= up andalso D#d.pending =:= 0 andalso is_reached(Sup, D)
-                       andalso comes_back(W) andalso not last_may_fail(Sup, D)))
+                       andalso comes_back(W)))
     end.
 
 %% While something hangs, a request is made if its answer does not depend on whether it is served now or
@@ -314,7 +314,8 @@ request(Kind, Sup, Id, D) ->
 busy_request(spec, _, _, _) -> {true, "do"};
 busy_request(Kind, Sup, Id, D) ->
     Touched = lists:member(Id, D#d.touched) orelse lists:member(Sup, D#d.touched)
-        orelse not is_reached(maps:get(Sup, D#d.names), D) orelse is_held_from_below(Id, D),
+        orelse not is_reached(maps:get(Sup, D#d.names), D) orelse is_held_from_below(Id, D)
+        orelse may_be_over(maps:get(Sup, D#d.names), D),
     case [{State, maps:get(W#w.sup, D#d.p)} || #w{id = H, state = State} = W <- maps:values(D#d.w), H =:= Id] of
         _ when Touched -> false;
         [{{hang, init, Then}, #p{name = Sup}}] -> on_hanging_start(Kind, Then, Id, D);

@@ -15,6 +15,7 @@ mod generate;
 mod lab;
 mod model;
 mod ours;
+mod rng;
 mod shrink;
 mod trace;
 

@@ -1,6 +1,6 @@
 //! The children of one supervisor, in the order of their starts, with counts that never scan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::rules::{ChildCounts, ChildKey, ChildKind, ChildRefusal, ChildRules};
 use crate::exit::{ExitReason, Incarnation};
@@ -78,6 +78,10 @@ impl Child {
     fn counts_as_significant(&self) -> bool {
         self.rules.significant && !self.dismissed && self.state != State::Down
     }
+
+    fn counts_as_starting(&self) -> bool {
+        self.counts_as_significant() && matches!(self.state, State::Starting(_))
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -89,6 +93,8 @@ pub(super) struct Children {
     alive: usize,
     /// Significant children that are not down, and that nobody asked to stop.
     significant: usize,
+    /// Those of them whose start is under way.
+    starting: usize,
 }
 
 impl Children {
@@ -135,14 +141,15 @@ impl Children {
     /// Moves a child to another state, and the counts with it. Tells the state it was in.
     pub(super) fn set(&mut self, key: ChildKey, state: State) -> Option<State> {
         let child = self.by_key.get_mut(&key)?;
-        let counted = child.counts_as_significant();
+        let counted = (child.counts_as_significant(), child.counts_as_starting());
         let was = std::mem::replace(&mut child.state, state);
         child.dismissed &= child.state != State::Down;
         let now = &child.state;
         self.alive = self.alive + usize::from(now.is_alive()) - usize::from(was.is_alive());
         self.counts.active = self.counts.active + usize::from(now.is_active()) - usize::from(was.is_active());
         self.significant =
-            self.significant + usize::from(child.counts_as_significant()) - usize::from(counted);
+            self.significant + usize::from(child.counts_as_significant()) - usize::from(counted.0);
+        self.starting = self.starting + usize::from(child.counts_as_starting()) - usize::from(counted.1);
         Some(was)
     }
 
@@ -150,8 +157,10 @@ impl Children {
     pub(super) fn dismiss(&mut self, key: ChildKey) {
         let child = self.known(key);
         if child.counts_as_significant() {
+            let starting = child.counts_as_starting();
             child.dismissed = true;
             self.significant -= 1;
+            self.starting -= usize::from(starting);
         }
     }
 
@@ -197,6 +206,17 @@ impl Children {
     /// Significant children that run, start, stop or will be started again.
     pub(super) fn significant(&self) -> usize {
         self.significant
+    }
+
+    /// Those of them that start, if all of them do.
+    pub(super) fn significant_if_starting(&self) -> Option<BTreeSet<ChildKey>> {
+        let starting = || self.iter().filter(|(_, child)| child.counts_as_starting()).map(|(key, _)| key);
+        match self.starting {
+            // The scan is left for the case that needs it.
+            0 if self.significant == 0 => Some(BTreeSet::new()),
+            all if all == self.significant => Some(starting().collect()),
+            _ => None,
+        }
     }
 
     fn of_kind(&mut self, kind: ChildKind) -> &mut usize {

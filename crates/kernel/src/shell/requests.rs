@@ -1,6 +1,8 @@
 //! What others ask of a running supervisor: OTP's functions on children.
 
+use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::Name;
+use gemba_core::receipt::Event;
 use gemba_core::supervision::{ChildKey, ChildStatus, Command};
 
 use super::{Request, Shell, name_of};
@@ -13,7 +15,7 @@ impl Shell {
         match request {
             Request::StartChild { child, reply } => self.start_child(*child, reply),
             Request::RestartChild { name, reply } => self.restart_child(name, reply),
-            Request::TerminateChild { name, reply } => self.terminate_child(name, reply),
+            Request::TerminateChild { name, only, reply } => self.terminate_child(name, only, reply),
             Request::DeleteChild { name, reply } => self.delete_child(name, reply),
             Request::ChildSettings { name, reply } => {
                 reply.send(self.child_settings(name));
@@ -45,6 +47,7 @@ impl Shell {
             reply.send(Err(ChildError::NotRunning));
             return Vec::new();
         }
+        let unheard = reply.is_closed().then(|| child.name.clone());
         let errors = child.check(self.core.flags().auto_shutdown);
         let added = if errors.is_empty() { self.add(child) } else { Err(ChildError::Spec(errors)) };
         match added {
@@ -53,6 +56,12 @@ impl Shell {
                 self.core.start_child(key)
             }
             Err(error) => {
+                if let Some(name) = unheard {
+                    // Nobody waits to be told, so the journal is.
+                    let path = name.map_or_else(|_| self.path.clone(), |name| self.path.child(&name));
+                    let event = Event::ChildStartFailed { reason: ExitReason::error(&error) };
+                    self.system.record(None, &path, event);
+                }
                 reply.send(Err(error));
                 Vec::new()
             }
@@ -75,8 +84,13 @@ impl Shell {
         Vec::new()
     }
 
-    fn terminate_child(&mut self, name: String, reply: StopReply) -> Vec<Command> {
+    fn terminate_child(&mut self, name: String, only: Option<Incarnation>, reply: StopReply) -> Vec<Command> {
         match self.find(name) {
+            Ok(key) if only.is_some_and(|only| only != self.places[&key].incarnation) => {
+                let name = name_of(&self.places[&key]).to_string();
+                reply.send(Err(ChildError::NotFound { name }));
+                Vec::new()
+            }
             Ok(key) => {
                 let commands = self.core.terminate(key);
                 match self.core.status(key) {

@@ -464,6 +464,18 @@ async fn g16_a_cast_never_waits_and_says_whether_it_was_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_address_taken_before_the_mailbox_was_sized_leads_to_the_server() {
+    let (sender, _notes) = notebook();
+    let spec = probe("p", Ways::default(), &sender);
+    let address = spec.address();
+    let _node = Node::builder("test").child(spec.mailbox(1)).start().await.unwrap();
+    assert_eq!(address.call(Msg::Ask).await, Ok(7));
+    address.cast(Msg::Note("1")).unwrap();
+    let error = address.cast(Msg::Note("2")).unwrap_err();
+    assert!(matches!(error, CastError::Full { capacity: 1, .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn g18_a_continuation_runs_before_anything_queued_and_may_chain() {
     let (node, address, mut notes) = lone(Ways::default()).await;
     address

@@ -4,6 +4,7 @@ mod admin;
 mod backoff;
 mod better;
 mod intensity;
+mod late;
 mod restart;
 mod shutdown;
 mod significant;

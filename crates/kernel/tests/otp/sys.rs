@@ -11,6 +11,7 @@ use gemba_kernel::{
     Address, CallError, Context, FindError, Node, Reply, STATE_TIMEOUT, STUCK_AFTER, SUSPEND_TIMEOUT, Server,
     ServerSpec, Stop, Supervisor, Sys, SysError, TRACE_TEXT_MAX, TraceLimits, server,
 };
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::kit::receipt;
@@ -26,6 +27,8 @@ enum Msg {
     Long(String),
     Unspeakable,
     SuspendSelf(Reply<Result<(), SysError>>),
+    /// Loses its reply, and fails when the test lets it.
+    Lose(Reply<u64>, oneshot::Receiver<()>),
 }
 
 struct Sum(u64);
@@ -51,6 +54,11 @@ impl Server for Sum {
                 assert_eq!(status.shows, StateView::Busy, "its state is in use");
                 reply.send(sys.suspend().await);
             }
+            Msg::Lose(reply, until) => {
+                drop(reply);
+                until.await?;
+                return Err(Stop::error("told to"));
+            }
         }
         Ok(())
     }
@@ -64,6 +72,7 @@ impl Server for Sum {
             Msg::Long(text) => text.clone().into(),
             Msg::Unspeakable => panic!("no words"),
             Msg::SuspendSelf(_) => "suspend self".into(),
+            Msg::Lose(..) => "lose".into(),
         }
     }
 }
@@ -102,6 +111,21 @@ async fn a_suspended_server_leaves_mailbox_and_timers_alone_until_it_is_resumed(
     assert_eq!(call.await, Ok(1001), "the ticks it missed came as one, before the mailbox");
     assert!(!sys.status().await.unwrap().suspended);
     node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_resumed_meanwhile_still_tells_what_became_of_a_lost_reply() {
+    let (spec, address) = sum();
+    let (_node, sys) = start(spec).await;
+    let (open, gate) = oneshot::channel();
+    let call = tokio::spawn(async move { address.call(|reply| Msg::Lose(reply, gate)).await });
+    settle().await;
+    sys.resume().unwrap();
+    settle().await;
+    open.send(()).unwrap();
+    let lost = call.await.unwrap().unwrap_err();
+    let reason = ExitReason::Error { message: "told to".into() };
+    assert!(matches!(&lost, CallError::Died { reason: died, .. } if *died == reason), "{lost}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,6 +98,17 @@ async fn shutdown_ends_the_work_and_keeps_a_value_that_was_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shutdown_of_work_that_is_over_leaves_a_later_one_of_its_name_alone() {
+    let (node, jobs) = node().await;
+    let earlier = jobs.run_named("name", async { 1 }).await.unwrap();
+    node.system().monitor_life(earlier.path(), earlier.incarnation()).await;
+    let mut later = jobs.run_named("name", std::future::pending::<u8>()).await.unwrap();
+    assert_eq!(earlier.shutdown().await, Ok(1));
+    assert_eq!(node.system().whereis(later.path()), Some(later.incarnation()));
+    assert_eq!(later.await_within(Duration::from_secs(1)).await, None, "it goes on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn work_goes_on_while_nobody_waits_or_holds_its_handle() {
     let (_node, jobs) = node().await;
     let (open, gate) = oneshot::channel();

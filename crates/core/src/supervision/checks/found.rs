@@ -171,3 +171,62 @@ fn a_supervisor_gives_up_once() {
     let commands = supervision.started(c, Incarnation(3), NOW);
     assert_eq!(commands, [Command::Ready, Command::Stop(c)]);
 }
+
+#[test]
+fn the_last_significant_child_is_the_last_though_another_one_was_still_to_start() {
+    let rules = [significant(TRANSIENT), significant(TRANSIENT)];
+    let one_is_down = || {
+        let (mut supervision, [a, b]) = running(all_significant(Strategy::OneForOne), rules);
+        exit(&mut supervision, b, 2, &ExitReason::Normal);
+        assert_eq!(supervision.restart_child(b), Ok(vec![Command::Start(b)]));
+        assert_eq!(exit(&mut supervision, a, 1, &ExitReason::Normal), [], "b may come to run");
+        (supervision, b)
+    };
+    let end = [Command::End(ExitReason::Shutdown)];
+    let (mut fails, b) = one_is_down();
+    assert_eq!(fail(&mut fails, b), end);
+    let (mut declines, b) = one_is_down();
+    assert_eq!(declines.ignored(b), end);
+    let (mut stops, b) = one_is_down();
+    assert_eq!(stops.terminate(b), [Command::Stop(b)]);
+    assert_eq!(fail(&mut stops, b), end);
+    let (mut runs, b) = one_is_down();
+    assert_eq!(runs.started(b, Incarnation(3), NOW), []);
+    assert_eq!(runs.terminate(b), [Command::Stop(b)]);
+    assert_eq!(exit(&mut runs, b, 3, &ExitReason::Shutdown), [], "its end is nobody's cause");
+    assert!(!runs.is_ending());
+}
+
+#[test]
+fn a_significant_child_that_will_be_tried_again_is_not_over() {
+    let (mut supervision, [a, b]) =
+        running(all_significant(Strategy::OneForOne), [significant(TRANSIENT); 2]);
+    assert_eq!(exit(&mut supervision, b, 2, &CRASH), [Command::Start(b)]);
+    assert_eq!(exit(&mut supervision, a, 1, &ExitReason::Normal), []);
+    assert!(matches!(fail(&mut supervision, b)[..], [Command::Retry { .. }]));
+    assert_eq!(supervision.retry(b, 1, NOW), [Command::Start(b)]);
+    assert_eq!(supervision.ignored(b), [], "a's end was decided before");
+}
+
+#[test]
+fn who_has_ended_while_all_start_is_the_last_if_those_behind_it_decline() {
+    let (mut supervision, [a, b]) =
+        starting(all_significant(Strategy::OneForOne), [significant(TRANSIENT); 2]);
+    assert_eq!(exit(&mut supervision, a, 1, &ExitReason::Normal), []);
+    assert_eq!(supervision.started(a, Incarnation(1), NOW), [Command::Start(b)]);
+    assert_eq!(supervision.ignored(b), [Command::Ready, Command::End(ExitReason::Shutdown)]);
+}
+
+#[test]
+fn a_child_that_is_terminated_before_its_turn_ends_nobody_else() {
+    let rules = [significant(TRANSIENT), PERMANENT, significant(TRANSIENT), PERMANENT];
+    let (mut supervision, [a, b, c, d]) = running(all_significant(Strategy::RestForOne), rules);
+    exit(&mut supervision, b, 2, &CRASH);
+    exit(&mut supervision, d, 4, &ExitReason::Shutdown);
+    exit(&mut supervision, c, 3, &ExitReason::Shutdown);
+    assert_eq!(exit(&mut supervision, a, 1, &ExitReason::Normal), [], "c is to start behind b");
+    assert_eq!(supervision.terminate(c), []);
+    assert_eq!(supervision.started(b, Incarnation(5), NOW), [Command::Start(d)]);
+    assert!(matches!(fail(&mut supervision, d)[..], [Command::Retry { .. }]));
+    assert!(!supervision.is_ending());
+}

@@ -4,7 +4,7 @@
 //! against them. Its contract is the shell's: each start is reported once, and no report of an earlier start
 //! comes while another is under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy as Generator, any, prop_oneof};
@@ -170,6 +170,8 @@ pub(super) struct World {
     retries: Vec<(ChildKey, u32, Timestamp)>,
     resumes: Vec<Timestamp>,
     held: Option<Timestamp>,
+    /// The significant children whose starts decide whether the last one that ran was the last.
+    hopes: BTreeSet<ChildKey>,
     /// Somebody started a child by hand while a group was on the move: then no order is promised until all is
     /// quiet again.
     mixed: bool,
@@ -197,6 +199,7 @@ impl World {
             retries: Vec::new(),
             resumes: Vec::new(),
             held: None,
+            hopes: BTreeSet::new(),
             mixed: false,
             ready: false,
             verdict: None,
@@ -324,6 +327,8 @@ impl World {
                 (child.wanted, child.retry) = (false, None);
                 if let Some(life) = &mut child.life {
                     (life.doomed, life.dismissed) = (true, true);
+                } else {
+                    self.hopes.remove(&key);
                 }
                 self.real.terminate(key)
             }
@@ -400,6 +405,8 @@ impl World {
                 // Who was to stop is asked once more, now that there is somebody.
                 life.again = std::mem::take(&mut life.asked);
                 let number = life.number;
+                self.came_to_run(key);
+                let life = self.life(key);
                 if let Stage::Stillborn(reason) = std::mem::replace(&mut life.stage, Stage::Up) {
                     self.ended_by_itself(key, &reason);
                 }
@@ -411,11 +418,13 @@ impl World {
                 if !life.doomed {
                     child.wanted = false;
                 }
+                self.give_up_hopes();
                 self.real.ignored(key)
             }
             Outcome::Fails => {
                 let life = self.unborn(key);
                 self.start_failed(key, &life);
+                self.give_up_hopes();
                 self.real.start_failed(key, &no_luck(), Seq(self.lives), now)
             }
         }
@@ -428,6 +437,7 @@ impl World {
             Stage::Starting if !life.asked => life.stage = Stage::Stillborn(reason.clone()),
             Stage::Up => self.ended_by_itself(key, reason),
             Stage::Starting | Stage::LeftBehind | Stage::Stillborn(_) => {
+                self.came_to_run(key);
                 self.bury(key);
             }
         }

@@ -216,6 +216,14 @@ fn s13_a_significant_child_must_be_able_to_end_its_supervisor() {
 }
 
 #[test]
+fn the_check_of_a_supervisor_names_its_own_name_too() {
+    let child = Trace::default().spec("no/name");
+    let errors = Supervisor::one_for_one("not a name").child(child).check();
+    assert!(matches!(&errors[..], [SpecError::Name { .. }, SpecError::Name { .. }]), "{errors:?}");
+    assert!(errors[0].to_string().starts_with("below 'the supervisor': "), "{}", errors[0]);
+}
+
+#[test]
 fn s15_each_fault_of_the_flags_has_its_own_error() {
     let second = Duration::from_secs(1);
     assert_eq!(top().check(), []);

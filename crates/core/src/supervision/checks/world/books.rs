@@ -1,10 +1,22 @@
 //! The books of the world: what each event means for who is to run, who is to stop, and what was counted.
 
-use super::{Life, Purpose, Retry, Stage, World};
+use super::{Child, Life, Purpose, Retry, Stage, World};
+use std::collections::BTreeSet;
+
 use crate::exit::ExitReason;
 use crate::supervision::checks::world::wait_between;
 use crate::supervision::checks::{fits, gave_up, no_luck};
 use crate::supervision::{AutoShutdown, Backoff, ChildKey, GiveUp, Restart, Strategy};
+
+impl Child {
+    /// Whether its start is under way, or will be.
+    fn is_to_come(&self) -> bool {
+        match &self.life {
+            Some(life) => matches!(life.stage, Stage::Starting | Stage::Stillborn(_)),
+            None => self.wanted && self.retry.is_none(),
+        }
+    }
+}
 
 impl World {
     pub(super) fn start_failed(&mut self, key: ChildKey, life: &Life) {
@@ -61,13 +73,52 @@ impl World {
             return self.restart(key, "exited", reason);
         }
         child.wanted = false;
-        let last = !self.children.values().any(|child| child.rules.significant && child.wanted);
+        let last = !self.is_significant_left();
         let ends = match self.flags.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => rules.significant,
             AutoShutdown::AllSignificant => rules.significant && last,
         };
         if ends {
+            self.end_when_ready(&ExitReason::Shutdown);
+        } else if rules.significant {
+            self.hopes = self.last_hopes();
+        }
+    }
+
+    fn is_significant_left(&self) -> bool {
+        self.children.values().any(|child| child.rules.significant && child.wanted)
+    }
+
+    /// The significant children that have still to come to run, if no other one is left.
+    fn last_hopes(&self) -> BTreeSet<ChildKey> {
+        let left = || self.children.iter().filter(|(_, child)| child.rules.significant && child.wanted);
+        if left().all(|(_, child)| child.is_to_come()) {
+            left().map(|(key, _)| *key).collect()
+        } else {
+            BTreeSet::new()
+        }
+    }
+
+    pub(super) fn came_to_run(&mut self, key: ChildKey) {
+        if self.hopes.contains(&key) {
+            self.hopes.clear();
+        }
+    }
+
+    /// Something has come to nothing: whether there is still hope that a significant child runs.
+    pub(super) fn give_up_hopes(&mut self) {
+        if self.hopes.is_empty() || self.ending {
+            return;
+        }
+        self.hopes.retain(|key| self.children.get(key).is_some_and(Child::is_to_come));
+        if !self.hopes.is_empty() {
+            return;
+        }
+        if self.is_significant_left() {
+            self.hopes = self.last_hopes();
+        } else {
+            self.wait = None;
             self.end_when_ready(&ExitReason::Shutdown);
         }
     }
