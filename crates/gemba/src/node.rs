@@ -143,7 +143,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Tree`] if it took too long or ended otherwise.
+    /// [`NodeError::Tree`] if it took longer than the [stop limit](NodeBuilder::stop_limit), when what was left
+    /// is killed, or ended otherwise than by this stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node: what has not stopped yet is killed. To limit the time, set
+    /// [`stop_limit`](NodeBuilder::stop_limit) instead.
     pub async fn stop(self, why: &str) -> Result<(), NodeError> {
         Ok(self.kernel.stop(why).await?)
     }
@@ -153,6 +159,12 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Tree`] if it took too long, was interrupted, or ended by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node, which kills the tree at once, without an orderly stop: as a branch
+    /// of a `select!` that another branch wins. To end the node for a reason of your own, wait for that beside
+    /// [`ended`](Self::ended), and call [`stop`](Self::stop) then.
     pub async fn run_until_signal(self) -> Result<(), NodeError> {
         Ok(self.kernel.run_until_signal().await?)
     }

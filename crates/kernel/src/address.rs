@@ -153,12 +153,22 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not withdraw the request.
+    /// Dropping the future does not withdraw the request; the server sees it in
+    /// [`Reply::is_closed`](crate::Reply::is_closed).
     pub async fn call<T>(&self, message: impl FnOnce(Reply<T>) -> M) -> Result<T, CallError> {
         self.call_within(CALL_TIMEOUT, message).await
     }
 
-    /// [`call`](Self::call) with another deadline.
+    /// [`call`](Self::call) that waits for `within` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], as [`call`](Self::call); [`CallError::Timeout`] after `within`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request; the server sees it in
+    /// [`Reply::is_closed`](crate::Reply::is_closed).
     pub async fn call_within<T>(
         &self,
         within: Duration,
@@ -204,7 +214,8 @@ impl<M: Send + 'static> Address<M> {
         self.request_until(Instant::now() + CALL_TIMEOUT, message)
     }
 
-    /// [`request`](Self::request) with a deadline that many can share.
+    /// [`request`](Self::request) with a deadline that many can share. The request is sent here, not when the
+    /// future is first awaited; what is wrong is in the answer.
     pub fn request_until<T: Send + 'static>(
         &self,
         deadline: Instant,
@@ -244,8 +255,8 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`StopError::NotRunning`] at once. [`StopError::Timeout`] when the time is over: the server is not
-    /// killed, and ends when its present handler is done.
+    /// [`StopError::NotRunning`] and [`StopError::CallingSelf`] at once. [`StopError::Timeout`] when the time is
+    /// over: the server is not killed, and ends when its present handler is done.
     ///
     /// # Cancel safety
     ///
@@ -256,6 +267,14 @@ impl<M: Send + 'static> Address<M> {
 
     /// [`stop`](Self::stop) with another reason. Returns the reason the server ended with, which is another
     /// one if something else ended it first.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn stop_with(&self, reason: ExitReason, within: Duration) -> Result<ExitReason, StopError> {
         let vitals = self.stoppable()?;
         vitals.stop(StopOrder { reason, is_limited: false });
@@ -268,8 +287,13 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`StopError::NotRunning`]. [`StopError::Timeout`] if it does not even end within a second after
-    /// the kill: its handler blocks its thread, and nobody can end that.
+    /// [`StopError::NotRunning`] and [`StopError::CallingSelf`] at once. [`StopError::Unkillable`] if it does not
+    /// even end within a second after the kill: its handler blocks its thread, and nobody can end that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request, but no kill follows then, and `terminate` has no
+    /// limit.
     pub async fn stop_or_kill(&self, within: Duration) -> Result<ExitReason, StopError> {
         let vitals = self.stoppable()?;
         vitals.stop(StopOrder { reason: ExitReason::Normal, is_limited: true });
@@ -279,7 +303,7 @@ impl<M: Send + 'static> Address<M> {
         vitals.kill();
         tokio::time::timeout(KILL_GRACE, vitals.ended())
             .await
-            .map_err(|_| StopError::Timeout { path: self.0.place(), within })
+            .map_err(|_| StopError::Unkillable { path: self.0.place() })
     }
 
     fn stoppable(&self) -> Result<Arc<Vitals>, StopError> {
@@ -337,6 +361,11 @@ impl<M> Pinned<M> {
 
     /// Sends `message` to this life and does not wait; gives it back if the life is over or its mailbox
     /// full.
+    ///
+    /// # Errors
+    ///
+    /// The message, not sent. [`is_over`](Self::is_over) tells the two apart: a life that is over takes no more,
+    /// a full mailbox may later.
     pub fn cast(&self, message: M) -> Result<(), M> {
         self.sender.try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message) => message,

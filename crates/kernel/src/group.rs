@@ -213,13 +213,17 @@ impl<M: Send + 'static> Group<M> {
     ///
     /// # Errors
     ///
-    /// [`JoinError::NotRunning`].
+    /// [`JoinError::NotRunning`]: join from the server's own `init`, which each life runs.
     pub fn join(&self, server: &Address<M>) -> Result<bool, JoinError> {
         self.join_as(server, |message| message)
     }
 
     /// [`join`](Self::join) of a server that understands other messages: `message` translates. It is called
     /// where somebody sends to the group, and must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::NotRunning`].
     pub fn join_as<N: Send + 'static>(
         &self,
         server: &Address<N>,

@@ -39,11 +39,13 @@ pub enum NodeError {
     /// The root supervisor ended by itself, as after too many restarts.
     #[error("the root supervisor ended: {0}")]
     Ended(ExitReason),
-    /// The tree did not stop within the limit; what was left was abandoned.
-    #[error("the tree did not stop within {0:?}; what was left was abandoned")]
+    /// The tree did not stop within the limit; what was left was killed. The journal's receipts say who stopped.
+    #[error(
+        "the tree did not stop within {0:?}, and what was left was killed; raise stop_limit, or give children less time with shutdown"
+    )]
     StopOverdue(Duration),
-    /// A second signal came while the node was stopping.
-    #[error("a second signal ended the node before it had stopped")]
+    /// A second signal came while the node was stopping; what was left was killed.
+    #[error("a second signal ended the node before it had stopped; what was left was killed")]
     Interrupted,
 }
 
@@ -184,6 +186,11 @@ impl Node {
     ///
     /// [`NodeError::StopOverdue`] if it took longer than the stop limit; the rest was killed then.
     /// [`NodeError::Ended`] if it ended otherwise than by this stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node: what has not stopped yet is killed. To limit the time, set
+    /// [`stop_limit`](NodeBuilder::stop_limit) instead.
     pub async fn stop(mut self, why: &str) -> Result<(), NodeError> {
         self.begin_stop(why);
         self.await_stop().await
@@ -193,7 +200,14 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`stop`](Self::stop), and [`NodeError::Interrupted`].
+    /// As [`stop`](Self::stop), and [`NodeError::Interrupted`] after a second signal: what was left is killed.
+    /// [`NodeError::Ended`] if the root supervisor ended before any signal, as after too many restarts.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node, which kills the tree at once, without an orderly stop: as a branch
+    /// of a `select!` that another branch wins. To end the node for a reason of your own, wait for that beside
+    /// [`ended`](Self::ended), and call [`stop`](Self::stop) then.
     pub async fn run_until_signal(mut self) -> Result<(), NodeError> {
         let mut signals = Signals::new();
         tokio::select! {

@@ -176,7 +176,11 @@ impl System {
         &self.0.board
     }
 
-    /// Whether the node can take work; if not, a sentence that says why.
+    /// Whether the node can take work: it has started, is not stopping, and all its supervisors run.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for people that says why not. It may pass, as a restart does: ask again.
     pub fn ready(&self) -> Result<(), String> {
         match *self.0.phase.borrow() {
             Phase::Starting => return Err("the node is starting".into()),

@@ -66,8 +66,8 @@ pub enum CallError {
         /// How long the caller waited.
         within: Duration,
     },
-    /// The mailbox is full; nothing was asked. Try again later, or ask less.
-    #[error("'{path}' refused: its mailbox of {capacity} is full{}; nothing was asked", since(*full_for))]
+    /// The mailbox is full; nothing was asked. Ask less, or again later.
+    #[error("'{path}' refused: its mailbox of {capacity} is full{}; nothing was asked: ask less, or again later", since(*full_for))]
     Full {
         /// Who refused.
         path: Place,
@@ -115,7 +115,8 @@ pub enum StopError {
         /// Who is not there.
         path: Place,
     },
-    /// It has not ended yet. It was not killed, and will stop when its present handler is done.
+    /// It has not ended yet. It was not killed, and will stop when its present handler is done; one that hangs
+    /// is ended by [`stop_or_kill`](crate::Address::stop_or_kill).
     #[error(
         "'{path}' did not stop within {within:?}; it will when its present handler is done, unless that hangs: then stop_or_kill"
     )]
@@ -124,6 +125,15 @@ pub enum StopError {
         path: Place,
         /// How long the caller waited.
         within: Duration,
+    },
+    /// It was killed and has not ended: its handler blocks its thread, and nobody can end that. It ends when the
+    /// handler comes to an `await` or returns. Move blocking work to `tokio::task::spawn_blocking`.
+    #[error(
+        "'{path}' cannot be killed: its handler blocks its thread, and it ends when that is done; move blocking work to spawn_blocking"
+    )]
+    Unkillable {
+        /// Who was killed.
+        path: Place,
     },
     /// A server asked for its own end and would wait for it; return [`Stop::normal`](crate::Stop::normal).
     #[error("'{path}' would wait for its own end; return Stop::normal() from the handler instead")]
