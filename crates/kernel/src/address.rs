@@ -6,16 +6,17 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use gemba_core::exit::ExitReason;
+use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::view::MailboxView;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::server::later;
 use crate::slot::Mailbox;
 use crate::vitals::{StopOrder, Vitals};
 
+mod again;
 mod error;
 mod request;
 
@@ -35,6 +36,8 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 /// A cell: the mailbox of a place. Each life opens it anew; what an earlier life left unread is dropped.
 pub(crate) struct Lane<M> {
     current: ArcSwapOption<Opened<M>>,
+    /// Told when a life has opened its mailbox.
+    opened: Notify,
     capacity: usize,
     path: OnceLock<ActorPath>,
 }
@@ -47,7 +50,8 @@ struct Opened<M> {
 
 impl<M: Send + 'static> Lane<M> {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { current: ArcSwapOption::empty(), capacity, path: OnceLock::new() })
+        let (current, opened, path) = (ArcSwapOption::empty(), Notify::new(), OnceLock::new());
+        Arc::new(Self { current, opened, capacity, path })
     }
 
     pub(crate) fn open(&self, vitals: &Arc<Vitals>) -> (mpsc::Sender<M>, mpsc::Receiver<M>) {
@@ -56,6 +60,7 @@ impl<M: Send + 'static> Lane<M> {
         let (sender, receiver) = mpsc::channel(self.capacity);
         let opened = Opened { sender: sender.clone(), vitals: vitals.clone() };
         self.current.store(Some(Arc::new(opened)));
+        self.opened.notify_waiters();
         (sender, receiver)
     }
 }
@@ -238,9 +243,18 @@ impl<M: Send + 'static> Address<M> {
         if waits && life.vitals.is_asking() {
             return Err(CallError::CallingSelf { path: self.0.place() });
         }
+        self.ask_life(&life, message).map(|answer| (answer, life))
+    }
+
+    #[inline]
+    fn ask_life<T>(
+        &self,
+        life: &Opened<M>,
+        message: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<oneshot::Receiver<T>, CallError> {
         let (reply, answer) = oneshot::channel();
-        match self.send(&life, message(Reply::new(reply))) {
-            Ok(()) => Ok((answer, life)),
+        match self.send(life, message(Reply::new(reply))) {
+            Ok(()) => Ok(answer),
             Err(CastError::Full { path, capacity, full_for, .. }) => {
                 Err(CallError::Full { path, capacity, full_for })
             }
@@ -323,7 +337,9 @@ impl<M: Send + 'static> Address<M> {
     /// The address of the life that is there now, and of no other.
     pub fn pin(&self) -> Option<Pinned<M>> {
         let life = self.0.current.load_full()?;
-        (!life.sender.is_closed()).then(|| Pinned { sender: life.sender.clone() })
+        let is_over = life.sender.is_closed();
+        (!is_over)
+            .then(|| Pinned::new(life.sender.clone(), life.vitals.path.clone(), life.vitals.incarnation))
     }
 
     #[inline]
@@ -349,14 +365,26 @@ impl<M> fmt::Debug for Address<M> {
     }
 }
 
-/// The address of one life of a server. When that life ends, it leads nowhere.
+/// The address of one life of a server, as a pid is. When that life ends, it leads nowhere.
 pub struct Pinned<M> {
     sender: mpsc::Sender<M>,
+    path: ActorPath,
+    incarnation: Incarnation,
 }
 
 impl<M> Pinned<M> {
-    pub(crate) fn new(sender: mpsc::Sender<M>) -> Self {
-        Self { sender }
+    pub(crate) fn new(sender: mpsc::Sender<M>, path: ActorPath, incarnation: Incarnation) -> Self {
+        Self { sender, path, incarnation }
+    }
+
+    /// Where this life stands, or stood.
+    pub fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    /// Which life it is: what [`System::monitor_life`](crate::System::monitor_life) watches.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// Sends `message` to this life and does not wait; gives it back if the life is over or its mailbox
@@ -380,12 +408,16 @@ impl<M> Pinned<M> {
 
 impl<M> Clone for Pinned<M> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone() }
+        Self { sender: self.sender.clone(), path: self.path.clone(), incarnation: self.incarnation }
     }
 }
 
 impl<M> fmt::Debug for Pinned<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned").field("over", &self.is_over()).finish()
+        f.debug_struct("Pinned")
+            .field("path", &self.path)
+            .field("incarnation", &self.incarnation)
+            .field("over", &self.is_over())
+            .finish_non_exhaustive()
     }
 }

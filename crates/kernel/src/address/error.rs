@@ -24,8 +24,9 @@ pub enum CastError<M> {
         /// How long it has been full, as far as refusals tell: zero for the first.
         full_for: Duration,
     },
-    /// Nobody is there: not started, ended, or between two lives. A restart takes microseconds.
-    #[error("'{path}' is not running; if its supervisor restarts it, try again in a moment")]
+    /// Nobody is there: not started, ended, or between two lives. A restart takes microseconds, unless its
+    /// supervisor backs off or `init` takes its time; whoever is not restarted stays away.
+    #[error("'{path}' is not running; a restart may be under way, try again in a moment")]
     NotRunning {
         /// What was not taken.
         message: M,
@@ -76,13 +77,18 @@ pub enum CallError {
         /// How long it has been full, as far as refusals tell: zero for the first.
         full_for: Duration,
     },
-    /// Nobody is there; nothing was asked.
-    #[error("'{path}' is not running; nothing was asked")]
+    /// Nobody is there: not started, ended, or between two lives; nothing was asked. If a restart is under way,
+    /// ask again in a moment, or with [`call_across_restart`](crate::Address::call_across_restart), which waits
+    /// for it.
+    #[error(
+        "'{path}' is not running; nothing was asked: a restart may be under way, ask again in a moment or with call_across_restart"
+    )]
     NotRunning {
         /// Who is not there.
         path: Place,
     },
-    /// The server ended before it answered. The request may have been carried out.
+    /// The server ended before it answered. The request may have been carried out: ask again only if that does
+    /// no harm twice, as [`call_across_restart`](crate::Address::call_across_restart) does.
     #[error("'{path}' ended before it answered: {reason}; the request may have been carried out")]
     Died {
         /// Who ended.
