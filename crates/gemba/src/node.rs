@@ -52,7 +52,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How long the node may take to stop; default [`STOP_LIMIT`](crate::STOP_LIMIT).
+    /// How long the node may take to stop; default [`STOP_LIMIT`](crate::STOP_LIMIT). What has not stopped then
+    /// is killed.
     pub fn stop_limit(mut self, limit: Duration) -> Self {
         self.kernel = self.kernel.stop_limit(limit);
         self
@@ -78,9 +79,18 @@ impl NodeBuilder {
 
     /// Starts the tree, in order, and returns when every child runs.
     ///
+    /// # The panic hook
+    ///
+    /// The first node of the process puts a hook before the one that is there, for good. A panic of an actor is
+    /// not printed then: its receipt has the message and the place, and is logged with `tracing`. All other
+    /// panics go to the hook that was there. So set a hook of your own before the first node starts; one that is
+    /// set later prints the panics of actors too, and their receipts lack the place.
+    ///
     /// # Errors
     ///
-    /// [`NodeError`]; what was started has been stopped again.
+    /// [`NodeError::Tree`] if a name or a rule is wrong (all faults at once, and nothing was started), or a child
+    /// did not start (what was started has been stopped again). [`NodeError::Inspect`] if the inspector cannot
+    /// listen; nothing was started.
     ///
     /// # Cancel safety
     ///
@@ -103,6 +113,22 @@ impl NodeBuilder {
 }
 
 /// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
+///
+/// # Examples
+///
+/// ```
+/// use gemba::{Node, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = task("clock", |ctx| async move { ctx.stopped().await; Ok(()) });
+/// // Port 0: any that is free. With `INSPECT` it is the one that `gemba tree` asks.
+/// let node = Node::builder("tower").inspect(([127, 0, 0, 1], 0).into()).child(clock).start().await?;
+/// assert!(node.inspector().is_some());
+/// assert!(node.system().ready().is_ok());
+/// node.stop("the day is over").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Node {
     kernel: gemba_kernel::Node,

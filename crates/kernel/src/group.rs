@@ -55,6 +55,7 @@ pub const GROUP_EVENTS: usize = 1024;
 /// # });
 /// ```
 #[doc(alias = "pg")]
+#[doc(alias = "gen_event")]
 pub struct Group<M> {
     system: System,
     cell: Arc<Cell<M>>,
@@ -92,6 +93,7 @@ pub enum MemberRefusal {
 }
 
 /// What became of a message to a group.
+#[must_use = "members may have refused it: look at `refused`, or drop it on purpose with `let _`"]
 #[non_exhaustive]
 pub struct Broadcast<M> {
     /// How many mailboxes took it.
@@ -107,11 +109,15 @@ pub enum GroupEvent<M> {
     Joined(Member<M>),
     /// A life left, or ended.
     Left(Member<M>),
-    /// More than [`GROUP_EVENTS`] changes were not read and are lost; these are the members now.
+    /// More than [`GROUP_EVENTS`] changes were not read and are lost; these are the members now, and the changes
+    /// go on from here.
     Behind(Vec<Member<M>>),
 }
 
-/// Follows a group: the members at its beginning, then every change, with none missed and none told twice.
+/// Follows a group: the members at its beginning, then every change in its order, and none twice.
+///
+/// None is missed as long as at most [`GROUP_EVENTS`] wait to be read. One that falls further behind loses those,
+/// and is told: [`GroupEvent::Behind`] gives the members of that moment, from which the changes go on.
 ///
 /// Dropping it ends it, with all that was not read.
 #[must_use = "dropping a monitor ends it"]

@@ -119,7 +119,6 @@ impl System {
     }
 
     /// The life that holds the place at `path` now, starting and stopping ones included.
-    #[doc(alias = "where_is")]
     pub fn whereis(&self, path: &ActorPath) -> Option<Incarnation> {
         self.registry().get(path)?.holder()
     }

@@ -33,6 +33,11 @@ pub enum NodeError {
     /// The tree is wrong; every fault is named, and nothing was started.
     #[error("{} fault(s) in the tree, nothing was started:\n  {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
     Spec(Vec<SpecError>),
+    /// The metrics were to go somewhere, and go elsewhere already; nothing was started.
+    #[error(
+        "the node's metrics go elsewhere already, nothing was started: say where once, and ask System::instruments after the start"
+    )]
+    Instruments,
     /// A child did not start; those before it were stopped again.
     #[error("the node did not start: {0}")]
     Start(ExitReason),
@@ -57,6 +62,8 @@ pub struct NodeBuilder {
     root: Supervisor,
     stop_limit: Duration,
     system: System,
+    /// Whether metrics were to go where they do not.
+    has_lost_instruments: bool,
     children: Vec<ChildSpec>,
 }
 
@@ -73,15 +80,16 @@ impl NodeBuilder {
         self
     }
 
-    /// How long the node may take to stop; default [`STOP_LIMIT`].
+    /// How long the node may take to stop; default [`STOP_LIMIT`]. What has not stopped then is killed.
     pub fn stop_limit(mut self, limit: Duration) -> Self {
         self.stop_limit = limit;
         self
     }
 
-    /// Where its metrics go; nowhere by default.
-    pub fn instruments(self, instruments: Instruments) -> Self {
-        self.system.set_instruments(instruments);
+    /// Where its metrics go; nowhere by default. To be said once, before anybody asks
+    /// [`System::instruments`]: who asked earlier writes elsewhere, and [`start`](Self::start) refuses that.
+    pub fn instruments(mut self, instruments: Instruments) -> Self {
+        self.has_lost_instruments |= self.system.set_instruments(instruments).is_err();
         self
     }
 
@@ -92,9 +100,16 @@ impl NodeBuilder {
 
     /// Starts the tree, in order, and returns when every child runs.
     ///
+    /// # The panic hook
+    ///
+    /// The first node of the process puts a hook before the one that is there, for good. A panic of an actor is
+    /// not printed then: its receipt has the message and the place, and is logged with `tracing`. All other
+    /// panics go to the hook that was there. So set a hook of your own before the first node starts; one that is
+    /// set later prints the panics of actors too, and their receipts lack the place.
+    ///
     /// # Errors
     ///
-    /// [`NodeError::Name`] and [`NodeError::Spec`] before anything is started; [`NodeError::Start`] after
+    /// [`NodeError::Name`], [`NodeError::Spec`] and [`NodeError::Instruments`] before anything is started; [`NodeError::Start`] after
     /// what was started has been stopped again.
     ///
     /// # Cancel safety
@@ -106,6 +121,9 @@ impl NodeBuilder {
         check_supervisor(self.root.flags(), &self.children, "/", &mut errors);
         if !errors.is_empty() {
             return Err(NodeError::Spec(errors));
+        }
+        if self.has_lost_instruments {
+            return Err(NodeError::Instruments);
         }
         install_panic_hook();
         let system = self.system;
@@ -137,6 +155,20 @@ impl NodeBuilder {
 }
 
 /// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Node, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = task("clock", |ctx| async move { ctx.stopped().await; Ok(()) });
+/// let node = Node::builder("tower").child(clock).start().await?;
+/// assert!(node.system().ready().is_ok());
+/// node.stop("the day is over").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping a node kills its tree; stop it, or run_until_signal"]
 pub struct Node {
@@ -159,6 +191,7 @@ impl Node {
             root: Supervisor::one_for_one("node"),
             stop_limit: STOP_LIMIT,
             system: System::new(checked),
+            has_lost_instruments: false,
             children: Vec::new(),
         }
     }
@@ -277,5 +310,23 @@ async fn interrupt() -> &'static str {
         Ok(()) => "Ctrl-C",
         // Without the signal there is only SIGTERM, or the end by itself.
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_that_would_get_lost_keep_a_node_from_starting() {
+        let twice =
+            Node::builder("test").instruments(Instruments::default()).instruments(Instruments::default());
+        assert!(matches!(twice.start().await, Err(NodeError::Instruments)));
+        let asked = Node::builder("test");
+        let _ = asked.system().instruments();
+        let late = asked.instruments(Instruments::default());
+        assert!(matches!(late.start().await, Err(NodeError::Instruments)));
+        let once = Node::builder("test").instruments(Instruments::default());
+        once.start().await.unwrap().stop("test").await.unwrap();
     }
 }

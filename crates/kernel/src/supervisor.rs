@@ -21,6 +21,10 @@ use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// A supervisor as a child: a strategy, an intensity, and children in order.
 ///
+/// Children start in the order in which they are added, each when the one before it runs, and stop in reverse. A
+/// child that ends is restarted by its own rule, `permanent` unless it says otherwise, and by the strategy; more
+/// restarts than the intensity allows, and the supervisor ends and leaves it to its own.
+///
 /// # Units and limits
 ///
 /// Defaults: 3 restarts in 5 s, no back-off, no auto-shutdown, [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX)
@@ -36,7 +40,14 @@ use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 ///     .intensity(10, Duration::from_secs(60))
 ///     .child(task("db", |ctx| async move { ctx.stopped().await; Ok(()) }))
 ///     .child(task("cache", |ctx| async move { ctx.stopped().await; Ok(()) }).transient());
-/// # let _ = pools;
+/// assert!(pools.check().is_empty());
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let handle = pools.handle();
+/// let node = gemba_kernel::Node::builder("example").child(pools).start().await?;
+/// assert_eq!(handle.count_children().await?.active, 2);
+/// node.stop("done").await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[must_use = "a spec does nothing until a supervisor has it"]
 pub struct Supervisor {
@@ -285,7 +296,7 @@ async fn begin(
     Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))
 }
 
-/// A supervisor whose rules and children are made anew for each of its lives.
+/// A supervisor whose rules and children are made anew for each of its lives; made by [`supervisor`].
 #[must_use = "a spec does nothing until a supervisor has it"]
 pub struct SupervisorInit {
     child: ChildSpec,
@@ -293,7 +304,14 @@ pub struct SupervisorInit {
 }
 
 /// A supervisor called `name`; `init` is called for each life and says with whom it begins, or that there is
-/// nothing to do: [`Stop::ignore`]. Its result's own name does not matter.
+/// nothing to do: [`Stop::ignore`].
+///
+/// Of the supervisor that `init` makes, the strategy, the limits (intensity, back-off, auto-shutdown, giving up,
+/// `children_max`) and the children count. What concerns its place is said here, where it stands: its own name,
+/// `transient`, `temporary`, `significant` and `shutdown` have no effect there, and a
+/// [`handle`](Supervisor::handle) taken there leads nowhere; take [`SupervisorInit::handle`].
+///
+/// An error or a panic in `init`, or rules that cannot be followed, are a failed start.
 ///
 /// # Examples
 ///
@@ -691,14 +709,14 @@ mod tests {
             }
         }
         let spec = crate::actor("plain", || (Plain, 41));
-        let link = spec.link();
+        let lookup = spec.lookup();
         let node = Node::builder("test").child(spec).start().await.unwrap();
-        link().unwrap().cast(false).unwrap();
-        link().unwrap().cast(true).unwrap();
+        lookup().unwrap().cast(false).unwrap();
+        lookup().unwrap().cast(true).unwrap();
         let exit = receipt(&node, "child_exited", 0).await;
         assert!(exit.event.to_string().contains("state was 42"), "{}", exit.event);
         receipt(&node, "child_restarted", 0).await;
-        link().unwrap().cast(false).unwrap();
+        lookup().unwrap().cast(false).unwrap();
         node.stop("test").await.unwrap();
     }
 }

@@ -207,15 +207,15 @@ impl System {
         *self.0.phase.borrow() == Phase::Stopping
     }
 
-    /// Where the node's metrics go.
+    /// Where the node's metrics go: nowhere if nobody has said, and from then on.
     pub fn instruments(&self) -> &Instruments {
         self.0.instruments.get_or_init(Instruments::default)
     }
 
-    /// Says where the metrics go; the first one to say it is right.
-    pub(crate) fn set_instruments(&self, instruments: Instruments) {
-        // An actor that asked before has been given instruments that go nowhere.
-        let _ = self.0.instruments.set(instruments);
+    /// Says where the metrics go. Gives the instruments back if that is settled: by who said it earlier, or by
+    /// who asked, and was given instruments that go nowhere.
+    pub(crate) fn set_instruments(&self, instruments: Instruments) -> Result<(), Instruments> {
+        self.0.instruments.set(instruments)
     }
 
     /// Kills the actor at `path`, as a fault would; its supervisor decides what follows.
