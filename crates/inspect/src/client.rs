@@ -86,6 +86,10 @@ pub enum Readiness {
 ///
 /// Only `http://` addresses are understood: the node itself serves no TLS.
 ///
+/// # Cancel safety
+///
+/// Dropping the future of a call that changes something does not withdraw it: the node may carry it out.
+///
 /// # Examples
 ///
 /// ```

@@ -93,7 +93,56 @@ impl<M: Send + 'static> Mailbox for Lane<M> {
     }
 }
 
-/// Where a server takes messages, whichever life of it is there.
+/// Where a server takes messages, whichever life of it is there. Clones lead to the same place.
+///
+/// From [`ServerSpec::address`](crate::ServerSpec::address) before the node starts,
+/// [`Context::address`](crate::Context::address) inside, or [`System::address`](crate::System::address) by path.
+///
+/// # Units and limits
+///
+/// A mailbox is bounded, by [`MAILBOX_CAPACITY`] unless its spec says otherwise. What a life has not read when it
+/// ends is dropped: a cast is lost, a call is told.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use gemba_kernel::{Address, CallError, CastError, Context, Node, Reply, Server, Stop, server};
+///
+/// struct Echo;
+/// enum Msg { Say(String, Reply<String>), Hush }
+///
+/// impl Server for Echo {
+///     type Msg = Msg;
+///     async fn handle(&mut self, msg: Msg, _: &mut Context<Msg>) -> Result<(), Stop> {
+///         match msg {
+///             Msg::Say(text, reply) => reply.send(text),
+///             Msg::Hush => return Err(Stop::normal()),
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = server("echo", || Echo).temporary();
+/// let echo = spec.address();
+/// let node = Node::builder("example").child(spec).start().await?;
+/// assert_eq!(echo.call(|reply| Msg::Say("hello".into(), reply)).await?, "hello");
+/// let answer = echo.call_within(Duration::from_millis(50), |reply| Msg::Say("soon".into(), reply)).await;
+/// match answer {
+///     Ok(text) => assert_eq!(text, "soon"),
+///     Err(CallError::Timeout { .. }) => println!("too slow"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// // One life of it, as a pid: it does not lead to a successor.
+/// let pinned = echo.pin().expect("it runs");
+/// echo.stop(Duration::from_secs(1)).await?;
+/// assert!(pinned.is_over());
+/// assert!(matches!(echo.cast(Msg::Hush), Err(CastError::NotRunning { .. })), "it was temporary");
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 pub struct Address<M>(Arc<Lane<M>>);
 
 impl<M> Clone for Address<M> {
@@ -112,7 +161,8 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`CastError::Full`] and [`CastError::NotRunning`]; both give the message back.
+    /// [`CastError::Full`]: shed the message, or wait with [`cast_within`](Self::cast_within).
+    /// [`CastError::NotRunning`]: a restart may be under way. Both give the message back.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         match &*self.0.current.load() {
             Some(life) => self.send(life, message),
@@ -189,7 +239,8 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Sends the message made with a reply, and gives a future of the answer: for many requests at once.
-    /// It is over after [`CALL_TIMEOUT`] at the latest.
+    /// It is over after [`CALL_TIMEOUT`] at the latest. The request is sent here, not when the future is first
+    /// awaited.
     ///
     /// # Examples
     ///

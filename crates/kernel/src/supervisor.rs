@@ -175,7 +175,9 @@ impl From<DynamicSupervisor> for ChildSpec {
 macro_rules! flags {
     ($supervisor:ident) => {
         impl $supervisor {
-            /// How many restarts it makes within `period` before it gives up; default 3 in 5 s.
+            /// How many restarts it makes within `period` before it gives up; default 3 in 5 s. A period of zero is
+            /// refused when the node starts; 0 restarts mean that the first crash ends it. See
+            /// [`Intensity`](gemba_core::supervision::Intensity) for what counts.
             pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
                 self.flags.intensity = Intensity { restarts, period };
                 self
@@ -187,7 +189,8 @@ macro_rules! flags {
                 self
             }
 
-            /// How long it waits before it restarts a child that keeps failing; default not at all.
+            /// How long it waits before it restarts a child that keeps failing; default not at all. The first
+            /// restart in a row comes at once, see [`Backoff`](gemba_core::supervision::Backoff).
             pub fn backoff(mut self, backoff: Backoff) -> Self {
                 self.flags.backoff = backoff;
                 self
@@ -200,8 +203,9 @@ macro_rules! flags {
                 self
             }
 
-            /// How many children it takes; default
-            /// [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX).
+            /// How many children it takes: 1 at least, default
+            /// [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX); a start beyond is refused with
+            /// [`ChildError::Full`](crate::ChildError::Full).
             pub fn children_max(mut self, limit: usize) -> Self {
                 self.flags.children_max = limit;
                 self
