@@ -643,14 +643,18 @@ async fn g21_stop_or_kill_kills_when_the_time_is_over() {
 }
 
 /// Blocks its thread when asked to, until what lets it go is dropped.
-struct Blocker(tokio::sync::watch::Receiver<()>);
+struct Blocker {
+    begun: Arc<tokio::sync::Notify>,
+    released: tokio::sync::watch::Receiver<()>,
+}
 
 impl Server for Blocker {
     type Msg = ();
 
     async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+        self.begun.notify_one();
         // No await: a kill finds no place to act.
-        while self.0.has_changed().is_ok() {
+        while self.released.has_changed().is_ok() {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
@@ -660,10 +664,14 @@ impl Server for Blocker {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn g21_a_kill_that_ends_nobody_is_told_from_a_time_out() {
     let (release, released) = tokio::sync::watch::channel(());
-    let spec = server("p", move || Blocker(released.clone())).temporary();
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let first = Blocker { begun: begun.clone(), released };
+    let make = move || Blocker { begun: first.begun.clone(), released: first.released.clone() };
+    let spec = server("p", make).temporary();
     let address = spec.address();
     let node = Node::builder("test").child(spec).start().await.unwrap();
     address.cast(()).unwrap();
+    begun.notified().await; // A stop that came first would be seen first.
     let blocked = address.stop_or_kill(Duration::from_millis(20)).await;
     assert!(matches!(blocked, Err(StopError::Unkillable { .. })), "{blocked:?}");
     drop(release);
