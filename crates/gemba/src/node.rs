@@ -46,7 +46,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How many restarts the root makes within `period` before the node ends; default 3 in 5 s.
+    /// How many restarts the root makes within `period` before the node ends; default 3 in 5 s. Children that
+    /// may fail more often stand under a [`Supervisor`](crate::Supervisor) of their own.
     pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
         self.kernel = self.kernel.intensity(restarts, period);
         self
@@ -59,7 +60,10 @@ impl NodeBuilder {
         self
     }
 
-    /// Shows the node on `address`, usually [`INSPECT`](crate::INSPECT), with a token made up for this start.
+    /// Shows the node on `address`, usually [`INSPECT`](crate::INSPECT), with a token made up for this start:
+    /// [`Node::inspector`] tells it. Looking needs no token; what changes something, as a kill, does.
+    ///
+    /// An address that is taken keeps the node from starting; port 0 takes any that is free.
     ///
     /// The inspector is a child like the others: it outlives what is added after it.
     pub fn inspect(self, address: SocketAddr) -> Self {

@@ -116,7 +116,7 @@ impl<M: Send + 'static> Context<M> {
 
 impl TaskContext {
     /// [`Context::link`] for a task. A task takes no messages: an exit ends it; watch with
-    /// [`System::monitor`](crate::System::monitor) to be told instead.
+    /// [`System::monitor`](crate::System::monitor) to be told instead. The exit acts at its next `await`.
     pub fn link(&self, path: &ActorPath) {
         link(&self.slot, self.incarnation(), self.system().registry().get(path).as_ref(), path);
     }

@@ -92,7 +92,8 @@ impl System {
     /// Watches the life that is at `path` now. If there is none, the [`Down`] says
     /// [`ExitReason::NoProc`] and is there at once. A life that is starting can be watched.
     ///
-    /// Every monitor is independent: two of them give two `Down`s.
+    /// Every monitor is independent: two of them give two `Down`s. To be told by a message, a server takes
+    /// [`Context::monitor`](crate::Context::monitor).
     pub fn monitor(&self, path: &ActorPath) -> Monitor {
         self.monitor_only(path, None)
     }
