@@ -120,6 +120,38 @@ pub enum GroupEvent<M> {
 /// and is told: [`GroupEvent::Behind`] gives the members of that moment, from which the changes go on.
 ///
 /// Dropping it ends it, with all that was not read.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Context, Group, GroupEvent, Node, Server, Stop, server};
+///
+/// struct Listener;
+///
+/// impl Server for Listener {
+///     type Msg = ();
+///     async fn init(&mut self, ctx: &mut Context<()>) -> Result<(), Stop> {
+///         let listeners: Group<()> = ctx.system().groups().group("listeners")?;
+///         listeners.join(&ctx.address())?;
+///         Ok(())
+///     }
+///     async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+///         Err(Stop::normal())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder("example").child(server("a", || Listener).temporary()).start().await?;
+/// let listeners: Group<()> = node.system().groups().group("listeners")?;
+/// let mut changes = listeners.monitor();
+/// assert_eq!(changes.members().len(), 1);
+/// assert_eq!(listeners.broadcast(()).delivered, 1);
+/// let GroupEvent::Left(member) = changes.changed().await else { unreachable!("nobody joins") };
+/// assert_eq!(member.path().as_str(), "/a");
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a monitor ends it"]
 pub struct GroupMonitor<M: Send + 'static> {
     cell: Arc<Cell<M>>,
