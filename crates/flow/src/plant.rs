@@ -136,7 +136,8 @@ impl From<Plant> for ChildSpec {
 }
 
 impl PlantBuilder {
-    /// How many signals may be in flight.
+    /// How many signals may be in flight; by default those of [`Limits::default`], 1200 of all lines together, a
+    /// fifth of them for critical ones alone.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self.ceiling.set_limits(limits);

@@ -34,6 +34,27 @@
 //! }
 //! ```
 //!
+//! A panic, an exit, a restart is a receipt in the node's [`Journal`]; [`Logs`] writes them as lines, and with
+//! [`NodeBuilder::inspect`] the program `gemba` shows them from another terminal.
+//!
+//! # Where to begin
+//!
+//! | for | there is |
+//! | --- | --- |
+//! | state and messages | [`server`], [`Server`], [`Address`] |
+//! | what an event does depends on a state | [`state_machine`], [`StateMachine`] |
+//! | work without messages | [`task`]; for one result [`DynamicRef::run`] |
+//! | an actor of ractor's | [`actor`] |
+//! | restarts by rule | [`Supervisor`], [`DynamicSupervisor`], and [`supervisor`] for a list made anew each time |
+//! | children that come and go | [`SupervisorRef`], [`DynamicRef`] |
+//! | to hear of an end, or to share it | [`System::monitor`], [`Context::monitor`], [`Context::link`] |
+//! | one message for many | [`Group`] |
+//! | a look at a server that runs | [`System::sys`], [`System::tree`], [`Journal`] |
+//! | more work than can be done at once | [`Plant`], [`Line`], [`Action`] |
+//!
+//! Examples on the pages below name the crate that an item comes from, `gemba_kernel`, `gemba_flow`, `gemba_core` or
+//! `gemba_inspect`; all of them are here under the same names.
+//!
 //! # A line
 //!
 //! ```
@@ -80,7 +101,7 @@ struct Otp;
 
 pub use gemba_core::{
     admission, board, breaker, burst, control, exit, kanban, ladder, light, machine, metric, name, policy,
-    queue, receipt, routing, scaling, supervision, time, view,
+    queue, receipt, routing, scaling, supervision, sys, time, view,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

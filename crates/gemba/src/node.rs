@@ -46,19 +46,24 @@ impl NodeBuilder {
         self
     }
 
-    /// How many restarts the root makes within `period` before the node ends; default 3 in 5 s.
+    /// How many restarts the root makes within `period` before the node ends; default 3 in 5 s. Children that
+    /// may fail more often stand under a [`Supervisor`](crate::Supervisor) of their own.
     pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
         self.kernel = self.kernel.intensity(restarts, period);
         self
     }
 
-    /// How long the node may take to stop; default [`STOP_LIMIT`](crate::STOP_LIMIT).
+    /// How long the node may take to stop; default [`STOP_LIMIT`](crate::STOP_LIMIT). What has not stopped then
+    /// is killed.
     pub fn stop_limit(mut self, limit: Duration) -> Self {
         self.kernel = self.kernel.stop_limit(limit);
         self
     }
 
-    /// Shows the node on `address`, usually [`INSPECT`](crate::INSPECT), with a token made up for this start.
+    /// Shows the node on `address`, usually [`INSPECT`](crate::INSPECT), with a token made up for this start:
+    /// [`Node::inspector`] tells it. Looking needs no token; what changes something, as a kill, does.
+    ///
+    /// An address that is taken keeps the node from starting; port 0 takes any that is free.
     ///
     /// The inspector is a child like the others: it outlives what is added after it.
     pub fn inspect(self, address: SocketAddr) -> Self {
@@ -78,9 +83,18 @@ impl NodeBuilder {
 
     /// Starts the tree, in order, and returns when every child runs.
     ///
+    /// # The panic hook
+    ///
+    /// The first node of the process puts a hook before the one that is there, for good. A panic of an actor is
+    /// not printed then: its receipt has the message and the place, and is logged with `tracing`. All other
+    /// panics go to the hook that was there. So set a hook of your own before the first node starts; one that is
+    /// set later prints the panics of actors too, and their receipts lack the place.
+    ///
     /// # Errors
     ///
-    /// [`NodeError`]; what was started has been stopped again.
+    /// [`NodeError::Tree`] if a name or a rule is wrong (all faults at once, and nothing was started), or a child
+    /// did not start (what was started has been stopped again). [`NodeError::Inspect`] if the inspector cannot
+    /// listen; nothing was started.
     ///
     /// # Cancel safety
     ///
@@ -103,6 +117,22 @@ impl NodeBuilder {
 }
 
 /// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
+///
+/// # Examples
+///
+/// ```
+/// use gemba::{Node, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = task("clock", |ctx| async move { ctx.stopped().await; Ok(()) });
+/// // Port 0: any that is free. With `INSPECT` it is the one that `gemba tree` asks.
+/// let node = Node::builder("tower").inspect(([127, 0, 0, 1], 0).into()).child(clock).start().await?;
+/// assert!(node.inspector().is_some());
+/// assert!(node.system().ready().is_ok());
+/// node.stop("the day is over").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Node {
     kernel: gemba_kernel::Node,
@@ -143,7 +173,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Tree`] if it took too long or ended otherwise.
+    /// [`NodeError::Tree`] if it took longer than the [stop limit](NodeBuilder::stop_limit), when what was left
+    /// is killed, or ended otherwise than by this stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node: what has not stopped yet is killed. To limit the time, set
+    /// [`stop_limit`](NodeBuilder::stop_limit) instead.
     pub async fn stop(self, why: &str) -> Result<(), NodeError> {
         Ok(self.kernel.stop(why).await?)
     }
@@ -153,6 +189,12 @@ impl Node {
     /// # Errors
     ///
     /// [`NodeError::Tree`] if it took too long, was interrupted, or ended by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node, which kills the tree at once, without an orderly stop: as a branch
+    /// of a `select!` that another branch wins. To end the node for a reason of your own, wait for that beside
+    /// [`ended`](Self::ended), and call [`stop`](Self::stop) then.
     pub async fn run_until_signal(self) -> Result<(), NodeError> {
         Ok(self.kernel.run_until_signal().await?)
     }

@@ -86,6 +86,10 @@ pub enum Readiness {
 ///
 /// Only `http://` addresses are understood: the node itself serves no TLS.
 ///
+/// # Cancel safety
+///
+/// Dropping the future of a call that changes something does not withdraw it: the node may carry it out.
+///
 /// # Examples
 ///
 /// ```
@@ -128,17 +132,29 @@ impl Client {
     }
 
     /// The supervision tree.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]: no node answers at the address, or something else does.
     pub async fn tree(&self) -> Result<TreeView, ClientError> {
         self.get("api/v1/tree").await
     }
 
     /// The andon board.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]: no node answers at the address, or something else does.
     pub async fn board(&self) -> Result<BoardView, ClientError> {
         self.get("api/v1/board").await
     }
 
     /// At most `limit` receipts, which is at most [`RECEIPTS_MAX`](Self::RECEIPTS_MAX), after number `after`, or the newest if it is `None`; only those of
     /// `path` and below it, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]: no node answers at the address, or something else does.
     pub async fn receipts(
         &self,
         after: Option<Seq>,
@@ -164,18 +180,32 @@ impl Client {
     }
 
     /// Stops a line: it refuses every signal until the cord is reset.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`] if there is no such line, [`ClientError::Unauthorized`] without the token; after
+    /// [`ClientError::Unreachable`] the line may have been stopped.
     pub async fn pull_cord(&self, line: &Name, by: &str, why: Option<&str>) -> Result<Seq, ClientError> {
         let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned) };
         self.change(Method::POST, &format!("api/v1/lines/{line}/cord"), &ask).await
     }
 
     /// Lets a stopped line run again.
+    ///
+    /// # Errors
+    ///
+    /// As [`pull_cord`](Self::pull_cord); after [`ClientError::Unreachable`] the line may run again.
     pub async fn reset_cord(&self, line: &Name, by: &str) -> Result<Seq, ClientError> {
         let ask = Ask { by: Some(by.to_owned()), why: None };
         self.change(Method::DELETE, &format!("api/v1/lines/{line}/cord"), &ask).await
     }
 
     /// Whether the node takes work.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]: no node answers at the address, or something else does. A node that takes no work is
+    /// [`Readiness::NotReady`], which is no error.
     pub async fn ready(&self) -> Result<Readiness, ClientError> {
         let (url, response) = self.send(self.http.get(self.at("readyz")?)).await?;
         let status = response.status();

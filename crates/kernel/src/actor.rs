@@ -29,6 +29,37 @@ type Current<A> = ArcSwapOption<ActorRef<<A as Actor>::Msg>>;
 ///
 /// Its mailbox is ractor's: without a bound, and without a depth the inspector could show. A kill or a
 /// panic is told with its reason and place like those of our own servers.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Node, actor};
+/// use ractor::{Actor, ActorProcessingErr, ActorRef};
+///
+/// struct Greeter;
+///
+/// impl Actor for Greeter {
+///     type Msg = String;
+///     type State = ();
+///     type Arguments = ();
+///     async fn pre_start(&self, _: ActorRef<String>, (): ()) -> Result<(), ActorProcessingErr> {
+///         Ok(())
+///     }
+///     async fn handle(&self, _: ActorRef<String>, name: String, _: &mut ()) -> Result<(), ActorProcessingErr> {
+///         println!("Hello, {name}");
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = actor("greeter", || (Greeter, ()));
+/// let greeter = spec.lookup(); // Each time it is asked, for the life that is there.
+/// let node = Node::builder("example").child(spec).start().await?;
+/// greeter().expect("it has been started").cast("Ada".to_owned())?;
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 pub fn actor<A: Actor>(
     name: &str,
     make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
@@ -40,8 +71,9 @@ pub fn actor<A: Actor>(
 }
 
 impl<A: Actor> ActorSpec<A> {
-    /// Asks for the actor's present life: `None` before its start.
-    pub fn link(&self) -> impl Fn() -> Option<ActorRef<A::Msg>> + Send + Sync + 'static {
+    /// A function that looks up the actor's present life: `None` before its first start. Between two lives, and
+    /// after the last, it gives the one that has ended; to send to that is an error of ractor's.
+    pub fn lookup(&self) -> impl Fn() -> Option<ActorRef<A::Msg>> + Send + Sync + 'static {
         let current = self.current.clone();
         move || current.load().as_deref().cloned()
     }

@@ -9,17 +9,20 @@ use arc_swap::ArcSwapOption;
 use gemba_core::exit::ExitReason;
 use gemba_core::name::ActorPath;
 use gemba_core::view::MailboxView;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::server::later;
 use crate::slot::Mailbox;
 use crate::vitals::{StopOrder, Vitals};
 
+mod again;
 mod error;
+mod pinned;
 mod request;
 
 pub use error::{CallError, CastError, FindError, Place, StopError};
+pub use pinned::Pinned;
 use request::lost;
 pub use request::{Reply, Request};
 
@@ -37,6 +40,8 @@ pub(crate) struct Lane<M> {
     current: ArcSwapOption<Opened<M>>,
     /// [`MAILBOX_CAPACITY`] unless the spec has said otherwise.
     capacity: ArcSwapOption<usize>,
+    /// Told when a life has opened its mailbox.
+    opened: Notify,
     path: OnceLock<ActorPath>,
 }
 
@@ -49,7 +54,7 @@ struct Opened<M> {
 impl<M: Send + 'static> Lane<M> {
     pub(crate) fn new() -> Arc<Self> {
         let (current, capacity) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        Arc::new(Self { current, capacity, path: OnceLock::new() })
+        Arc::new(Self { current, capacity, opened: Notify::new(), path: OnceLock::new() })
     }
 
     /// How many messages each life's mailbox takes that is opened from now on.
@@ -63,6 +68,7 @@ impl<M: Send + 'static> Lane<M> {
         let (sender, receiver) = mpsc::channel(self.capacity());
         let opened = Opened { sender: sender.clone(), vitals: vitals.clone() };
         self.current.store(Some(Arc::new(opened)));
+        self.opened.notify_waiters();
         (sender, receiver)
     }
 }
@@ -99,7 +105,56 @@ impl<M: Send + 'static> Mailbox for Lane<M> {
     }
 }
 
-/// Where a server takes messages, whichever life of it is there.
+/// Where a server takes messages, whichever life of it is there. Clones lead to the same place.
+///
+/// From [`ServerSpec::address`](crate::ServerSpec::address) before the node starts,
+/// [`Context::address`](crate::Context::address) inside, or [`System::address`](crate::System::address) by path.
+///
+/// # Units and limits
+///
+/// A mailbox is bounded, by [`MAILBOX_CAPACITY`] unless its spec says otherwise. What a life has not read when it
+/// ends is dropped: a cast is lost, a call is told.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use gemba_kernel::{Address, CallError, CastError, Context, Node, Reply, Server, Stop, server};
+///
+/// struct Echo;
+/// enum Msg { Say(String, Reply<String>), Hush }
+///
+/// impl Server for Echo {
+///     type Msg = Msg;
+///     async fn handle(&mut self, msg: Msg, _: &mut Context<Msg>) -> Result<(), Stop> {
+///         match msg {
+///             Msg::Say(text, reply) => reply.send(text),
+///             Msg::Hush => return Err(Stop::normal()),
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = server("echo", || Echo).temporary();
+/// let echo = spec.address();
+/// let node = Node::builder("example").child(spec).start().await?;
+/// assert_eq!(echo.call(|reply| Msg::Say("hello".into(), reply)).await?, "hello");
+/// let answer = echo.call_within(Duration::from_millis(50), |reply| Msg::Say("soon".into(), reply)).await;
+/// match answer {
+///     Ok(text) => assert_eq!(text, "soon"),
+///     Err(CallError::Timeout { .. }) => println!("too slow"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// // One life of it, as a pid: it does not lead to a successor.
+/// let pinned = echo.pin().expect("it runs");
+/// echo.stop(Duration::from_secs(1)).await?;
+/// assert!(pinned.is_over());
+/// assert!(matches!(echo.cast(Msg::Hush), Err(CastError::NotRunning { .. })), "it was temporary");
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 pub struct Address<M>(Arc<Lane<M>>);
 
 impl<M> Clone for Address<M> {
@@ -118,7 +173,8 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`CastError::Full`] and [`CastError::NotRunning`]; both give the message back.
+    /// [`CastError::Full`]: shed the message, or wait with [`cast_within`](Self::cast_within).
+    /// [`CastError::NotRunning`]: a restart may be under way. Both give the message back.
     pub fn cast(&self, message: M) -> Result<(), CastError<M>> {
         match &*self.0.current.load() {
             Some(life) => self.send(life, message),
@@ -164,12 +220,22 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not withdraw the request.
+    /// Dropping the future does not withdraw the request; the server sees it in
+    /// [`Reply::is_closed`](crate::Reply::is_closed).
     pub async fn call<T>(&self, message: impl FnOnce(Reply<T>) -> M) -> Result<T, CallError> {
         self.call_within(CALL_TIMEOUT, message).await
     }
 
-    /// [`call`](Self::call) with another deadline.
+    /// [`call`](Self::call) that waits for `within` at most.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], as [`call`](Self::call); [`CallError::Timeout`] after `within`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request; the server sees it in
+    /// [`Reply::is_closed`](crate::Reply::is_closed).
     pub async fn call_within<T>(
         &self,
         within: Duration,
@@ -185,7 +251,8 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Sends the message made with a reply, and gives a future of the answer: for many requests at once.
-    /// It is over after [`CALL_TIMEOUT`] at the latest.
+    /// It is over after [`CALL_TIMEOUT`] at the latest. The request is sent here, not when the future is first
+    /// awaited.
     ///
     /// # Examples
     ///
@@ -215,7 +282,8 @@ impl<M: Send + 'static> Address<M> {
         self.request_until(Instant::now() + CALL_TIMEOUT, message)
     }
 
-    /// [`request`](Self::request) with a deadline that many can share.
+    /// [`request`](Self::request) with a deadline that many can share. The request is sent here, not when the
+    /// future is first awaited; what is wrong is in the answer.
     pub fn request_until<T: Send + 'static>(
         &self,
         deadline: Instant,
@@ -238,9 +306,18 @@ impl<M: Send + 'static> Address<M> {
         if waits && life.vitals.is_asking() {
             return Err(CallError::CallingSelf { path: self.0.place() });
         }
+        self.ask_life(&life, message).map(|answer| (answer, life))
+    }
+
+    #[inline]
+    fn ask_life<T>(
+        &self,
+        life: &Opened<M>,
+        message: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<oneshot::Receiver<T>, CallError> {
         let (reply, answer) = oneshot::channel();
-        match self.send(&life, message(Reply::new(reply))) {
-            Ok(()) => Ok((answer, life)),
+        match self.send(life, message(Reply::new(reply))) {
+            Ok(()) => Ok(answer),
             Err(CastError::Full { path, capacity, full_for, .. }) => {
                 Err(CallError::Full { path, capacity, full_for })
             }
@@ -255,8 +332,8 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`StopError::NotRunning`] at once. [`StopError::Timeout`] when the time is over: the server is not
-    /// killed, and ends when its present handler is done.
+    /// [`StopError::NotRunning`] and [`StopError::CallingSelf`] at once. [`StopError::Timeout`] when the time is
+    /// over: the server is not killed, and ends when its present handler is done.
     ///
     /// # Cancel safety
     ///
@@ -267,6 +344,14 @@ impl<M: Send + 'static> Address<M> {
 
     /// [`stop`](Self::stop) with another reason. Returns the reason the server ended with, which is another
     /// one if something else ended it first.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn stop_with(&self, reason: ExitReason, within: Duration) -> Result<ExitReason, StopError> {
         let vitals = self.stoppable()?;
         vitals.stop(StopOrder { reason, is_limited: false });
@@ -279,8 +364,13 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`StopError::NotRunning`]. [`StopError::Timeout`] if it does not even end within a second after
-    /// the kill: its handler blocks its thread, and nobody can end that.
+    /// [`StopError::NotRunning`] and [`StopError::CallingSelf`] at once. [`StopError::Unkillable`] if it does not
+    /// even end within a second after the kill: its handler blocks its thread, and nobody can end that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request, but no kill follows then, and `terminate` has no
+    /// limit.
     pub async fn stop_or_kill(&self, within: Duration) -> Result<ExitReason, StopError> {
         let vitals = self.stoppable()?;
         vitals.stop(StopOrder { reason: ExitReason::Normal, is_limited: true });
@@ -290,7 +380,7 @@ impl<M: Send + 'static> Address<M> {
         vitals.kill();
         tokio::time::timeout(KILL_GRACE, vitals.ended())
             .await
-            .map_err(|_| StopError::Timeout { path: self.0.place(), within })
+            .map_err(|_| StopError::Unkillable { path: self.0.place() })
     }
 
     fn stoppable(&self) -> Result<Arc<Vitals>, StopError> {
@@ -310,7 +400,9 @@ impl<M: Send + 'static> Address<M> {
     /// The address of the life that is there now, and of no other.
     pub fn pin(&self) -> Option<Pinned<M>> {
         let life = self.0.current.load_full()?;
-        (!life.sender.is_closed()).then(|| Pinned { sender: life.sender.clone() })
+        let is_over = life.sender.is_closed();
+        (!is_over)
+            .then(|| Pinned::new(life.sender.clone(), life.vitals.path.clone(), life.vitals.incarnation))
     }
 
     #[inline]
@@ -333,41 +425,5 @@ impl<M: Send + 'static> Address<M> {
 impl<M> fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Address").field("path", &self.0.path.get()).finish_non_exhaustive()
-    }
-}
-
-/// The address of one life of a server. When that life ends, it leads nowhere.
-pub struct Pinned<M> {
-    sender: mpsc::Sender<M>,
-}
-
-impl<M> Pinned<M> {
-    pub(crate) fn new(sender: mpsc::Sender<M>) -> Self {
-        Self { sender }
-    }
-
-    /// Sends `message` to this life and does not wait; gives it back if the life is over or its mailbox
-    /// full.
-    pub fn cast(&self, message: M) -> Result<(), M> {
-        self.sender.try_send(message).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message) => message,
-        })
-    }
-
-    /// Whether this life is over.
-    pub fn is_over(&self) -> bool {
-        self.sender.is_closed()
-    }
-}
-
-impl<M> Clone for Pinned<M> {
-    fn clone(&self) -> Self {
-        Self { sender: self.sender.clone() }
-    }
-}
-
-impl<M> fmt::Debug for Pinned<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned").field("over", &self.is_over()).finish()
     }
 }

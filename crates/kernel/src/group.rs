@@ -55,6 +55,7 @@ pub const GROUP_EVENTS: usize = 1024;
 /// # });
 /// ```
 #[doc(alias = "pg")]
+#[doc(alias = "gen_event")]
 pub struct Group<M> {
     system: System,
     cell: Arc<Cell<M>>,
@@ -92,6 +93,7 @@ pub enum MemberRefusal {
 }
 
 /// What became of a message to a group.
+#[must_use = "members may have refused it: look at `refused`, or drop it on purpose with `let _`"]
 #[non_exhaustive]
 pub struct Broadcast<M> {
     /// How many mailboxes took it.
@@ -107,13 +109,49 @@ pub enum GroupEvent<M> {
     Joined(Member<M>),
     /// A life left, or ended.
     Left(Member<M>),
-    /// More than [`GROUP_EVENTS`] changes were not read and are lost; these are the members now.
+    /// More than [`GROUP_EVENTS`] changes were not read and are lost; these are the members now, and the changes
+    /// go on from here.
     Behind(Vec<Member<M>>),
 }
 
-/// Follows a group: the members at its beginning, then every change, with none missed and none told twice.
+/// Follows a group: the members at its beginning, then every change in its order, and none twice.
+///
+/// None is missed as long as at most [`GROUP_EVENTS`] wait to be read. One that falls further behind loses those,
+/// and is told: [`GroupEvent::Behind`] gives the members of that moment, from which the changes go on.
 ///
 /// Dropping it ends it, with all that was not read.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Context, Group, GroupEvent, Node, Server, Stop, server};
+///
+/// struct Listener;
+///
+/// impl Server for Listener {
+///     type Msg = ();
+///     async fn init(&mut self, ctx: &mut Context<()>) -> Result<(), Stop> {
+///         let listeners: Group<()> = ctx.system().groups().group("listeners")?;
+///         listeners.join(&ctx.address())?;
+///         Ok(())
+///     }
+///     async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+///         Err(Stop::normal())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder("example").child(server("a", || Listener).temporary()).start().await?;
+/// let listeners: Group<()> = node.system().groups().group("listeners")?;
+/// let mut changes = listeners.monitor();
+/// assert_eq!(changes.members().len(), 1);
+/// assert_eq!(listeners.broadcast(()).delivered, 1);
+/// let GroupEvent::Left(member) = changes.changed().await else { unreachable!("nobody joins") };
+/// assert_eq!(member.path().as_str(), "/a");
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 #[must_use = "dropping a monitor ends it"]
 pub struct GroupMonitor<M: Send + 'static> {
     cell: Arc<Cell<M>>,
@@ -213,13 +251,17 @@ impl<M: Send + 'static> Group<M> {
     ///
     /// # Errors
     ///
-    /// [`JoinError::NotRunning`].
+    /// [`JoinError::NotRunning`]: join from the server's own `init`, which each life runs.
     pub fn join(&self, server: &Address<M>) -> Result<bool, JoinError> {
         self.join_as(server, |message| message)
     }
 
     /// [`join`](Self::join) of a server that understands other messages: `message` translates. It is called
     /// where somebody sends to the group, and must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::NotRunning`].
     pub fn join_as<N: Send + 'static>(
         &self,
         server: &Address<N>,

@@ -28,7 +28,7 @@ pub(crate) type Current = ArcSwapOption<ActorRef<Message>>;
 #[non_exhaustive]
 pub enum ChildError {
     /// The supervisor is not running, or it is stopping (OTP: `noproc`).
-    #[error("the supervisor is not running now; try again after its restart")]
+    #[error("the supervisor is not running; a restart may be under way, try again in a moment")]
     NotRunning,
     /// There is no child of this name.
     #[error("there is no child '{name}'; which_children lists those there are")]
@@ -88,7 +88,9 @@ pub enum ChildError {
         name: Name,
     },
     /// The supervisor did not answer in time; what was asked may still happen.
-    #[error("the supervisor did not answer within {within:?}; what was asked may still happen")]
+    #[error(
+        "the supervisor did not answer within {within:?}; what was asked may still happen: which_children tells"
+    )]
     Timeout {
         /// How long the caller waited.
         within: Duration,
@@ -147,15 +149,34 @@ pub struct ChildSettings {
 /// Every request has [`REQUEST_LIMIT`] as its deadline. Unlike OTP's, the supervisor answers while children
 /// start and stop: a list may show a child that is starting, and a slow child holds up nobody else's request.
 ///
-/// # Cancel safety
+/// # Examples
 ///
-/// Dropping a request's future does not withdraw it.
+/// ```
+/// use gemba_kernel::{ChildError, Node, Supervisor, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let tree = Supervisor::one_for_one("tree");
+/// let handle = tree.handle(); // Before the spec is handed over.
+/// let node = Node::builder("example").child(tree).start().await?;
+/// let worker = task("worker", |ctx| async move { ctx.stopped().await; Ok(()) });
+/// let started = handle.start_child(worker).await?.expect("a task never declines to run");
+/// assert_eq!(started.path.as_str(), "/tree/worker");
+/// assert!(matches!(handle.delete_child("worker").await, Err(ChildError::Running { .. })));
+/// handle.terminate_child("worker").await?;
+/// handle.delete_child("worker").await?;
+/// assert!(handle.which_children().await?.is_empty());
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct SupervisorRef(Door);
 
 /// A handle to a dynamic supervisor, through all its lives: children have no spec beyond their life.
 ///
-/// Deadlines and cancel safety as for [`SupervisorRef`].
+/// Every request has [`REQUEST_LIMIT`] as its deadline. There is an example at
+/// [`DynamicSupervisor`](crate::DynamicSupervisor), and one of work that is run for its result at
+/// [`run`](Self::run).
 #[derive(Clone)]
 pub struct DynamicRef(Door);
 
@@ -170,6 +191,10 @@ impl SupervisorRef {
     /// # Errors
     ///
     /// [`ChildError`]; nothing was added, except after [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn start_child(&self, child: impl Into<ChildSpec>) -> Result<Option<Started>, ChildError> {
         self.0.start_child(child.into()).await
     }
@@ -180,6 +205,10 @@ impl SupervisorRef {
     /// # Errors
     ///
     /// [`ChildError::NotFound`], [`ChildError::Unkillable`], [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn terminate_child(&self, name: &str) -> Result<(), ChildError> {
         self.0.terminate_child(name, None).await
     }
@@ -189,8 +218,12 @@ impl SupervisorRef {
     ///
     /// # Errors
     ///
-    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], and
-    /// [`ChildError::Failed`]: it is down as before.
+    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`],
+    /// [`ChildError::NotRunning`], [`ChildError::Timeout`], and [`ChildError::Failed`]: it is down as before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn restart_child(&self, name: &str) -> Result<Option<Started>, ChildError> {
         self.0.ask(|reply| Request::RestartChild { name: name.to_owned(), reply }).await?
     }
@@ -199,7 +232,12 @@ impl SupervisorRef {
     ///
     /// # Errors
     ///
-    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`].
+    /// [`ChildError::Running`], [`ChildError::Restarting`], [`ChildError::NotFound`], [`ChildError::NotRunning`],
+    /// [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn delete_child(&self, name: &str) -> Result<(), ChildError> {
         self.0.ask(|reply| Request::DeleteChild { name: name.to_owned(), reply }).await?
     }
@@ -209,6 +247,10 @@ impl SupervisorRef {
     /// # Errors
     ///
     /// [`ChildError::NotFound`], [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
     #[doc(alias = "get_childspec")]
     pub async fn child_settings(&self, name: &str) -> Result<ChildSettings, ChildError> {
         self.0.child_settings(name).await
@@ -219,6 +261,10 @@ impl SupervisorRef {
     /// # Errors
     ///
     /// [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
     pub async fn which_children(&self) -> Result<Vec<ChildInfo>, ChildError> {
         self.0.ask(|reply| Request::WhichChildren { reply }).await
     }
@@ -228,6 +274,10 @@ impl SupervisorRef {
     /// # Errors
     ///
     /// [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
     pub async fn count_children(&self) -> Result<ChildCounts, ChildError> {
         self.0.ask(|reply| Request::CountChildren { reply }).await
     }
@@ -243,6 +293,10 @@ impl DynamicRef {
     /// # Errors
     ///
     /// [`ChildError`]; nothing was started, except after [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn start_child(&self, child: impl Into<ChildSpec>) -> Result<Option<Started>, ChildError> {
         self.0.start_child(child.into()).await
     }
@@ -260,6 +314,10 @@ impl DynamicRef {
     /// # Errors
     ///
     /// [`ChildError::NotFound`], [`ChildError::Unkillable`], [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
     pub async fn terminate_child(&self, name: &str) -> Result<(), ChildError> {
         self.0.terminate_child(name, None).await
     }
@@ -274,6 +332,10 @@ impl DynamicRef {
     /// # Errors
     ///
     /// [`ChildError::NotFound`], [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
     #[doc(alias = "get_childspec")]
     pub async fn child_settings(&self, name: &str) -> Result<ChildSettings, ChildError> {
         self.0.child_settings(name).await
@@ -284,6 +346,10 @@ impl DynamicRef {
     /// # Errors
     ///
     /// [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
     pub async fn which_children(&self) -> Result<Vec<ChildInfo>, ChildError> {
         self.0.ask(|reply| Request::WhichChildren { reply }).await
     }
@@ -293,6 +359,10 @@ impl DynamicRef {
     /// # Errors
     ///
     /// [`ChildError::NotRunning`], [`ChildError::Timeout`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed.
     pub async fn count_children(&self) -> Result<ChildCounts, ChildError> {
         self.0.ask(|reply| Request::CountChildren { reply }).await
     }

@@ -55,6 +55,10 @@ impl DynamicRef {
     ///
     /// [`ChildError`]; nothing was started, except after [`ChildError::Timeout`].
     ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request: the work may run all the same, and its result is lost.
+    ///
     /// # Examples
     ///
     /// ```
@@ -84,6 +88,15 @@ impl DynamicRef {
 
     /// [`run`](Self::run) under a name of the caller's; the name is free again when the work is over and
     /// its supervisor has seen that.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run); [`ChildError::AlreadyStarted`] while a child of this name is there, and
+    /// [`ChildError::Spec`] for a name that cannot stand in a path.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`run`](Self::run).
     pub async fn run_named<T, F>(&self, name: &str, work: F) -> Result<TaskHandle<T>, ChildError>
     where
         T: Send + 'static,
@@ -130,7 +143,11 @@ impl<T> TaskHandle<T> {
 
     /// Ends the work, waits until it is gone, and gives its result: the value, if it was there before.
     ///
-    /// Work that never yields cannot be ended: then this says so, as an [`ExitReason::Error`].
+    /// # Errors
+    ///
+    /// Why there is no value: [`ExitReason::Shutdown`] if this ended it, or what ended it before.
+    /// [`ExitReason::Error`] with the text of [`ChildError::Unkillable`] for work that never yields, which
+    /// nobody can end, and with that of [`ChildError::Timeout`] if its supervisor does not answer.
     ///
     /// # Cancel safety
     ///

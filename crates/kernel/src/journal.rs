@@ -18,6 +18,35 @@ pub const JOURNAL_CAPACITY: usize = 16_384;
 ///
 /// Receipts are for what is rare and matters: exits, restarts, breakers, sizes, surges, lights, cords. A
 /// signal that succeeds leaves none; it is counted.
+///
+/// # Units and limits
+///
+/// The newest [`JOURNAL_CAPACITY`] receipts; a reader that comes too late is told how many it has missed.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_core::receipt::Seq;
+/// use gemba_kernel::{Node, Stop, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let unlucky = task("unlucky", |_| async { Err(Stop::error("no luck")) }).temporary();
+/// let node = Node::builder("example").child(unlucky).start().await?;
+/// let journal = node.system().journal();
+/// let (mut newest, mut seen) = (journal.subscribe(), Seq(0));
+/// 'read: loop {
+///     let page = journal.after(seen, None, 100);
+///     for receipt in &page.receipts {
+///         println!("{}: {}", receipt.path, receipt.event);
+///         if receipt.event.kind() == "child_exited" { break 'read; }
+///     }
+///     seen = page.next;
+///     if seen == journal.newest() { newest.changed().await?; }
+/// }
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Journal {
     ring: Mutex<Ring>,

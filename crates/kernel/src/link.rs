@@ -64,7 +64,7 @@ impl<M: Send + 'static> Context<M> {
     ///
     /// ```
     /// use gemba_core::name::ActorPath;
-    /// use gemba_kernel::{Context, Exit, Server, Stop};
+    /// use gemba_kernel::{Context, Exit, Node, Server, Stop, server, task};
     ///
     /// struct Reader { source: ActorPath }
     ///
@@ -81,6 +81,18 @@ impl<M: Send + 'static> Context<M> {
     ///         Err(Stop::shutdown(format!("{} is gone: {}", exit.path, exit.reason)))
     ///     }
     /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let path: ActorPath = "/source".parse()?;
+    /// let source = task("source", |ctx| async move { ctx.stopped().await; Ok(()) }).temporary();
+    /// let reader = server("reader", { let path = path.clone(); move || Reader { source: path.clone() } });
+    /// let node = Node::builder("example").child(source).child(reader.transient()).start().await?;
+    /// let reader = node.system().monitor(&"/reader".parse()?);
+    /// node.system().kill(&path, "example")?;
+    /// assert_eq!(reader.await.reason.to_string(), "shutdown: /source is gone: killed");
+    /// # node.stop("done").await?;
+    /// # Ok(()) }
     /// ```
     pub fn link(&mut self, path: &ActorPath) {
         let peer = self.system().registry().get(path);
@@ -104,7 +116,7 @@ impl<M: Send + 'static> Context<M> {
 
 impl TaskContext {
     /// [`Context::link`] for a task. A task takes no messages: an exit ends it; watch with
-    /// [`System::monitor`](crate::System::monitor) to be told instead.
+    /// [`System::monitor`](crate::System::monitor) to be told instead. The exit acts at its next `await`.
     pub fn link(&self, path: &ActorPath) {
         link(&self.slot, self.incarnation(), self.system().registry().get(path).as_ref(), path);
     }

@@ -166,7 +166,8 @@ pub trait StateMachine: Sized + Send + 'static {
     }
 }
 
-/// A state machine called `name`, made anew by `make` for each life; the rules are those of a server.
+/// A state machine called `name`, made anew by `make` for each life; limits and rules are those of a
+/// [`server`]. There is an example at [`StateMachine`].
 pub fn state_machine<M: StateMachine>(
     name: &str,
     make: impl Fn() -> M + Send + Sync + 'static,

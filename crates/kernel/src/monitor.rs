@@ -92,7 +92,8 @@ impl System {
     /// Watches the life that is at `path` now. If there is none, the [`Down`] says
     /// [`ExitReason::NoProc`] and is there at once. A life that is starting can be watched.
     ///
-    /// Every monitor is independent: two of them give two `Down`s.
+    /// Every monitor is independent: two of them give two `Down`s. To be told by a message, a server takes
+    /// [`Context::monitor`](crate::Context::monitor).
     pub fn monitor(&self, path: &ActorPath) -> Monitor {
         self.monitor_only(path, None)
     }
@@ -119,7 +120,6 @@ impl System {
     }
 
     /// The life that holds the place at `path` now, starting and stopping ones included.
-    #[doc(alias = "where_is")]
     pub fn whereis(&self, path: &ActorPath) -> Option<Incarnation> {
         self.registry().get(path)?.holder()
     }

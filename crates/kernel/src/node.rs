@@ -34,17 +34,24 @@ pub enum NodeError {
     /// The tree is wrong; every fault is named, and nothing was started.
     #[error("{} fault(s) in the tree, nothing was started:\n  {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
     Spec(Vec<SpecError>),
+    /// The metrics were to go somewhere, and go elsewhere already; nothing was started.
+    #[error(
+        "the node's metrics go elsewhere already, nothing was started: say where once, and ask System::instruments after the start"
+    )]
+    Instruments,
     /// A child did not start; those before it were stopped again.
     #[error("the node did not start: {0}")]
     Start(ExitReason),
     /// The root supervisor ended by itself, as after too many restarts.
     #[error("the root supervisor ended: {0}")]
     Ended(ExitReason),
-    /// The tree did not stop within the limit; what was left was abandoned.
-    #[error("the tree did not stop within {0:?}; what was left was abandoned")]
+    /// The tree did not stop within the limit; what was left was killed. The journal's receipts say who stopped.
+    #[error(
+        "the tree did not stop within {0:?}, and what was left was killed; raise stop_limit, or give children less time with shutdown"
+    )]
     StopOverdue(Duration),
-    /// A second signal came while the node was stopping.
-    #[error("a second signal ended the node before it had stopped")]
+    /// A second signal came while the node was stopping; what was left was killed.
+    #[error("a second signal ended the node before it had stopped; what was left was killed")]
     Interrupted,
 }
 
@@ -56,6 +63,8 @@ pub struct NodeBuilder {
     root: Supervisor,
     stop_limit: Duration,
     system: System,
+    /// Whether metrics were to go where they do not.
+    has_lost_instruments: bool,
     children: Vec<ChildSpec>,
 }
 
@@ -72,15 +81,16 @@ impl NodeBuilder {
         self
     }
 
-    /// How long the node may take to stop; default [`STOP_LIMIT`].
+    /// How long the node may take to stop; default [`STOP_LIMIT`]. What has not stopped then is killed.
     pub fn stop_limit(mut self, limit: Duration) -> Self {
         self.stop_limit = limit;
         self
     }
 
-    /// Where its metrics go; nowhere by default.
-    pub fn instruments(self, instruments: Instruments) -> Self {
-        self.system.set_instruments(instruments);
+    /// Where its metrics go; nowhere by default. To be said once, before anybody asks
+    /// [`System::instruments`]: who asked earlier writes elsewhere, and [`start`](Self::start) refuses that.
+    pub fn instruments(mut self, instruments: Instruments) -> Self {
+        self.has_lost_instruments |= self.system.set_instruments(instruments).is_err();
         self
     }
 
@@ -91,9 +101,16 @@ impl NodeBuilder {
 
     /// Starts the tree, in order, and returns when every child runs.
     ///
+    /// # The panic hook
+    ///
+    /// The first node of the process puts a hook before the one that is there, for good. A panic of an actor is
+    /// not printed then: its receipt has the message and the place, and is logged with `tracing`. All other
+    /// panics go to the hook that was there. So set a hook of your own before the first node starts; one that is
+    /// set later prints the panics of actors too, and their receipts lack the place.
+    ///
     /// # Errors
     ///
-    /// [`NodeError::Name`] and [`NodeError::Spec`] before anything is started; [`NodeError::Start`] after
+    /// [`NodeError::Name`], [`NodeError::Spec`] and [`NodeError::Instruments`] before anything is started; [`NodeError::Start`] after
     /// what was started has been stopped again.
     ///
     /// # Cancel safety
@@ -105,6 +122,9 @@ impl NodeBuilder {
         check_supervisor(self.root.flags(), &self.children, "/", &mut errors);
         if !errors.is_empty() {
             return Err(NodeError::Spec(errors));
+        }
+        if self.has_lost_instruments {
+            return Err(NodeError::Instruments);
         }
         install_panic_hook();
         let system = self.system;
@@ -137,6 +157,20 @@ impl NodeBuilder {
 }
 
 /// A running node. Dropping it kills the tree; [`stop`](Self::stop) ends it in order.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_kernel::{Node, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = task("clock", |ctx| async move { ctx.stopped().await; Ok(()) });
+/// let node = Node::builder("tower").child(clock).start().await?;
+/// assert!(node.system().ready().is_ok());
+/// node.stop("the day is over").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping a node kills its tree; stop it, or run_until_signal"]
 pub struct Node {
@@ -159,6 +193,7 @@ impl Node {
             root: Supervisor::one_for_one("node"),
             stop_limit: STOP_LIMIT,
             system: System::new(checked),
+            has_lost_instruments: false,
             children: Vec::new(),
         }
     }
@@ -186,6 +221,11 @@ impl Node {
     ///
     /// [`NodeError::StopOverdue`] if it took longer than the stop limit; the rest was killed then.
     /// [`NodeError::Ended`] if it ended otherwise than by this stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node: what has not stopped yet is killed. To limit the time, set
+    /// [`stop_limit`](NodeBuilder::stop_limit) instead.
     pub async fn stop(mut self, why: &str) -> Result<(), NodeError> {
         self.begin_stop(why);
         self.await_stop().await
@@ -195,7 +235,14 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`stop`](Self::stop), and [`NodeError::Interrupted`].
+    /// As [`stop`](Self::stop), and [`NodeError::Interrupted`] after a second signal: what was left is killed.
+    /// [`NodeError::Ended`] if the root supervisor ended before any signal, as after too many restarts.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the node, which kills the tree at once, without an orderly stop: as a branch
+    /// of a `select!` that another branch wins. To end the node for a reason of your own, wait for that beside
+    /// [`ended`](Self::ended), and call [`stop`](Self::stop) then.
     pub async fn run_until_signal(mut self) -> Result<(), NodeError> {
         let mut signals = Signals::new();
         tokio::select! {
@@ -265,5 +312,23 @@ async fn interrupt() -> &'static str {
         Ok(()) => "Ctrl-C",
         // Without the signal there is only SIGTERM, or the end by itself.
         Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn metrics_that_would_get_lost_keep_a_node_from_starting() {
+        let twice =
+            Node::builder("test").instruments(Instruments::default()).instruments(Instruments::default());
+        assert!(matches!(twice.start().await, Err(NodeError::Instruments)));
+        let asked = Node::builder("test");
+        let _ = asked.system().instruments();
+        let late = asked.instruments(Instruments::default());
+        assert!(matches!(late.start().await, Err(NodeError::Instruments)));
+        let once = Node::builder("test").instruments(Instruments::default());
+        once.start().await.unwrap().stop("test").await.unwrap();
     }
 }

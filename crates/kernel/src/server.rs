@@ -144,7 +144,7 @@ pub trait Server: Sized + Send + 'static {
     }
 }
 
-/// A server as a child: its name, the function that makes it, and its rules.
+/// A server as a child: its name, the function that makes it, and its rules. Made by [`server`].
 #[must_use = "a spec does nothing until a supervisor has it"]
 pub struct ServerSpec<S: Server> {
     child: ChildSpec,
@@ -153,7 +153,41 @@ pub struct ServerSpec<S: Server> {
     stuck_after: Option<Duration>,
 }
 
-/// A server called `name`, made anew by `make` for each life.
+/// A server called `name`, made anew by `make` for each life: what a life has changed dies with it. `make` is
+/// called where its supervisor works and must not block; a panic in it is a failed start.
+///
+/// # Units and limits
+///
+/// Permanent; its mailbox takes [`MAILBOX_CAPACITY`] messages; `init` has [`START_LIMIT`](crate::START_LIMIT); it
+/// has 5 s to stop before it is killed. The name is a segment of a path, see [`Name`](gemba_core::name::Name); a
+/// wrong one is told when the node starts.
+///
+/// # Examples
+///
+/// ```
+/// # use gemba_kernel::{Context, Node, Reply, Server, Stop, server};
+/// # struct Counter(u64);
+/// # enum Msg { Add(u64), Get(Reply<u64>) }
+/// # impl Server for Counter {
+/// #     type Msg = Msg;
+/// #     async fn handle(&mut self, msg: Msg, _: &mut Context<Msg>) -> Result<(), Stop> {
+/// #         match msg {
+/// #             Msg::Add(n) => self.0 += n,
+/// #             Msg::Get(reply) => reply.send(self.0),
+/// #         }
+/// #         Ok(())
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let spec = server("counter", || Counter(40)).mailbox(64).transient();
+/// let counter = spec.address(); // Before the spec is handed over.
+/// let node = Node::builder("example").child(spec).start().await?;
+/// counter.cast(Msg::Add(2))?;
+/// assert_eq!(counter.call(Msg::Get).await?, 42);
+/// node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 pub fn server<S: Server>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> ServerSpec<S> {
     let (make, lane): (Arc<dyn Fn() -> S + Send + Sync>, _) = (Arc::new(make), Lane::new());
     let stuck_after = Some(STUCK_AFTER);

@@ -174,7 +174,7 @@ impl<M: Send + 'static> Context<M> {
     ///
     /// ```
     /// use gemba_core::name::ActorPath;
-    /// use gemba_kernel::{Context, Down, Server, Stop};
+    /// use gemba_kernel::{Context, Down, Node, Server, Stop, server, task};
     ///
     /// struct Watch { path: ActorPath }
     ///
@@ -192,6 +192,15 @@ impl<M: Send + 'static> Context<M> {
     ///         Ok(())
     ///     }
     /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let job = task("job", |ctx| async move { ctx.stopped().await; Ok(()) });
+    /// let watch = server("watch", || Watch { path: "/job".parse().expect("a valid path") });
+    /// let node = Node::builder("example").child(job).child(watch).start().await?;
+    /// node.system().kill(&"/job".parse()?, "example")?; // And the watch prints it.
+    /// # node.stop("done").await?;
+    /// # Ok(()) }
     /// ```
     pub fn monitor(
         &mut self,

@@ -21,6 +21,10 @@ use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// A supervisor as a child: a strategy, an intensity, and children in order.
 ///
+/// Children start in the order in which they are added, each when the one before it runs, and stop in reverse. A
+/// child that ends is restarted by its own rule, `permanent` unless it says otherwise, and by the strategy; more
+/// restarts than the intensity allows, and the supervisor ends and leaves it to its own.
+///
 /// # Units and limits
 ///
 /// Defaults: 3 restarts in 5 s, no back-off, no auto-shutdown, [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX)
@@ -36,7 +40,14 @@ use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 ///     .intensity(10, Duration::from_secs(60))
 ///     .child(task("db", |ctx| async move { ctx.stopped().await; Ok(()) }))
 ///     .child(task("cache", |ctx| async move { ctx.stopped().await; Ok(()) }).transient());
-/// # let _ = pools;
+/// assert!(pools.check().is_empty());
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// let handle = pools.handle();
+/// let node = gemba_kernel::Node::builder("example").child(pools).start().await?;
+/// assert_eq!(handle.count_children().await?.active, 2);
+/// node.stop("done").await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 #[must_use = "a spec does nothing until a supervisor has it"]
 pub struct Supervisor {
@@ -167,7 +178,9 @@ impl From<DynamicSupervisor> for ChildSpec {
 macro_rules! flags {
     ($supervisor:ident) => {
         impl $supervisor {
-            /// How many restarts it makes within `period` before it gives up; default 3 in 5 s.
+            /// How many restarts it makes within `period` before it gives up; default 3 in 5 s. A period of zero is
+            /// refused when the node starts; 0 restarts mean that the first crash ends it. See
+            /// [`Intensity`](gemba_core::supervision::Intensity) for what counts.
             pub fn intensity(mut self, restarts: u32, period: Duration) -> Self {
                 self.flags.intensity = Intensity { restarts, period };
                 self
@@ -179,7 +192,8 @@ macro_rules! flags {
                 self
             }
 
-            /// How long it waits before it restarts a child that keeps failing; default not at all.
+            /// How long it waits before it restarts a child that keeps failing; default not at all. The first
+            /// restart in a row comes at once, see [`Backoff`](gemba_core::supervision::Backoff).
             pub fn backoff(mut self, backoff: Backoff) -> Self {
                 self.flags.backoff = backoff;
                 self
@@ -192,8 +206,9 @@ macro_rules! flags {
                 self
             }
 
-            /// How many children it takes; default
-            /// [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX).
+            /// How many children it takes: 1 at least, default
+            /// [`CHILDREN_MAX`](gemba_core::supervision::CHILDREN_MAX); a start beyond is refused with
+            /// [`ChildError::Full`](crate::ChildError::Full).
             pub fn children_max(mut self, limit: usize) -> Self {
                 self.flags.children_max = limit;
                 self
@@ -288,7 +303,7 @@ async fn begin(
     Ok(Handle::new(Killer::Actor(actor.get_cell()), Stopper::Supervisor(actor), lifeline))
 }
 
-/// A supervisor whose rules and children are made anew for each of its lives.
+/// A supervisor whose rules and children are made anew for each of its lives; made by [`supervisor`].
 #[must_use = "a spec does nothing until a supervisor has it"]
 pub struct SupervisorInit {
     child: ChildSpec,
@@ -296,7 +311,14 @@ pub struct SupervisorInit {
 }
 
 /// A supervisor called `name`; `init` is called for each life and says with whom it begins, or that there is
-/// nothing to do: [`Stop::ignore`]. Its result's own name does not matter.
+/// nothing to do: [`Stop::ignore`].
+///
+/// Of the supervisor that `init` makes, the strategy, the limits (intensity, back-off, auto-shutdown, giving up,
+/// `children_max`) and the children count. What concerns its place is said here, where it stands: its own name,
+/// `transient`, `temporary`, `significant` and `shutdown` have no effect there, and a
+/// [`handle`](Supervisor::handle) taken there leads nowhere; take [`SupervisorInit::handle`].
+///
+/// An error or a panic in `init`, or rules that cannot be followed, are a failed start.
 ///
 /// # Examples
 ///
@@ -694,14 +716,14 @@ mod tests {
             }
         }
         let spec = crate::actor("plain", || (Plain, 41));
-        let link = spec.link();
+        let lookup = spec.lookup();
         let node = Node::builder("test").child(spec).start().await.unwrap();
-        link().unwrap().cast(false).unwrap();
-        link().unwrap().cast(true).unwrap();
+        lookup().unwrap().cast(false).unwrap();
+        lookup().unwrap().cast(true).unwrap();
         let exit = receipt(&node, "child_exited", 0).await;
         assert!(exit.event.to_string().contains("state was 42"), "{}", exit.event);
         receipt(&node, "child_restarted", 0).await;
-        link().unwrap().cast(false).unwrap();
+        lookup().unwrap().cast(false).unwrap();
         node.stop("test").await.unwrap();
     }
 }

@@ -33,6 +33,27 @@ use crate::watch::Watchlist;
 const CONTROL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A node from the inside, and for those who inspect it. Clones are handles to the same node.
+///
+/// # Examples
+///
+/// ```
+/// use gemba_core::name::ActorPath;
+/// use gemba_kernel::{Node, task};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let clock = task("clock", |ctx| async move { ctx.stopped().await; Ok(()) });
+/// let node = Node::builder("tower").child(clock).start().await?;
+/// let system = node.system();
+/// let path: ActorPath = "/clock".parse()?;
+/// let first = system.whereis(&path).expect("it runs");
+/// let down = system.monitor_life(&path, first);
+/// system.kill(&path, "example")?; // As a fault would: its supervisor starts the next life.
+/// assert_eq!(down.await.incarnation, Some(first));
+/// assert!(system.tree().root.find(&path).is_some());
+/// # node.stop("done").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct System(Arc<Inner>);
 
@@ -176,7 +197,11 @@ impl System {
         &self.0.board
     }
 
-    /// Whether the node can take work; if not, a sentence that says why.
+    /// Whether the node can take work: it has started, is not stopping, and all its supervisors run.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for people that says why not. It may pass, as a restart does: ask again.
     pub fn ready(&self) -> Result<(), String> {
         match *self.0.phase.borrow() {
             Phase::Starting => return Err("the node is starting".into()),
@@ -193,7 +218,7 @@ impl System {
         Ok(())
     }
 
-    /// The places right below `path` whose life is running, in no order.
+    /// The places right below `path` whose life is running, in no order; none if nothing stands there.
     pub fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
         self.0.registry.running(path)
     }
@@ -203,18 +228,19 @@ impl System {
         *self.0.phase.borrow() == Phase::Stopping
     }
 
-    /// Where the node's metrics go.
+    /// Where the node's metrics go: nowhere if nobody has said, and from then on.
     pub fn instruments(&self) -> &Instruments {
         self.0.instruments.get_or_init(Instruments::default)
     }
 
-    /// Says where the metrics go; the first one to say it is right.
-    pub(crate) fn set_instruments(&self, instruments: Instruments) {
-        // An actor that asked before has been given instruments that go nowhere.
-        let _ = self.0.instruments.set(instruments);
+    /// Says where the metrics go. Gives the instruments back if that is settled: by who said it earlier, or by
+    /// who asked, and was given instruments that go nowhere.
+    pub(crate) fn set_instruments(&self, instruments: Instruments) -> Result<(), Instruments> {
+        self.0.instruments.set(instruments)
     }
 
-    /// Kills the actor at `path`, as a fault would; its supervisor decides what follows.
+    /// Kills the actor at `path`, as a fault would; its supervisor decides what follows. `by` says who did it, for
+    /// the receipt. It ends at its next `await`; this does not wait for that, a [`monitor`](Self::monitor) does.
     ///
     /// # Errors
     ///

@@ -61,7 +61,7 @@ impl TaskContext {
     }
 }
 
-/// A task as a child.
+/// A task as a child; made by [`task`].
 #[must_use = "a spec does nothing until a supervisor has it"]
 pub struct TaskSpec {
     child: ChildSpec,
@@ -69,14 +69,21 @@ pub struct TaskSpec {
 
 /// A task called `name`; `body` is called for each life. It ends when its future does: with `Ok` normally,
 /// with an error or a panic abnormally. A task that ignores [`TaskContext::stopped`] is killed when its
-/// shutdown time is over.
+/// shutdown time is over, at its next `await`; one that blocks its thread cannot be killed.
+///
+/// # Units and limits
+///
+/// Permanent: a task that ends normally is started again too, unless it is `transient` or `temporary`. It has 5 s
+/// to stop.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use gemba_kernel::task;
+/// use gemba_kernel::{Node, task};
 ///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let poller = task("poller", |ctx| async move {
 ///     loop {
 ///         tokio::select! {
@@ -85,7 +92,9 @@ pub struct TaskSpec {
 ///         }
 ///     }
 /// });
-/// # let _ = poller;
+/// let node = Node::builder("example").child(poller).start().await?;
+/// node.stop("done").await?; // It ends where it waits for `stopped`.
+/// # Ok(()) }
 /// ```
 pub fn task<F>(name: &str, body: impl Fn(TaskContext) -> F + Send + Sync + 'static) -> TaskSpec
 where

@@ -24,8 +24,9 @@ pub enum CastError<M> {
         /// How long it has been full, as far as refusals tell: zero for the first.
         full_for: Duration,
     },
-    /// Nobody is there: not started, ended, or between two lives. A restart takes microseconds.
-    #[error("'{path}' is not running; if its supervisor restarts it, try again in a moment")]
+    /// Nobody is there: not started, ended, or between two lives. A restart takes microseconds, unless its
+    /// supervisor backs off or `init` takes its time; whoever is not restarted stays away.
+    #[error("'{path}' is not running; a restart may be under way, try again in a moment")]
     NotRunning {
         /// What was not taken.
         message: M,
@@ -66,8 +67,8 @@ pub enum CallError {
         /// How long the caller waited.
         within: Duration,
     },
-    /// The mailbox is full; nothing was asked. Try again later, or ask less.
-    #[error("'{path}' refused: its mailbox of {capacity} is full{}; nothing was asked", since(*full_for))]
+    /// The mailbox is full; nothing was asked. Ask less, or again later.
+    #[error("'{path}' refused: its mailbox of {capacity} is full{}; nothing was asked: ask less, or again later", since(*full_for))]
     Full {
         /// Who refused.
         path: Place,
@@ -76,13 +77,18 @@ pub enum CallError {
         /// How long it has been full, as far as refusals tell: zero for the first.
         full_for: Duration,
     },
-    /// Nobody is there; nothing was asked.
-    #[error("'{path}' is not running; nothing was asked")]
+    /// Nobody is there: not started, ended, or between two lives; nothing was asked. If a restart is under way,
+    /// ask again in a moment, or with [`call_across_restart`](crate::Address::call_across_restart), which waits
+    /// for it.
+    #[error(
+        "'{path}' is not running; nothing was asked: a restart may be under way, ask again in a moment or with call_across_restart"
+    )]
     NotRunning {
         /// Who is not there.
         path: Place,
     },
-    /// The server ended before it answered. The request may have been carried out.
+    /// The server ended before it answered. The request may have been carried out: ask again only if that does
+    /// no harm twice, as [`call_across_restart`](crate::Address::call_across_restart) does.
     #[error("'{path}' ended before it answered: {reason}; the request may have been carried out")]
     Died {
         /// Who ended.
@@ -115,7 +121,8 @@ pub enum StopError {
         /// Who is not there.
         path: Place,
     },
-    /// It has not ended yet. It was not killed, and will stop when its present handler is done.
+    /// It has not ended yet. It was not killed, and will stop when its present handler is done; one that hangs
+    /// is ended by [`stop_or_kill`](crate::Address::stop_or_kill).
     #[error(
         "'{path}' did not stop within {within:?}; it will when its present handler is done, unless that hangs: then stop_or_kill"
     )]
@@ -124,6 +131,15 @@ pub enum StopError {
         path: Place,
         /// How long the caller waited.
         within: Duration,
+    },
+    /// It was killed and has not ended: its handler blocks its thread, and nobody can end that. It ends when the
+    /// handler comes to an `await` or returns. Move blocking work to `tokio::task::spawn_blocking`.
+    #[error(
+        "'{path}' cannot be killed: its handler blocks its thread, and it ends when that is done; move blocking work to spawn_blocking"
+    )]
+    Unkillable {
+        /// Who was killed.
+        path: Place,
     },
     /// A server asked for its own end and would wait for it; return [`Stop::normal`](crate::Stop::normal).
     #[error("'{path}' would wait for its own end; return Stop::normal() from the handler instead")]

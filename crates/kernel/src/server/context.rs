@@ -86,7 +86,7 @@ impl<M: Send + 'static> Context<M> {
 
     /// The address of this life alone.
     pub fn pinned(&self) -> Pinned<M> {
-        Pinned::new(self.own.clone())
+        Pinned::new(self.own.clone(), self.path().clone(), self.incarnation)
     }
 
     /// Handles `message` right after the present callback, before anything that waits in the mailbox, and

@@ -63,6 +63,7 @@ impl Default for TraceLimits {
 }
 
 /// The messages of one life as they are handled, until the limit is reached, the life ends or this is dropped.
+#[must_use = "dropping a trace ends it"]
 pub struct Trace {
     shown: mpsc::Receiver<TracedView>,
     left_out: Arc<AtomicU64>,

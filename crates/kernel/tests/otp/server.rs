@@ -654,6 +654,42 @@ async fn g21_stop_or_kill_kills_when_the_time_is_over() {
     node.stop("test").await.unwrap();
 }
 
+/// Blocks its thread when asked to, until what lets it go is dropped.
+struct Blocker {
+    begun: Arc<tokio::sync::Notify>,
+    released: tokio::sync::watch::Receiver<()>,
+}
+
+impl Server for Blocker {
+    type Msg = ();
+
+    async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+        self.begun.notify_one();
+        // No await: a kill finds no place to act.
+        while self.released.has_changed().is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g21_a_kill_that_ends_nobody_is_told_from_a_time_out() {
+    let (release, released) = tokio::sync::watch::channel(());
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let first = Blocker { begun: begun.clone(), released };
+    let make = move || Blocker { begun: first.begun.clone(), released: first.released.clone() };
+    let spec = server("p", make).temporary();
+    let address = spec.address();
+    let node = Node::builder("test").child(spec).start().await.unwrap();
+    address.cast(()).unwrap();
+    begun.notified().await; // A stop that came first would be seen first.
+    let blocked = address.stop_or_kill(Duration::from_millis(20)).await;
+    assert!(matches!(blocked, Err(StopError::Unkillable { .. })), "{blocked:?}");
+    drop(release);
+    node.stop("test").await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn g22_terminate_runs_on_every_end_but_a_kill() {
     enum By {
