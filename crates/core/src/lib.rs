@@ -5,10 +5,12 @@
 
 pub mod ab_test;
 pub mod admission;
+pub mod alert;
 pub mod baseline;
 pub mod board;
 pub mod bottleneck;
 pub mod breaker;
+pub mod burn_rate;
 pub mod burst;
 pub mod control;
 pub mod exit;
