@@ -157,7 +157,22 @@ impl Board {
                 fold.raise(Station::Node, Trouble::SoftLimit, Light::Yellow, Some(until));
             }
             Event::LadderMoved { line, to, .. } => fold.ladder_moved(line, *to),
-            Event::KillRequested { .. } | Event::LimitsChanged { .. } | Event::LightChanged { .. } => {}
+            Event::BurnMoved { line, to: Light::Green, .. } => {
+                fold.clear(Station::Line(line), &Trouble::Burn);
+            }
+            Event::BurnMoved { line, to, .. } => fold.raise(Station::Line(line), Trouble::Burn, *to, None),
+            Event::RegressionFound { line, .. } => {
+                fold.raise(Station::Line(line), Trouble::Regression, Light::Yellow, None);
+            }
+            Event::RegressionOver { line } => fold.clear(Station::Line(line), &Trouble::Regression),
+            Event::KillRequested { .. }
+            | Event::LimitsChanged { .. }
+            | Event::BaselineSet { .. }
+            | Event::Alerted { .. }
+            | Event::DeliveryFailed { .. }
+            | Event::AlertAcknowledged { .. }
+            | Event::AlertsSilenced { .. }
+            | Event::LightChanged { .. } => {}
         }
         fold.finish()
     }
@@ -422,6 +437,20 @@ mod tests {
     }
 
     const POOLS: &str = "supervisor:plant.pools";
+
+    #[test]
+    fn a_burning_budget_and_a_regression_are_troubles_of_their_line() {
+        let mut floor = Floor::new();
+        let line = || "payment".parse().unwrap();
+        let burn = |from, to| Event::BurnMoved { line: line(), from, to, burn_milli: 15_000 };
+        let slow =
+            Event::RegressionFound { line: line(), p95_us_then: 1, p95_us_now: 2, chance_millionths: 3 };
+        assert_eq!(floor.at("/plant/kaizen", slow), [("line:payment".to_owned(), Green, Yellow)]);
+        assert_eq!(floor.at("/plant/kaizen", burn(Green, Red)), [("line:payment".to_owned(), Yellow, Red)]);
+        assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("line:payment".to_owned(), Red, Yellow)]);
+        let over = Event::RegressionOver { line: line() };
+        assert_eq!(floor.at("/plant/kaizen", over), [("line:payment".to_owned(), Yellow, Green)]);
+    }
 
     #[test]
     fn an_abnormal_exit_warns_until_ten_seconds_after_the_last_restart() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::light::Light;
+use crate::proportion::{Z_95, wilson};
 use crate::time::Timestamp;
 use crate::window::{Tally, Window};
 
@@ -11,9 +12,6 @@ const WINDOW_MIN: Duration = Duration::from_secs(60);
 
 /// The longest window: a day of buckets of one second.
 const WINDOW_MAX: Duration = Duration::from_secs(86_400);
-
-/// The quantile of the normal distribution that leaves 5 % outside on both sides.
-const Z_95: f64 = 1.959_963_984_540_054;
 
 /// Why settings do not make a ladder.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -224,14 +222,7 @@ impl Ladder {
 
 /// The least share of failures that explains `tally`, with a confidence of 95 % (Wilson's interval).
 fn lower_bound(tally: Tally) -> f64 {
-    if tally.outcomes == 0 {
-        return 0.0;
-    }
-    let n = tally.outcomes as f64;
-    let share = tally.failures as f64 / n;
-    let z2 = Z_95 * Z_95;
-    let spread = Z_95 * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
-    ((share + z2 / (2.0 * n) - spread) / (1.0 + z2 / n)).max(0.0)
+    wilson(tally.failures, tally.outcomes, Z_95).low
 }
 
 #[cfg(test)]

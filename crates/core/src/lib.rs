@@ -3,9 +3,14 @@
 //! Nothing here reads a clock, awaits, logs or does I/O: every decision is a function of its arguments,
 //! time included. That is what lets the tests, and a simulation, run it in microseconds.
 
+pub mod ab_test;
 pub mod admission;
+pub mod alert;
+pub mod baseline;
 pub mod board;
+pub mod bottleneck;
 pub mod breaker;
+pub mod burn_rate;
 pub mod burst;
 pub mod control;
 pub mod exit;
@@ -16,11 +21,16 @@ pub mod light;
 pub mod machine;
 pub mod metric;
 pub mod name;
+mod normal;
 pub mod policy;
+pub mod proportion;
 pub mod queue;
+pub mod rank_test;
 pub mod receipt;
 pub mod routing;
+pub mod sample;
 pub mod scaling;
+pub mod six_sigma;
 pub mod stuck;
 pub mod supervision;
 pub mod sys;

@@ -68,6 +68,14 @@ metrics! {
     ARRIVALS = Gauge "gemba_burst_arrivals_per_second" ["window"] "Arrivals per second, refused ones included.";
     SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
+    ALERTS = Counter "gemba_alert_notices_total" ["light", "notice"] "Notices sent out, each to the routes of its light.";
+    ALERTS_UNDELIVERED = Counter "gemba_alert_undelivered_total" ["route"] "Notices a route gave up on.";
+    ALERT_LATENCY = Histogram "gemba_alert_delivery_seconds" ["route"] "Time from the change of a light to its delivery.";
+    ALERT_RETRIES = Counter "gemba_alert_retries_total" ["route"] "Deliveries that failed and were tried again.";
+    BURN = Gauge "gemba_line_burn_rate_ratio" ["line", "window"] "How many times faster than sustainable the error budget burns.";
+    P95_BASELINE = Gauge "gemba_line_baseline_p95_seconds" ["line"] "95th percentile of the baseline.";
+    P95_RATIO = Gauge "gemba_line_p95_ratio" ["line"] "95th percentile of the last window over that of the baseline.";
+    DPMO = Gauge "gemba_line_defects_per_million" ["line"] "Failures among what was worked on since the node started, per million.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 

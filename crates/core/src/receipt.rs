@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::NoticeKind;
 use crate::exit::{ExitReason, Incarnation};
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
@@ -192,6 +193,82 @@ pub enum Event {
         /// Outcomes in the window.
         outcomes: u64,
     },
+    /// A line's error budget burns at another pace.
+    BurnMoved {
+        /// The line.
+        line: Name,
+        /// The light before: yellow is a ticket, red a page.
+        from: Light,
+        /// The light now.
+        to: Light,
+        /// How many times faster than sustainable it burns, times 1000; in the shorter window.
+        burn_milli: u64,
+    },
+    /// An operation is slower than its baseline.
+    RegressionFound {
+        /// The line.
+        line: Name,
+        /// 95th percentile of the baseline, in microseconds.
+        p95_us_then: u64,
+        /// 95th percentile now.
+        p95_us_now: u64,
+        /// How likely chance explains it, in millionths.
+        chance_millionths: u64,
+    },
+    /// An operation is as fast as its baseline again, or got a new one.
+    RegressionOver {
+        /// The line.
+        line: Name,
+    },
+    /// An operation got a baseline to be compared with.
+    BaselineSet {
+        /// The line.
+        line: Name,
+        /// Its 95th percentile, in microseconds.
+        p95_us: u64,
+        /// The outcomes it was taken from.
+        outcomes: u64,
+        /// What for, in words.
+        why: Arc<str>,
+    },
+    /// Someone was told of a station.
+    Alerted {
+        /// The station.
+        station: Name,
+        /// The worst light that was told.
+        light: Light,
+        /// What for.
+        notice: NoticeKind,
+        /// The routes it goes to.
+        routes: Vec<Name>,
+    },
+    /// A route could not deliver a notice, and gave up.
+    DeliveryFailed {
+        /// The route.
+        route: Name,
+        /// The station it was about.
+        station: Name,
+        /// What went wrong the last time.
+        why: Arc<str>,
+    },
+    /// Someone takes care of what a station shows.
+    AlertAcknowledged {
+        /// The station.
+        station: Name,
+        /// Who.
+        by: Arc<str>,
+    },
+    /// Nobody wants to hear of some stations for a while.
+    AlertsSilenced {
+        /// A station's name, or the beginning of names with a `*` behind it.
+        stations: Arc<str>,
+        /// For how long, in milliseconds; zero ends a silence.
+        for_ms: u64,
+        /// Who.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
     /// A station's light changed.
     LightChanged {
         /// The station: a line, pool, breaker, supervisor, or the node.
@@ -229,6 +306,14 @@ impl Event {
             Self::LimitsChanged { .. } => "limits_changed",
             Self::SoftLimitPassed { .. } => "soft_limit_passed",
             Self::LadderMoved { .. } => "ladder_moved",
+            Self::BurnMoved { .. } => "burn_moved",
+            Self::RegressionFound { .. } => "regression_found",
+            Self::RegressionOver { .. } => "regression_over",
+            Self::BaselineSet { .. } => "baseline_set",
+            Self::Alerted { .. } => "alerted",
+            Self::DeliveryFailed { .. } => "delivery_failed",
+            Self::AlertAcknowledged { .. } => "alert_acknowledged",
+            Self::AlertsSilenced { .. } => "alerts_silenced",
             Self::LightChanged { .. } => "light_changed",
         }
     }
@@ -279,6 +364,38 @@ impl fmt::Display for Event {
             }
             Self::LadderMoved { line, from, to, failures, outcomes } => {
                 write!(f, "line {line} {from} → {to}: {failures} of {outcomes} failed")
+            }
+            Self::BurnMoved { line, from, to, burn_milli } => write!(
+                f,
+                "error budget of line {line} {from} → {to}: it burns {:.1} times too fast",
+                *burn_milli as f64 / 1e3
+            ),
+            Self::RegressionFound { line, p95_us_then, p95_us_now, chance_millionths } => write!(
+                f,
+                "line {line} is slower than its baseline: p95 {:.1} → {:.1} ms (by chance: {:.4} %)",
+                *p95_us_then as f64 / 1e3,
+                *p95_us_now as f64 / 1e3,
+                *chance_millionths as f64 / 1e4
+            ),
+            Self::RegressionOver { line } => write!(f, "line {line} is as fast as its baseline again"),
+            Self::BaselineSet { line, p95_us, outcomes, why } => write!(
+                f,
+                "line {line} has a baseline of {outcomes} outcomes, p95 {:.1} ms: {why}",
+                *p95_us as f64 / 1e3
+            ),
+            Self::Alerted { station, light, notice, routes } => {
+                write!(f, "alert for {station} ({light}) {} to", notice.word())?;
+                routes.iter().try_for_each(|route| write!(f, " {route}"))
+            }
+            Self::DeliveryFailed { route, station, why } => {
+                write!(f, "route {route} could not tell of {station}: {why}")
+            }
+            Self::AlertAcknowledged { station, by } => write!(f, "alert for {station} acknowledged by {by}"),
+            Self::AlertsSilenced { stations, for_ms: 0, by, .. } => {
+                write!(f, "silence of {stations} ended by {by}")
+            }
+            Self::AlertsSilenced { stations, for_ms, by, why } => {
+                write!(f, "alerts for {stations} silenced for {} s by {by}: {why}", for_ms / 1000)
             }
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }

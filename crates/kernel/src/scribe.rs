@@ -81,6 +81,12 @@ fn count(to: &Instruments, receipt: &Receipt) {
         }
         Event::SurgeStarted { .. } => to.counter(&metric::SURGES, &[]).increment(1),
         Event::CordPulled { line, .. } => to.counter(&metric::CORDS, &[line.as_str()]).increment(1),
+        Event::Alerted { light, notice, .. } => {
+            to.counter(&metric::ALERTS, &[light.colour(), notice.word()]).increment(1);
+        }
+        Event::DeliveryFailed { route, .. } => {
+            to.counter(&metric::ALERTS_UNDELIVERED, &[route.as_str()]).increment(1);
+        }
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::ChildStarted { .. }
@@ -93,6 +99,12 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::LimitsChanged { .. }
         | Event::SoftLimitPassed { .. }
         | Event::LadderMoved { .. }
+        | Event::BurnMoved { .. }
+        | Event::RegressionFound { .. }
+        | Event::RegressionOver { .. }
+        | Event::BaselineSet { .. }
+        | Event::AlertAcknowledged { .. }
+        | Event::AlertsSilenced { .. }
         | Event::LightChanged { .. } => {}
     }
 }
@@ -123,7 +135,9 @@ fn log(receipt: &Receipt) {
         };
     }
     match &receipt.event {
-        Event::SupervisorGaveUp { .. } | Event::ChildUnkillable { .. } => line!(error),
+        Event::SupervisorGaveUp { .. } | Event::ChildUnkillable { .. } | Event::DeliveryFailed { .. } => {
+            line!(error);
+        }
         Event::ChildExited { reason, .. } if reason.is_clean() => line!(debug),
         Event::ChildStarted { .. } => line!(debug),
         Event::ChildExited { .. }
@@ -134,6 +148,8 @@ fn log(receipt: &Receipt) {
         | Event::CordPulled { .. }
         | Event::SurgeStarted { .. }
         | Event::SoftLimitPassed { .. }
+        | Event::BurnMoved { .. }
+        | Event::RegressionFound { .. }
         | Event::LadderMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
@@ -143,6 +159,11 @@ fn log(receipt: &Receipt) {
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
+        | Event::RegressionOver { .. }
+        | Event::BaselineSet { .. }
+        | Event::Alerted { .. }
+        | Event::AlertAcknowledged { .. }
+        | Event::AlertsSilenced { .. }
         | Event::LightChanged { .. } => line!(info),
     }
 }

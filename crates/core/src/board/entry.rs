@@ -17,6 +17,8 @@ pub(super) enum Trouble {
     Breaker,
     Cord,
     Ladder,
+    Burn,
+    Regression,
     Surge,
     SoftLimit,
     Stopping,
