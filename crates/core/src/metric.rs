@@ -61,6 +61,7 @@ metrics! {
     WORKERS = Gauge "gemba_pool_workers" ["pool", "state"] "Workers of a pool.";
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
+    NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
     BALANCE = Gauge "gemba_balancer_balance_ratio" [] "How evenly the pools are loaded: 1 is level.";
     BREAKER = Gauge "gemba_breaker_state" ["breaker", "state"] "1 for the state a breaker is in, 0 for the others.";
     BREAKER_MOVES = Counter "gemba_breaker_transitions_total" ["breaker", "to"] "Changes of a breaker's state.";

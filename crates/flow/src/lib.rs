@@ -21,6 +21,7 @@ mod plant;
 mod pool;
 mod regulator;
 mod submit;
+mod usage;
 mod worker;
 
 pub use action::{Action, JobContext};
