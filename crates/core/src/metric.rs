@@ -68,6 +68,7 @@ metrics! {
     POOL_RESIZES = Counter "gemba_pool_resizes_total" ["pool", "direction"] "Changes of a pool's size.";
     ARRIVALS = Gauge "gemba_burst_arrivals_per_second" ["window"] "Arrivals per second, refused ones included.";
     SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
+    COST = Gauge "gemba_pool_cost_units" ["workers"] "What workers within (baseline) and beyond (surge) the maxima of their pools have cost.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }

@@ -33,6 +33,24 @@ pub struct Load {
     pub queued: u32,
 }
 
+/// Within which size a pool has to stay just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Fewest workers: those of the rules, or more, if more are needed soon.
+    pub workers_min: u32,
+    /// Most workers: those of the rules, or more, while there is a surge.
+    pub workers_max: u32,
+    /// While a surge fades: what is left of the pool's size at its end. More go, unless they are needed.
+    pub fading: Option<u32>,
+}
+
+impl Bounds {
+    /// The bounds of the rules.
+    pub const fn of(rules: &ScaleRules) -> Self {
+        Self { workers_min: rules.workers_min, workers_max: rules.workers_max, fading: None }
+    }
+}
+
 /// How a pool's size should change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
@@ -58,6 +76,8 @@ pub struct Scaler {
     demand: Demand,
     needed: Needed,
     changed_at: Timestamp,
+    /// What the last look found right, whatever the bounds.
+    right: u32,
     /// It has just grown without resting.
     follows: bool,
 }
@@ -70,6 +90,7 @@ impl Scaler {
             demand,
             needed: Needed { since: now, maxima: VecDeque::new() },
             changed_at: now,
+            right: 0,
             follows: false,
         }
     }
@@ -77,33 +98,40 @@ impl Scaler {
     /// Takes note of what came since the last look, and decides how the size should change; to be called
     /// about every second.
     ///
-    /// `surge` workers are allowed beyond the usual maximum. A size outside the bounds is put right at once.
+    /// A size outside the bounds is put right at once.
     pub fn observe(
         &mut self,
         sample: Sample,
         load: Load,
         rules: &ScaleRules,
-        surge: u32,
+        bounds: Bounds,
         now: Timestamp,
     ) -> Scale {
         self.demand.note(sample);
         let need = self.need(load, rules);
         self.follows = need.at_once;
         self.needed.note(need.enough, rules.shrink_window, now);
-        let ceiling = rules.workers_max.saturating_add(surge);
-        if load.workers < rules.workers_min {
-            return Scale::Grow(rules.workers_min - load.workers);
+        self.right = need.right;
+        let Bounds { workers_min, workers_max, fading } = bounds;
+        if load.workers < workers_min {
+            return Scale::Grow(workers_min - load.workers);
         }
-        if ceiling < load.workers {
-            return Scale::Shrink(load.workers - ceiling);
+        if workers_max < load.workers {
+            return Scale::Shrink(load.workers - workers_max);
+        }
+        if let Some(left) = fading {
+            let keep = left.max(need.enough).max(workers_min);
+            if keep < load.workers {
+                return Scale::Shrink(load.workers - keep);
+            }
         }
         let rested = now.since(self.changed_at);
         if need.at_once || (need.lasts && rules.cooldown_up <= rested) {
-            return grow(need.right, load.workers, ceiling);
+            return grow(need.right, load.workers, workers_max);
         }
         let remembers = rules.shrink_window <= now.since(self.needed.since);
         if remembers && rules.cooldown_down <= rested {
-            return shrink(self.needed.most(), load.workers, rules.workers_min);
+            return shrink(self.needed.most(), load.workers, workers_min);
         }
         Scale::Hold
     }
@@ -121,6 +149,16 @@ impl Scaler {
     /// Workers the pool needed at most within the shrink window.
     pub fn needed(&self) -> u32 {
         self.needed.most()
+    }
+
+    /// Workers that would be right now, whatever the bounds.
+    pub const fn right(&self) -> u32 {
+        self.right
+    }
+
+    /// How long a job of the last minute was worked on, while `running` are; zero as long as there was none.
+    pub fn service(&self, running: u32) -> Duration {
+        Duration::from_secs_f64(self.demand.service(running))
     }
 
     fn need(&self, load: Load, rules: &ScaleRules) -> Need {
@@ -178,10 +216,10 @@ impl Needed {
     }
 }
 
-fn grow(need: u32, workers: u32, ceiling: u32) -> Scale {
+fn grow(need: u32, workers: u32, workers_max: u32) -> Scale {
     // The need is known only roughly while all are busy.
     let step_max = workers.max(GROW_FLOOR);
-    let step = need.saturating_sub(workers).clamp(1, step_max).min(ceiling - workers);
+    let step = need.saturating_sub(workers).clamp(1, step_max).min(workers_max - workers);
     if step == 0 { Scale::Hold } else { Scale::Grow(step) }
 }
 
@@ -203,13 +241,21 @@ mod tests {
         rules: ScaleRules,
         workers: u32,
         surge: u32,
+        fading: Option<u32>,
         now: Timestamp,
     }
 
     impl Pool {
         fn new(rules: ScaleRulesBuilder, workers: u32) -> Self {
             let now = Timestamp::from_secs(1000);
-            Self { scaler: Scaler::new(now), rules: rules.build().unwrap(), workers, surge: 0, now }
+            Self {
+                scaler: Scaler::new(now),
+                rules: rules.build().unwrap(),
+                workers,
+                surge: 0,
+                fading: None,
+                now,
+            }
         }
 
         /// Lets a second pass in which work for `demand` workers comes; what the workers cannot do waits.
@@ -224,7 +270,9 @@ mod tests {
                 elapsed: SECOND,
             };
             let load = Load { workers: self.workers, running, queued };
-            let scale = self.scaler.observe(sample, load, &self.rules, self.surge, self.now);
+            let workers_max = self.rules.workers_max + self.surge;
+            let bounds = Bounds { workers_max, fading: self.fading, ..Bounds::of(&self.rules) };
+            let scale = self.scaler.observe(sample, load, &self.rules, bounds, self.now);
             match scale {
                 Scale::Hold => return scale,
                 Scale::Grow(by) => self.workers += by,
@@ -303,6 +351,16 @@ mod tests {
     }
 
     #[test]
+    fn while_a_surge_fades_a_pool_gives_back_what_it_does_not_need() {
+        let mut pool = Pool::new(ScaleRules::builder().workers(2, 50), 40);
+        pool.run(7, 60);
+        pool.fading = Some(30);
+        assert_eq!((pool.second(7, 0), pool.workers), (Scale::Shrink(10), 30), "without a rest or a memory");
+        pool.fading = Some(5);
+        assert_eq!((pool.second(7, 0), pool.workers), (Scale::Shrink(20), 10), "but it keeps what it needs");
+    }
+
+    #[test]
     fn long_jobs_that_wait_get_a_worker_each_and_short_ones_share() {
         let need = |service: Duration, queued| {
             let mut scaler = Scaler::new(Timestamp::START);
@@ -310,12 +368,12 @@ mod tests {
                 Sample { arrived: 0, finished: 10, busy: 10 * service, offered: SECOND, elapsed: SECOND };
             let load = Load { workers: 10, running: 0, queued };
             let rules = ScaleRules::builder().thresholds(0.7, 0.7001).build().unwrap();
-            scaler.observe(sample, load, &rules, 0, Timestamp::from_secs(1));
+            scaler.observe(sample, load, &rules, Bounds::of(&rules), Timestamp::from_secs(1));
             scaler.needed()
         };
         let millis = Duration::from_millis;
-        assert_eq!(need(millis(1), 1000), 1, "1 s of work to be done in 10 s");
-        assert_eq!(need(millis(1), 100_000), 15, "10 workers for 10 s, at the target");
+        assert_eq!(need(millis(1), 1000), 1, "1 s of work to be done in 20 s");
+        assert_eq!(need(millis(1), 100_000), 8, "5 workers for 20 s, at the target");
         assert_eq!(need(20 * SECOND, 7) - need(20 * SECOND, 0), 10, "7 jobs longer than that");
     }
 

@@ -14,7 +14,7 @@ use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, DynamicRef, Reply, Server, Shutdown, Stop, server};
 
 use crate::job::{Because, Job};
-use crate::pool::{PoolCell, Resized};
+use crate::pool::{Demand, PoolCell, Resized};
 use crate::usage::Usage;
 use crate::worker::{Idle, WORKER_MAILBOX, Worker, WorkerMsg};
 
@@ -30,15 +30,7 @@ const SWEEP: Duration = Duration::from_millis(50);
 pub(crate) enum PoolMsg {
     Dispatch(Job),
     Ready(Idle),
-    Resize {
-        workers: u32,
-        reply: Reply<Resized>,
-    },
-    /// Workers wanted on top, for as long as a surge lasts.
-    Surge {
-        extra: u32,
-        receipt: Option<Seq>,
-    },
+    Resize { workers: u32, reply: Reply<Resized> },
     Tick,
     Sweep,
 }
@@ -56,7 +48,6 @@ pub(crate) struct Dispatcher {
     left: BTreeSet<u64>,
     retiring: u32,
     next_worker: u64,
-    surge: u32,
     scaler: Scaler,
     usage: Usage,
 }
@@ -83,7 +74,6 @@ impl Dispatcher {
             left: BTreeSet::new(),
             retiring: 0,
             next_worker: 1,
-            surge: 0,
             scaler: Scaler::new(Timestamp::START),
             usage: Usage::default(),
         }
@@ -227,31 +217,34 @@ impl Dispatcher {
         let sample = self.usage.sample(busy, self.present(), ctx.now());
         let (running, queued) = (busy as u32, self.queue.len() as u32);
         let load = Load { workers: self.wanted(), running, queued };
-        let scale = self.scaler.observe(sample, load, &self.pool.rules, self.surge, ctx.now());
+        let granted = self.pool.granted.latest();
+        let scale = self.scaler.observe(sample, load, &self.pool.rules, granted.bounds, ctx.now());
         let (utilization, needed) = (self.scaler.utilization(), self.scaler.needed());
         self.pool.load.set_utilization(utilization);
+        self.pool.demand.publish(Demand {
+            arrived: self.usage.arrived_total(),
+            service: self.scaler.service(running),
+            right: self.scaler.right(),
+        });
         let gauge = ctx.system().instruments().gauge(&metric::NEEDED, &[self.pool.name.as_str()]);
         gauge.set(f64::from(needed));
         let why = format!("utilization {utilization:.2}, {queued} queued, {needed} needed lately");
-        match scale {
-            Scale::Hold => {}
-            Scale::Grow(by) => self.set_workers(self.wanted() + by, &why, None, ctx),
-            Scale::Shrink(by) => self.set_workers(self.wanted().saturating_sub(by), &why, None, ctx),
+        let workers = match scale {
+            Scale::Hold => return,
+            Scale::Grow(by) => self.wanted() + by,
+            Scale::Shrink(by) => self.wanted().saturating_sub(by),
+        };
+        let beyond = self.pool.rules.workers_max() < workers.max(self.wanted());
+        match granted.receipt.filter(|_| beyond || granted.bounds.fading.is_some()) {
+            Some(surge) => self.set_workers(workers, &format!("surge: {why}"), Some(surge), ctx),
+            None => self.set_workers(workers, &why, None, ctx),
         }
-    }
-
-    fn surge(&mut self, extra: u32, receipt: Option<Seq>, ctx: &Context<PoolMsg>) {
-        let before = std::mem::replace(&mut self.surge, extra);
-        self.pool.load.set_surge(extra);
-        let floor = self.pool.rules.workers_min();
-        let wanted = (self.wanted() + extra).saturating_sub(before).max(floor);
-        self.set_workers(wanted, if before < extra { "surge" } else { "surge fades" }, receipt, ctx);
     }
 
     fn resize(&mut self, workers: u32, ctx: &Context<PoolMsg>) -> Resized {
         let from = self.wanted();
-        let most = self.pool.rules.workers_max().saturating_add(self.surge);
-        let to = workers.clamp(self.pool.rules.workers_min(), most);
+        let bounds = self.pool.granted.latest().bounds;
+        let to = workers.clamp(bounds.workers_min, bounds.workers_max);
         self.set_workers(to, "asked for", None, ctx);
         Resized { from, to }
     }
@@ -295,9 +288,7 @@ impl Server for Dispatcher {
     async fn init(&mut self, ctx: &mut Context<PoolMsg>) -> Result<(), Stop> {
         self.adopt(ctx);
         (self.scaler, self.usage) = (Scaler::new(ctx.now()), Usage::since(ctx.now()));
-        // A surge goes on across a restart.
-        self.surge = self.pool.load.read().surge;
-        for _ in (self.left.len() as u32)..self.pool.rules.workers_min() + self.surge {
+        for _ in (self.left.len() as u32)..self.pool.granted.latest().bounds.workers_min {
             self.hire();
         }
         self.publish(ctx.now());
@@ -312,7 +303,6 @@ impl Server for Dispatcher {
             PoolMsg::Dispatch(job) => self.dispatch(job),
             PoolMsg::Ready(worker) => self.ready(worker, now),
             PoolMsg::Resize { workers, reply } => reply.send(self.resize(workers, ctx)),
-            PoolMsg::Surge { extra, receipt } => self.surge(extra, receipt, ctx),
             PoolMsg::Tick => self.tick(ctx),
             PoolMsg::Sweep => self.sweep(now),
         }

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use gemba_core::admission::Limits;
 use gemba_core::burst::BurstRules;
+use gemba_core::cost::Prices;
+use gemba_core::forecast::ForecastRules;
 use gemba_core::ladder::LadderRules;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::receipt::Seq;
 use gemba_core::scaling::ScaleRulesError;
-use gemba_core::view::ArrivalsView;
+use gemba_core::view::{ArrivalsView, CostView};
 use gemba_kernel::{ChildSpec, Publisher, Supervisor, System, server};
 
 use crate::action::Action;
 use crate::balancer::{Balancer, POOLS_PER_LINE_MAX, Routes};
 use crate::board::{AndonBoard, BoardMsg};
-use crate::burst::BurstHandler;
+use crate::burst::{BurstHandler, Levelling};
 use crate::dispatcher::Dispatcher;
 use crate::floor::{Floor, Surge};
 use crate::gate::Gate;
@@ -83,7 +85,7 @@ pub struct PlantErrors(pub Vec<PlantError>);
 pub struct PlantBuilder {
     system: System,
     limits: Limits,
-    burst: BurstRules,
+    levelling: Levelling,
     ladder: LadderRules,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
@@ -107,7 +109,7 @@ impl Plant {
         PlantBuilder {
             system: system.clone(),
             limits,
-            burst: BurstRules::default(),
+            levelling: Levelling::default(),
             ladder: LadderRules::default(),
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
@@ -145,7 +147,19 @@ impl PlantBuilder {
 
     /// When more arrivals are a surge.
     pub fn burst(mut self, rules: BurstRules) -> Self {
-        self.burst = rules;
+        self.levelling.burst = rules;
+        self
+    }
+
+    /// What is foreseen of the arrivals, so that pools are large enough before a rise comes.
+    pub fn forecast(mut self, rules: ForecastRules) -> Self {
+        self.levelling.forecast = rules;
+        self
+    }
+
+    /// What workers cost.
+    pub fn prices(mut self, prices: Prices) -> Self {
+        self.levelling.prices = prices;
         self
     }
 
@@ -213,10 +227,11 @@ impl PlantBuilder {
             line_views: Publisher::new(Vec::new()),
             ladders: Publisher::new(Vec::new()),
             arrivals: Publisher::new(ArrivalsView::default()),
+            cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.burst, self.ladder, &self.system))
+        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, &self.system))
     }
 
     fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
@@ -274,7 +289,7 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
 fn assemble(
     floor: &Arc<Floor>,
     pool_specs: Vec<Supervisor>,
-    burst_rules: BurstRules,
+    levelling: Levelling,
     ladder_rules: LadderRules,
     system: &System,
 ) -> Plant {
@@ -286,7 +301,7 @@ fn assemble(
     let for_balancer = floor.clone();
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let for_burst = floor.clone();
-    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), burst_rules));
+    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), levelling));
     let for_kaizen = floor.clone();
     let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), ladder_rules));
 

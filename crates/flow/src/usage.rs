@@ -7,6 +7,7 @@ use gemba_core::time::Timestamp;
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
     sample: Sample,
+    arrived_total: u64,
     sampled_at: Timestamp,
     noted_at: Timestamp,
     busy: u32,
@@ -22,6 +23,12 @@ impl Usage {
     /// A job came, whether there is room for it or not.
     pub(crate) const fn arrived(&mut self) {
         self.sample.arrived += 1;
+        self.arrived_total += 1;
+    }
+
+    /// Jobs that came since this life of the dispatcher began.
+    pub(crate) const fn arrived_total(&self) -> u64 {
+        self.arrived_total
     }
 
     /// A worker is done with a job.

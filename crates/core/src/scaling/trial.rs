@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::*;
+use crate::burst::{Burst, BurstRules, Grant};
 
 /// Mean seconds of work in a job; the time is log-normal with a coefficient of variation of 1.
 /// Source: FLOW-EVIDENCE.md, reference model.
@@ -37,6 +38,9 @@ impl Dice {
     }
 }
 
+/// How long a job may wait and be worked on: the deadline of the reference model.
+const DEADLINE: u64 = SECOND / 2;
+
 /// A pool with a queue; first come, first served.
 struct Pool {
     dice: Dice,
@@ -44,17 +48,29 @@ struct Pool {
     next_arrival: u64,
     /// When each job in hand is done.
     in_hand: BinaryHeap<Reverse<u64>>,
-    queued: u32,
+    /// When each job that waits came.
+    queue: VecDeque<u64>,
     workers: u32,
     sample: Sample,
     noted_at: u64,
+    in_time: u64,
+    late: u64,
 }
 
 impl Pool {
     fn new(seed: u64, workers: u32) -> Self {
-        let in_hand = BinaryHeap::new();
-        let sample = Sample::default();
-        Self { dice: Dice(seed), now: 0, next_arrival: 0, in_hand, queued: 0, workers, sample, noted_at: 0 }
+        Self {
+            dice: Dice(seed),
+            now: 0,
+            next_arrival: 0,
+            in_hand: BinaryHeap::new(),
+            queue: VecDeque::new(),
+            workers,
+            sample: Sample::default(),
+            noted_at: 0,
+            in_time: 0,
+            late: 0,
+        }
     }
 
     fn running(&self) -> u32 {
@@ -62,7 +78,7 @@ impl Pool {
     }
 
     fn load(&self) -> Load {
-        Load { workers: self.workers, running: self.running(), queued: self.queued }
+        Load { workers: self.workers, running: self.running(), queued: self.queue.len() as u32 }
     }
 
     fn note(&mut self, now: u64) {
@@ -75,9 +91,15 @@ impl Pool {
     }
 
     fn feed(&mut self, now: u64) {
-        while 0 < self.queued && self.running() < self.workers {
-            self.queued -= 1;
-            self.in_hand.push(Reverse(now + self.dice.work()));
+        while self.running() < self.workers {
+            let Some(came) = self.queue.pop_front() else { return };
+            let done = now + self.dice.work();
+            self.in_hand.push(Reverse(done));
+            if done - came <= DEADLINE {
+                self.in_time += 1;
+            } else {
+                self.late += 1;
+            }
         }
     }
 
@@ -97,7 +119,7 @@ impl Pool {
             } else {
                 self.next_arrival = next + self.dice.pause(erlangs / SERVICE);
                 self.sample.arrived += 1;
-                self.queued += 1;
+                self.queue.push_back(next);
             }
             self.feed(next);
         }
@@ -124,7 +146,7 @@ fn live(pool: &mut Pool, scaler: &mut Scaler, rules: &ScaleRules, erlangs: f64, 
     for _ in 0..seconds {
         let sample = pool.second(erlangs);
         let now = Timestamp::from_nanos(pool.now);
-        let scale = scaler.observe(sample, pool.load(), rules, 0, now);
+        let scale = scaler.observe(sample, pool.load(), rules, Bounds::of(rules), now);
         if pool.apply(scale) {
             scaler.changed(now);
             changes.push(scale);
@@ -218,4 +240,65 @@ fn two_looks_after_a_step_a_pool_has_the_right_size() {
             assert!(f64::from(pool.workers) <= right + off, "seed {seed}: {} at {second}", pool.workers);
         }
     }
+}
+
+/// Work for seven workers, ten times as much for ten minutes, and seven again.
+fn work_at(second: u32) -> f64 {
+    if (3600..4200).contains(&second) { 70.0 } else { 7.0 }
+}
+
+/// Worker seconds of two hours, and the share of jobs in time.
+fn bill(pool: &mut Pool, mut size: impl FnMut(&mut Pool, Sample, u32)) -> (u64, f64) {
+    let mut worker_seconds = 0;
+    for second in 0..7200 {
+        let sample = pool.second(work_at(second));
+        worker_seconds += u64::from(pool.workers);
+        size(pool, sample, second + 1);
+    }
+    (worker_seconds, pool.in_time as f64 / (pool.in_time + pool.late) as f64)
+}
+
+#[test]
+fn a_surge_costs_little_more_than_if_it_had_been_foreseen() {
+    // One who knows the work of the next second has the right size for it (E25).
+    let rules = ScaleRules::builder().workers(2, 30).build().unwrap();
+    let (mut pool, mut scaler) = (Pool::new(1, 10), Scaler::new(Timestamp::START));
+    let mut burst = Burst::new(BurstRules::builder().extra_workers(100).build().unwrap(), Timestamp::START);
+    let (mut arrived, mut calm, mut held) = (0, 10, 0);
+    let (spent, served) = bill(&mut pool, |pool, sample, _| {
+        let now = Timestamp::from_nanos(pool.now);
+        arrived += sample.arrived;
+        let _ = burst.observe(arrived, rules.workers_max < scaler.right(), now);
+        let grant = burst.grant(now);
+        match grant {
+            Grant::None => calm = pool.workers,
+            Grant::Whole => held = pool.workers,
+            Grant::Fading { .. } => {}
+        }
+        let extra =
+            grant.of(if grant == Grant::Whole { 100 } else { held.saturating_sub(rules.workers_max) });
+        let bounds = Bounds {
+            workers_min: rules.workers_min,
+            workers_max: rules.workers_max + extra,
+            fading: matches!(grant, Grant::Fading { .. }).then(|| calm + grant.of(held.saturating_sub(calm))),
+        };
+        let scale = scaler.observe(sample, pool.load(), &rules, bounds, now);
+        if pool.apply(scale) {
+            scaler.changed(now);
+        }
+    });
+    let mut oracle = Pool::new(1, 10);
+    let (foreseen, best) = bill(&mut oracle, |pool, _, next| {
+        let right = (work_at(next) / rules.target()).ceil() as u32;
+        let change = if pool.workers < right {
+            Scale::Grow(right - pool.workers)
+        } else {
+            Scale::Shrink(pool.workers - right)
+        };
+        pool.apply(change);
+    });
+    let ratio = spent as f64 / foreseen as f64;
+    let story =
+        format!("{spent} for {foreseen} worker seconds: {ratio:.3}; {served:.4} for {best:.4} in time");
+    assert!(ratio <= 1.15 && 0.99 < served && 0.99 < best, "{story}");
 }
