@@ -18,6 +18,7 @@ pub mod metric;
 pub mod name;
 pub mod policy;
 pub mod queue;
+pub mod rate;
 pub mod receipt;
 pub mod routing;
 pub mod scaling;

@@ -11,6 +11,7 @@ use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
 use gemba_core::ladder::LadderRules;
 use gemba_core::name::{ActorPath, Name, NameError};
+use gemba_core::rate::RateError;
 use gemba_core::receipt::Seq;
 use gemba_core::scaling::ScaleRulesError;
 use gemba_core::view::{ArrivalsView, CostView};
@@ -29,6 +30,7 @@ use crate::line::{Line, LineCell, LineSpec};
 use crate::meter::Meter;
 use crate::permit::Ceiling;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
+use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
 
 /// How many messages a dispatcher's mailbox takes: every signal in flight, and every worker's pull.
@@ -72,6 +74,14 @@ pub enum PlantError {
         pool: String,
         /// What is wrong.
         error: ScaleRulesError,
+    },
+    /// A line's rates cannot be kept.
+    #[error("line '{line}': {error}")]
+    Rate {
+        /// The line.
+        line: String,
+        /// What is wrong.
+        error: RateError,
     },
 }
 
@@ -187,7 +197,11 @@ impl PlantBuilder {
         }
         let plant = ActorPath::new("/plant").expect("a valid literal");
         let guard = Guard::new(name.clone(), plant, spec.breaker, self.system.clone());
-        let cell = Arc::new(LineCell { name, gate: Gate::open(), meter: Meter::new(), guard });
+        let rate = RateGate::new(&spec.rates).unwrap_or_else(|error| {
+            self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
+            RateGate::new(&Rates::default()).expect("no rate is a sound one")
+        });
+        let cell = Arc::new(LineCell { name, gate: Gate::open(), meter: Meter::new(), guard, rate });
         let index = self.lines.len();
         self.lines.push(cell.clone());
         let own = vec![spec.name.clone()];
