@@ -292,34 +292,90 @@ async fn passing_the_soft_limit_warns_and_refuses_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_arrivals_than_the_baseline_explains_are_a_surge() {
-    let (node, line) = start(4).await;
+async fn more_arrivals_than_the_baseline_explains_are_a_surge_sized_by_demand() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .pool(PoolSpec::new("work").workers(4, 10))
+        .pool(PoolSpec::new("idle").workers(2, 10));
+    let line = plant.line(LineSpec::<Work>::new("work", Work));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
     workers(node.system(), "work", 4).await;
     let send = |per_s: u64, secs: u64| {
         let line = line.clone();
         async move {
-            for n in 0..per_s * secs {
+            for _ in 0..per_s * secs {
                 let line = line.clone();
-                tokio::spawn(async move { line.submit(Signal::new(Input::Answer(1)), &()).await });
-                if n % per_s == per_s - 1 || per_s < 1000 {
-                    tokio::time::sleep(Duration::from_micros(1_000_000 / per_s)).await;
-                }
+                let job = Signal::new(Input::Sleep(Duration::from_millis(100)));
+                tokio::spawn(async move { line.submit(job, &()).await });
+                tokio::time::sleep(Duration::from_micros(1_000_000 / per_s)).await;
             }
         }
     };
     send(20, 90).await;
     let calm = board(node.system(), |board| board.arrivals.baseline_per_s.is_some()).await;
-    assert!(!calm.arrivals.surge);
-    send(200, 5).await;
+    assert!(!calm.arrivals.surge && calm.arrivals.enabled, "{:?}", calm.arrivals);
+    // Work for 20: 29 workers at the target, and the pool has 10 at most.
+    send(200, 30).await;
     let surge = board(node.system(), |board| board.arrivals.surge).await;
-    assert!(50.0 < surge.arrivals.fast_per_s, "{:?}", surge.arrivals);
-    let grown = board(node.system(), |board| board.pools[0].surge == 5).await;
-    assert_eq!(grown.overall, Light::Yellow);
-    let resized = receipt(node.system(), Seq(0), |receipt| {
-        matches!(&receipt.event, Event::PoolResized { from: 4, to: 9, why, .. } if &**why == "surge")
-    })
+    assert!(50.0 < surge.arrivals.fast_per_s && surge.overall == Light::Yellow, "{:?}", surge.arrivals);
+    let pool = |board: &gemba::view::BoardView, name: &str| {
+        board.pools.iter().find(|pool| pool.name.as_str() == name).cloned().unwrap()
+    };
+    let grown = board(node.system(), |board| 15 <= pool(board, "work").surge).await;
+    assert!(pool(&grown, "work").surge <= 22, "{:?}", pool(&grown, "work"));
+    assert_eq!((pool(&grown, "idle").workers, pool(&grown, "idle").surge), (2, 0), "it has nothing to do");
+    let resized = receipt(
+        node.system(),
+        Seq(0),
+        |receipt| matches!(&receipt.event, Event::PoolResized { to, .. } if 10 < *to),
+    )
     .await;
     let started = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "surge_started").await;
     assert_eq!(resized.cause, Some(started.seq));
+    // It holds, fades, and is paid for.
+    send(20, 440).await;
+    let ended = receipt(node.system(), started.seq, |receipt| receipt.event.kind() == "surge_ended").await;
+    let Event::SurgeEnded { lasted_ms, cost_micro } = ended.event else { panic!("{ended:?}") };
+    assert!((400_000..450_000).contains(&lasted_ms), "{lasted_ms}");
+    let after = board(node.system(), |board| !board.arrivals.surge && pool(board, "work").surge == 0).await;
+    // About 19 workers for 300 s and half of them for 120 s, at 2.00 an hour.
+    assert!((3_000_000..5_000_000).contains(&cost_micro), "{cost_micro}");
+    assert!(cost_micro <= after.cost.surge_micro && after.cost.surge_micro < cost_micro + 100_000);
+    assert_eq!((after.arrivals.surges, after.cost.permanent_advised), (1, 0));
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rise_at_the_same_time_of_a_season_is_prepared_for() {
+    // A season of 168 slots of 5 s, and a rise in the same slot of it.
+    let slot = Duration::from_secs(5);
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .forecast(gemba::forecast::ForecastRules::builder().season(slot, slot).build().unwrap())
+        .burst(gemba::burst::BurstRules::builder().disabled().build().unwrap())
+        .pool(PoolSpec::new("work").workers(2, 30));
+    let line = plant.line(LineSpec::<Work>::new("work", Work));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    let season = 168 * slot;
+    let begun = tokio::time::Instant::now();
+    let (mut before, mut other) = (u32::MAX, u32::MAX);
+    while begun.elapsed() < 2 * season {
+        let at = begun.elapsed().as_secs() % season.as_secs();
+        let rush = (400..430).contains(&at);
+        if season < begun.elapsed() && at == 398 {
+            before = board(node.system(), |_| true).await.pools[0].workers;
+        }
+        if season < begun.elapsed() && at == 390 {
+            other = board(node.system(), |_| true).await.pools[0].workers;
+        }
+        let pause = Duration::from_millis(if rush { 10 } else { 500 });
+        let line = line.clone();
+        let job = Signal::new(Input::Sleep(Duration::from_millis(100)));
+        tokio::spawn(async move { line.submit(job, &()).await });
+        tokio::time::sleep(pause).await;
+    }
+    // Work for 10, with the buffer 11: 16 workers at the target.
+    assert!((14..=18).contains(&before), "{before} workers just before the rise");
+    assert!(other < before, "{other} workers long before it");
     finish(node).await;
 }

@@ -2,5 +2,6 @@
 
 mod faults;
 mod flow;
+mod limits;
 mod plant;
 mod tidy;

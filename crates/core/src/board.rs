@@ -561,7 +561,7 @@ mod tests {
         assert_eq!(floor.station("node").light, Green);
         assert_eq!(floor.at("/burst", surge), moved("node", Green, Yellow));
         assert_eq!(floor.at("/regulator", soft.clone()), []);
-        assert_eq!(floor.at("/burst", Event::SurgeEnded { lasted_ms: 1 }), []);
+        assert_eq!(floor.at("/burst", Event::SurgeEnded { lasted_ms: 1, cost_micro: 1 }), []);
         assert_eq!(&*floor.station("node").why, "800 in flight, soft limit 800");
         assert_eq!(floor.wait(9), []);
         assert_eq!(floor.at("/regulator", soft), []);
@@ -639,7 +639,7 @@ mod tests {
             Event::CordReset { line: name("payment"), by: "a".into() },
             Event::SoftLimitPassed { in_flight: 1, soft: 1 },
             Event::SurgeStarted { fast_milli: 1, baseline_milli: 1 },
-            Event::SurgeEnded { lasted_ms: 1 },
+            Event::SurgeEnded { lasted_ms: 1, cost_micro: 1 },
         ];
         events.extend(states.map(|to| breaker(BreakerState::Closed, to)));
         events.extend(Light::ALL.map(|to| ladder(Green, to)));

@@ -147,6 +147,9 @@ pub enum Event {
     SurgeEnded {
         /// How long it lasted, in milliseconds.
         lasted_ms: u64,
+        /// What workers beyond the maxima cost meanwhile, in millionths.
+        #[serde(default)]
+        cost_micro: u64,
     },
     /// Someone stopped a line.
     CordPulled {
@@ -353,7 +356,12 @@ impl fmt::Display for Event {
                 *fast_milli as f64 / 1e3,
                 *baseline_milli as f64 / 1e3
             ),
-            Self::SurgeEnded { lasted_ms } => write!(f, "surge over after {:.1} s", *lasted_ms as f64 / 1e3),
+            Self::SurgeEnded { lasted_ms, cost_micro } => write!(
+                f,
+                "surge over after {:.1} s at a cost of {:.2}",
+                *lasted_ms as f64 / 1e3,
+                *cost_micro as f64 / 1e6
+            ),
             Self::CordPulled { line, by, why } => write!(f, "cord of line {line} pulled by {by}: {why}"),
             Self::CordReset { line, by } => write!(f, "cord of line {line} reset by {by}"),
             Self::LimitsChanged { hard_from, hard_to, why } => {

@@ -1,153 +1,53 @@
 //! Whether a pool should have more workers, or fewer.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
+mod demand;
+mod rules;
+#[cfg(test)]
+mod trial;
+
+use demand::Demand;
+
+pub use demand::Sample;
+pub use rules::{ScaleRules, ScaleRulesBuilder, ScaleRulesError};
+
 /// A pool may grow by this many workers at a time, however small it is.
 const GROW_FLOOR: u32 = 4;
 
-/// Why settings do not make scaling rules.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScaleRulesError {
-    /// The bounds of the pool's size exclude each other, or allow no worker.
-    #[error("a pool of {workers_min} to {workers_max} workers is not one; give 1 <= min <= max")]
-    Workers {
-        /// Fewest workers.
-        workers_min: u32,
-        /// Most workers.
-        workers_max: u32,
-    },
-    /// The thresholds are out of order: a pool would grow and shrink in turn.
-    #[error(
-        "shrink below {shrink_below}, target {target}, grow above {grow_above}: \
-         give 0 < shrink < target < grow < 1"
-    )]
-    Thresholds {
-        /// Below it the pool shrinks.
-        shrink_below: f64,
-        /// What a change of size aims at.
-        target: f64,
-        /// Above it the pool grows.
-        grow_above: f64,
-    },
-}
+/// How many standard deviations above what the pool can do the arrivals have to be, so that it grows
+/// without resting. At four, chance alone does it once in 30 000 looks: once in eight hours at most.
+const CERTAIN: f64 = 4.0;
 
-/// When and how far a pool changes its size.
-///
-/// # Units and limits
-///
-/// By default 2 to 50 workers; grow above a utilization of 0.80, shrink below 0.50, aim at 0.70; 15 s
-/// between a change and growing, 60 s between a change and shrinking. Source: FLOW.md, pools.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ScaleRules {
-    workers_min: u32,
-    workers_max: u32,
-    shrink_below: f64,
-    target: f64,
-    grow_above: f64,
-    cooldown_up: Duration,
-    cooldown_down: Duration,
-}
-
-impl ScaleRules {
-    /// The defaults, to be changed.
-    pub fn builder() -> ScaleRulesBuilder {
-        ScaleRulesBuilder(Self::default())
-    }
-
-    /// Fewest workers.
-    pub const fn workers_min(&self) -> u32 {
-        self.workers_min
-    }
-
-    /// Most workers, outside a surge.
-    pub const fn workers_max(&self) -> u32 {
-        self.workers_max
-    }
-}
-
-impl Default for ScaleRules {
-    fn default() -> Self {
-        Self {
-            workers_min: 2,
-            workers_max: 50,
-            shrink_below: 0.50,
-            target: 0.70,
-            grow_above: 0.80,
-            cooldown_up: Duration::from_secs(15),
-            cooldown_down: Duration::from_secs(60),
-        }
-    }
-}
-
-/// Scaling rules in the making.
-///
-/// # Examples
-///
-/// ```
-/// use gemba_core::scaling::ScaleRules;
-///
-/// let rules = ScaleRules::builder().workers(10, 30).build()?;
-/// assert_eq!(rules.workers_max(), 30);
-/// assert!(ScaleRules::builder().thresholds(0.8, 0.7, 0.5).build().is_err());
-/// # Ok::<(), gemba_core::scaling::ScaleRulesError>(())
-/// ```
-#[derive(Debug, Clone, Copy)]
-pub struct ScaleRulesBuilder(ScaleRules);
-
-impl ScaleRulesBuilder {
-    /// Fewest and most workers.
-    pub const fn workers(mut self, workers_min: u32, workers_max: u32) -> Self {
-        (self.0.workers_min, self.0.workers_max) = (workers_min, workers_max);
-        self
-    }
-
-    /// The utilizations below which the pool shrinks, at which a change aims, and above which it grows.
-    pub const fn thresholds(mut self, shrink_below: f64, target: f64, grow_above: f64) -> Self {
-        (self.0.shrink_below, self.0.target, self.0.grow_above) = (shrink_below, target, grow_above);
-        self
-    }
-
-    /// How long after a change the pool may grow, and how long after it may shrink.
-    pub const fn cooldowns(mut self, up: Duration, down: Duration) -> Self {
-        (self.0.cooldown_up, self.0.cooldown_down) = (up, down);
-        self
-    }
-
-    /// Checks the rules.
-    ///
-    /// # Errors
-    ///
-    /// [`ScaleRulesError`] says which settings exclude each other.
-    pub fn build(self) -> Result<ScaleRules, ScaleRulesError> {
-        let ScaleRules { workers_min, workers_max, shrink_below, target, grow_above, .. } = self.0;
-        if workers_min == 0 || workers_max < workers_min {
-            return Err(ScaleRulesError::Workers { workers_min, workers_max });
-        }
-        if !(0.0 < shrink_below && shrink_below < target && target < grow_above && grow_above < 1.0) {
-            return Err(ScaleRulesError::Thresholds { shrink_below, target, grow_above });
-        }
-        Ok(self.0)
-    }
-}
-
-/// How much a pool has to do.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What a pool has in hand now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
-    /// Busy time over worker time in the last window, 0 to 1.
-    pub utilization: f64,
-    /// Workers it has now.
+    /// Workers it has, those that are to go not counted.
     pub workers: u32,
-    /// Jobs waiting now.
+    /// Jobs that are worked on.
+    pub running: u32,
+    /// Jobs that wait.
     pub queued: u32,
 }
 
-impl Load {
-    /// Workers that would be busy all the time, if each waiting job had one.
-    fn demand(&self) -> f64 {
-        self.utilization.clamp(0.0, 1.0) * f64::from(self.workers) + f64::from(self.queued)
+/// Within which size a pool has to stay just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Fewest workers: those of the rules, or more, if more are needed soon.
+    pub workers_min: u32,
+    /// Most workers: those of the rules, or more, while there is a surge.
+    pub workers_max: u32,
+    /// While a surge fades: what is left of the pool's size at its end. More go, unless they are needed.
+    pub fading: Option<u32>,
+}
+
+impl Bounds {
+    /// The bounds of the rules.
+    pub const fn of(rules: &ScaleRules) -> Self {
+        Self { workers_min: rules.workers_min, workers_max: rules.workers_max, fading: None }
     }
 }
 
@@ -162,45 +62,169 @@ pub enum Scale {
     Shrink(u32),
 }
 
-/// Decides how the size of a pool should change; `surge` workers are allowed beyond the usual maximum.
+/// Keeps the size of one pool fit for the work that comes to it.
 ///
-/// A size outside the bounds is put right at once. Within them the pool grows in proportion to its need,
-/// though at most to double its size or by 4, because what is needed is known only roughly while all are
-/// busy; it does not wait for the cooldown when more jobs wait than it has workers. It shrinks one by one,
-/// and only if those who stay would be less busy than the target. The gap between the thresholds is what
-/// keeps a pool near either of them from growing and shrinking in turn.
+/// What decides is demand: arrivals times service time, and the jobs that wait. The pool grows to what keeps
+/// demand at the target utilization, at most to double its size or by 4 at a time: after a rest if the demand
+/// of the last minute asks for it, at once if jobs wait too long or if so many arrive that chance does not
+/// explain it. It shrinks one by one, and never below what it needed at any time within the shrink window.
+/// The gap between the target and the threshold, and that memory, are what keeps it from growing and
+/// shrinking in turn.
+#[derive(Debug, Clone)]
 #[doc(alias = "heijunka")]
-pub fn scale(load: Load, rules: &ScaleRules, surge: u32, changed_at: Timestamp, now: Timestamp) -> Scale {
-    let ceiling = rules.workers_max.saturating_add(surge);
-    if load.workers < rules.workers_min {
-        return Scale::Grow(rules.workers_min - load.workers);
-    }
-    if ceiling < load.workers {
-        return Scale::Shrink(load.workers - ceiling);
-    }
-    let rested = now.since(changed_at);
-    let overrun = load.workers < load.queued;
-    if overrun || (rules.grow_above < load.utilization && rules.cooldown_up <= rested) {
-        return grow(load, rules, ceiling);
-    }
-    if load.utilization < rules.shrink_below && rules.cooldown_down <= rested {
-        return shrink(load, rules);
-    }
-    Scale::Hold
+pub struct Scaler {
+    demand: Demand,
+    needed: Needed,
+    changed_at: Timestamp,
+    /// What the last look found right, whatever the bounds.
+    right: u32,
+    /// It has just grown without resting.
+    follows: bool,
 }
 
-fn grow(load: Load, rules: &ScaleRules, ceiling: u32) -> Scale {
-    let needed = (load.demand() / rules.target).ceil() as u32;
-    let step_max = load.workers.max(GROW_FLOOR);
-    // Above the threshold the need exceeds the size; one worker is the least a growing pool can add.
-    let step = needed.saturating_sub(load.workers).clamp(1, step_max).min(ceiling - load.workers);
+impl Scaler {
+    /// A scaler that knows nothing yet, of a pool that came to its size `now`.
+    pub const fn new(now: Timestamp) -> Self {
+        let demand = Demand::new();
+        Self {
+            demand,
+            needed: Needed { since: now, maxima: VecDeque::new() },
+            changed_at: now,
+            right: 0,
+            follows: false,
+        }
+    }
+
+    /// Takes note of what came since the last look, and decides how the size should change; to be called
+    /// about every second.
+    ///
+    /// A size outside the bounds is put right at once.
+    pub fn observe(
+        &mut self,
+        sample: Sample,
+        load: Load,
+        rules: &ScaleRules,
+        bounds: Bounds,
+        now: Timestamp,
+    ) -> Scale {
+        self.demand.note(sample);
+        let need = self.need(load, rules);
+        self.follows = need.at_once;
+        self.needed.note(need.enough, rules.shrink_window, now);
+        self.right = need.right;
+        let Bounds { workers_min, workers_max, fading } = bounds;
+        if load.workers < workers_min {
+            return Scale::Grow(workers_min - load.workers);
+        }
+        if workers_max < load.workers {
+            return Scale::Shrink(load.workers - workers_max);
+        }
+        if let Some(left) = fading {
+            let keep = left.max(need.enough).max(workers_min);
+            if keep < load.workers {
+                return Scale::Shrink(load.workers - keep);
+            }
+        }
+        let rested = now.since(self.changed_at);
+        if need.at_once || (need.lasts && rules.cooldown_up <= rested) {
+            return grow(need.right, load.workers, workers_max);
+        }
+        let remembers = rules.shrink_window <= now.since(self.needed.since);
+        if remembers && rules.cooldown_down <= rested {
+            return shrink(self.needed.most(), load.workers, workers_min);
+        }
+        Scale::Hold
+    }
+
+    /// Takes note that the size was changed, by this scaler's advice or not.
+    pub const fn changed(&mut self, now: Timestamp) {
+        self.changed_at = now;
+    }
+
+    /// Busy time over worker time in the last minute, 0 to 1.
+    pub fn utilization(&self) -> f64 {
+        self.demand.utilization()
+    }
+
+    /// Workers the pool needed at most within the shrink window.
+    pub fn needed(&self) -> u32 {
+        self.needed.most()
+    }
+
+    /// Workers that would be right now, whatever the bounds.
+    pub const fn right(&self) -> u32 {
+        self.right
+    }
+
+    /// How long a job of the last minute was worked on, while `running` are; zero as long as there was none.
+    pub fn service(&self, running: u32) -> Duration {
+        Duration::from_secs_f64(self.demand.service(running))
+    }
+
+    fn need(&self, load: Load, rules: &ScaleRules) -> Need {
+        let service = self.demand.service(load.running);
+        let queued = f64::from(load.queued);
+        // Hands that do the waiting jobs in time; one each, if a job takes longer than that.
+        let backlog = queued.min(queued * service / rules.drain_within.as_secs_f64());
+        let bearable = rules.grow_above * f64::from(load.workers);
+        let lasting = self.demand.lasting(load.running) + backlog;
+        let (sudden, chance) = self.demand.sudden(load.running);
+        // A wait no longer than the job itself is nothing to be alarmed at.
+        let wait_max = rules.wait_max.as_secs_f64().max(service);
+        let waits = wait_max * f64::from(load.workers) < queued * service;
+        // A step that was certain is followed to its end: half of it was before the look that found it.
+        let certain = if self.follows { 0.0 } else { CERTAIN * chance };
+        let at_once = waits || bearable < sudden + backlog - certain;
+        let demand = if at_once { lasting.max(sudden + backlog) } else { lasting };
+        let (right, enough) = (rules.right_for(demand), rules.enough_for(demand));
+        Need { right, enough, lasts: bearable < lasting, at_once }
+    }
+}
+
+/// What a pool needs now.
+struct Need {
+    /// Workers a growing pool aims at.
+    right: u32,
+    /// Workers a shrinking pool has to keep.
+    enough: u32,
+    /// The demand of the last minute is above the threshold.
+    lasts: bool,
+    /// It is, beyond chance, or jobs wait too long.
+    at_once: bool,
+}
+
+/// The highest need of a window of time: a queue in which each is higher than those after it.
+#[derive(Debug, Clone)]
+struct Needed {
+    since: Timestamp,
+    maxima: VecDeque<(Timestamp, u32)>,
+}
+
+impl Needed {
+    fn note(&mut self, need: u32, window: Duration, now: Timestamp) {
+        while self.maxima.back().is_some_and(|(_, earlier)| *earlier <= need) {
+            self.maxima.pop_back();
+        }
+        self.maxima.push_back((now, need));
+        while self.maxima.front().is_some_and(|(at, _)| window < now.since(*at)) {
+            self.maxima.pop_front();
+        }
+    }
+
+    fn most(&self) -> u32 {
+        self.maxima.front().map_or(0, |(_, need)| *need)
+    }
+}
+
+fn grow(need: u32, workers: u32, workers_max: u32) -> Scale {
+    // The need is known only roughly while all are busy.
+    let step_max = workers.max(GROW_FLOOR);
+    let step = need.saturating_sub(workers).clamp(1, step_max).min(workers_max - workers);
     if step == 0 { Scale::Hold } else { Scale::Grow(step) }
 }
 
-fn shrink(load: Load, rules: &ScaleRules) -> Scale {
-    let fewer = load.workers - 1;
-    let stays_below = load.demand() < rules.target * f64::from(fewer);
-    if rules.workers_min <= fewer && stays_below { Scale::Shrink(1) } else { Scale::Hold }
+const fn shrink(needed: u32, workers: u32, workers_min: u32) -> Scale {
+    if needed < workers && workers_min < workers { Scale::Shrink(1) } else { Scale::Hold }
 }
 
 #[cfg(test)]
@@ -209,87 +233,148 @@ mod tests {
 
     use super::*;
 
-    const NOW: Timestamp = Timestamp::from_secs(1000);
-    const LONG_AGO: Timestamp = Timestamp::START;
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn load(utilization: f64, workers: u32, queued: u32) -> Load {
-        Load { utilization, workers, queued }
+    /// A pool under even work of a tenth of a second a job, which changes its size as it is told.
+    struct Pool {
+        scaler: Scaler,
+        rules: ScaleRules,
+        workers: u32,
+        surge: u32,
+        fading: Option<u32>,
+        now: Timestamp,
     }
 
-    fn at_rest(load: Load) -> Scale {
-        scale(load, &ScaleRules::default(), 0, LONG_AGO, NOW)
+    impl Pool {
+        fn new(rules: ScaleRulesBuilder, workers: u32) -> Self {
+            let now = Timestamp::from_secs(1000);
+            Self {
+                scaler: Scaler::new(now),
+                rules: rules.build().unwrap(),
+                workers,
+                surge: 0,
+                fading: None,
+                now,
+            }
+        }
+
+        /// Lets a second pass in which work for `demand` workers comes; what the workers cannot do waits.
+        fn second(&mut self, demand: u32, queued: u32) -> Scale {
+            self.now = self.now + SECOND;
+            let running = demand.min(self.workers);
+            let sample = Sample {
+                arrived: u64::from(10 * demand),
+                finished: u64::from(10 * running),
+                busy: running * SECOND,
+                offered: self.workers * SECOND,
+                elapsed: SECOND,
+            };
+            let load = Load { workers: self.workers, running, queued };
+            let workers_max = self.rules.workers_max + self.surge;
+            let bounds = Bounds { workers_max, fading: self.fading, ..Bounds::of(&self.rules) };
+            let scale = self.scaler.observe(sample, load, &self.rules, bounds, self.now);
+            match scale {
+                Scale::Hold => return scale,
+                Scale::Grow(by) => self.workers += by,
+                Scale::Shrink(by) => self.workers -= by,
+            }
+            self.scaler.changed(self.now);
+            scale
+        }
+
+        fn run(&mut self, demand: u32, seconds: u32) -> Vec<(u32, Scale)> {
+            let all = (1..=seconds).map(|second| (second, self.second(demand, 0)));
+            all.filter(|(_, scale)| *scale != Scale::Hold).collect()
+        }
     }
 
     #[test]
-    fn a_pool_between_its_thresholds_keeps_its_size() {
-        for (utilization, expected) in [
-            (0.49, Scale::Shrink(1)),
-            (0.50, Scale::Hold),
-            (0.70, Scale::Hold),
-            (0.80, Scale::Hold),
-            (0.81, Scale::Grow(2)),
-            (1.0, Scale::Grow(5)),
-        ] {
-            assert_eq!(at_rest(load(utilization, 10, 0)), expected, "{utilization}");
+    fn a_pool_between_its_target_and_its_threshold_keeps_its_size() {
+        for (demand, workers, after) in [(7, 10, 10), (8, 10, 10), (9, 10, 13), (4, 10, 6), (1, 10, 2)] {
+            let mut pool = Pool::new(ScaleRules::builder(), workers);
+            pool.run(demand, 3600);
+            assert_eq!(pool.workers, after, "{demand} of {workers} busy");
         }
     }
 
     #[test]
     fn it_grows_to_the_target_but_at_most_to_double_or_by_four() {
-        for (workers, queued, expected) in
-            [(2, 2, 4), (2, 1, 3), (2, 100, 4), (4, 100, 4), (5, 100, 5), (10, 3, 9), (30, 200, 20)]
-        {
-            assert_eq!(at_rest(load(1.0, workers, queued)), Scale::Grow(expected), "{workers} and {queued}");
+        for (workers, demand, expected) in [(2, 3, 3), (2, 9, 4), (10, 9, 3), (10, 30, 10)] {
+            let mut pool = Pool::new(ScaleRules::builder(), workers);
+            let changes = pool.run(demand, 16);
+            assert_eq!(changes[0].1, Scale::Grow(expected), "{demand} for {workers}");
         }
     }
 
     #[test]
     fn it_stays_within_its_bounds_and_a_surge_raises_the_upper_one() {
-        let rules = ScaleRules::builder().workers(3, 30).build().unwrap();
-        for (workers, utilization, surge, expected) in [
-            (2, 0.0, 0, Scale::Grow(1)),
-            (3, 0.0, 0, Scale::Hold),
-            (4, 0.0, 0, Scale::Shrink(1)),
-            (30, 1.0, 0, Scale::Hold),
-            (30, 1.0, 5, Scale::Grow(5)),
-            (35, 1.0, 5, Scale::Hold),
-            (35, 1.0, 3, Scale::Shrink(2)),
-            (31, 1.0, u32::MAX, Scale::Grow(14)),
-        ] {
-            let load = load(utilization, workers, 0);
-            assert_eq!(scale(load, &rules, surge, LONG_AGO, NOW), expected, "{workers} with {surge}");
-        }
+        let mut pool = Pool::new(ScaleRules::builder().workers(3, 30), 2);
+        assert_eq!(pool.second(0, 0), Scale::Grow(1), "too small");
+        pool.run(100, 300);
+        assert_eq!(pool.workers, 30);
+        pool.surge = 5;
+        pool.run(100, 300);
+        assert_eq!(pool.workers, 35);
+        pool.surge = 3;
+        assert_eq!(pool.second(100, 0), Scale::Shrink(2), "too large");
+        pool.surge = 0;
+        pool.run(0, 7200);
+        assert_eq!(pool.workers, 3);
     }
 
     #[test]
-    fn it_rests_after_a_change_unless_it_is_overrun() {
-        let second = Duration::from_secs(1);
-        for (load, rested, expected) in [
-            (load(1.0, 10, 0), 14 * second, Scale::Hold),
-            (load(1.0, 10, 0), 15 * second, Scale::Grow(5)),
-            (load(1.0, 10, 10), Duration::ZERO, Scale::Hold),
-            (load(1.0, 10, 11), Duration::ZERO, Scale::Grow(10)),
-            (load(0.1, 10, 0), 59 * second, Scale::Hold),
-            (load(0.1, 10, 0), 60 * second, Scale::Shrink(1)),
-        ] {
-            assert_eq!(
-                scale(load, &ScaleRules::default(), 0, NOW - rested, NOW),
-                expected,
-                "{load:?} {rested:?}"
-            );
-        }
+    fn it_rests_after_a_change_unless_jobs_wait_too_long_or_too_many_come() {
+        let rested = |demand, queued| {
+            let mut pool = Pool::new(ScaleRules::builder(), 10);
+            (1..=100).find(|_| pool.second(demand, queued) != Scale::Hold)
+        };
+        assert_eq!(rested(9, 0), Some(15), "a little too much");
+        assert_eq!(rested(9, 100), Some(15), "the wait is just short enough");
+        assert_eq!(rested(9, 115), Some(1), "it is too long");
+        assert_eq!(rested(20, 0), Some(1), "far too much");
+        assert_eq!(rested(12, 0), Some(2), "too much, if it was not chance");
+        assert_eq!(rested(7, 0), None);
     }
 
     #[test]
-    fn it_shrinks_only_if_those_who_stay_would_be_below_the_target() {
-        for (load, expected) in [
-            (load(0.45, 3, 0), Scale::Shrink(1)),
-            (load(0.47, 3, 0), Scale::Hold),
-            (load(0.40, 10, 2), Scale::Shrink(1)),
-            (load(0.40, 10, 3), Scale::Hold),
-        ] {
-            assert_eq!(at_rest(load), expected, "{load:?}");
-        }
+    fn it_shrinks_once_a_minute_and_not_below_what_it_needed_in_the_last_five() {
+        let mut pool = Pool::new(ScaleRules::builder(), 10);
+        let shrinks: Vec<_> = pool.run(4, 1000);
+        let expected: Vec<_> = [300, 360, 420, 480].map(|second| (second, Scale::Shrink(1))).into();
+        assert_eq!((shrinks, pool.workers), (expected, 6));
+        // One busy minute, and what it needed is kept for five.
+        pool.run(7, 60);
+        assert!((9..=10).contains(&pool.workers), "{} workers", pool.workers);
+        let shrinks = pool.run(4, 1000);
+        let first = shrinks.first().map(|(second, _)| *second).unwrap();
+        assert!((300..=360).contains(&first) && pool.workers == 6, "{shrinks:?}");
+    }
+
+    #[test]
+    fn while_a_surge_fades_a_pool_gives_back_what_it_does_not_need() {
+        let mut pool = Pool::new(ScaleRules::builder().workers(2, 50), 40);
+        pool.run(7, 60);
+        pool.fading = Some(30);
+        assert_eq!((pool.second(7, 0), pool.workers), (Scale::Shrink(10), 30), "without a rest or a memory");
+        pool.fading = Some(5);
+        assert_eq!((pool.second(7, 0), pool.workers), (Scale::Shrink(20), 10), "but it keeps what it needs");
+    }
+
+    #[test]
+    fn long_jobs_that_wait_get_a_worker_each_and_short_ones_share() {
+        let need = |service: Duration, queued| {
+            let mut scaler = Scaler::new(Timestamp::START);
+            let sample =
+                Sample { arrived: 0, finished: 10, busy: 10 * service, offered: SECOND, elapsed: SECOND };
+            let load = Load { workers: 10, running: 0, queued };
+            let rules = ScaleRules::builder().thresholds(0.7, 0.7001).build().unwrap();
+            scaler.observe(sample, load, &rules, Bounds::of(&rules), Timestamp::from_secs(1));
+            scaler.needed()
+        };
+        let millis = Duration::from_millis;
+        assert_eq!(need(millis(1), 1000), 1, "1 s of work to be done in 20 s");
+        assert_eq!(need(millis(1), 100_000), 8, "5 workers for 20 s, at the target");
+        assert_eq!(need(20 * SECOND, 7) - need(20 * SECOND, 0), 10, "7 jobs longer than that");
     }
 
     #[test]
@@ -298,35 +383,25 @@ mod tests {
             let error = ScaleRules::builder().workers(workers_min, workers_max).build().unwrap_err();
             assert_eq!(error, ScaleRulesError::Workers { workers_min, workers_max });
         }
-        for (shrink, target, grow) in
-            [(0.0, 0.7, 0.8), (0.7, 0.7, 0.8), (0.5, 0.8, 0.8), (0.5, 0.7, 1.0), (0.5, f64::NAN, 0.8)]
-        {
-            assert!(
-                ScaleRules::builder().thresholds(shrink, target, grow).build().is_err(),
-                "{shrink} {target} {grow}"
-            );
+        for (target, grow) in [(0.0, 0.8), (0.8, 0.8), (0.7, 1.0), (f64::NAN, 0.8)] {
+            assert!(ScaleRules::builder().thresholds(target, grow).build().is_err(), "{target} {grow}");
         }
-        assert!(ScaleRules::builder().workers(5, 5).build().is_ok());
+        assert!(ScaleRules::builder().shrink_window(3601 * SECOND).build().is_err());
+        assert!(ScaleRules::builder().waiting(SECOND, Duration::ZERO).build().is_err());
+        assert!(ScaleRules::builder().workers(5, 5).shrink_window(3600 * SECOND).build().is_ok());
     }
 
     proptest! {
         #[test]
-        fn it_never_leaves_its_bounds_and_comes_to_rest(utilization in 0.0..=1.0, queued in 0u32..100, workers in 0u32..200) {
-            let rules = ScaleRules::builder().workers(2, 50).build().unwrap();
-            // The work stays the same while the pool changes: what a larger pool does not need, it idles.
-            let work = utilization * f64::from(workers.min(50));
-            let mut size = workers;
-            for step in 0u32.. {
-                let utilization: f64 = work / f64::from(size.max(1));
-                let load = load(utilization.min(1.0), size, if step == 0 { queued } else { 0 });
-                match scale(load, &rules, 0, LONG_AGO, NOW) {
-                    Scale::Hold => break,
-                    Scale::Grow(more) => size += more,
-                    Scale::Shrink(fewer) => size -= fewer,
-                }
-                prop_assert!((2..=50).contains(&size), "{size} workers");
-                prop_assert!(step < 100, "still changing at {size} workers");
+        fn it_never_leaves_its_bounds_and_comes_to_rest(demand in 0u32..60, queued in 0u32..100, workers in 1u32..200) {
+            let mut pool = Pool::new(ScaleRules::builder().workers(2, 50), workers);
+            pool.second(demand, queued);
+            for _ in 0..4000 {
+                pool.second(demand, 0);
+                prop_assert!((2..=50).contains(&pool.workers), "{} workers", pool.workers);
             }
+            let size = pool.workers;
+            prop_assert!(pool.run(demand, 600).is_empty(), "still changing at {size} workers");
         }
     }
 }

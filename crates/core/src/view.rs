@@ -171,6 +171,8 @@ pub struct BoardView {
     pub breakers: Vec<BreakerView>,
     /// How arrivals stand against their baseline.
     pub arrivals: ArrivalsView,
+    /// What the workers cost.
+    pub cost: CostView,
     /// How evenly the pools are loaded: 1 is level, 0 is one full and one idle.
     pub balance_ratio: f64,
     /// The number of the newest receipt in it.
@@ -293,13 +295,41 @@ pub struct BreakerView {
 
 /// Arrivals against their baseline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ArrivalsView {
     /// Arrivals per second now.
     pub fast_per_s: f64,
     /// Arrivals per second normally; `None` in the first minute.
     pub baseline_per_s: Option<f64>,
+    /// Arrivals per second from which on it is a burst; `None` in the first minute.
+    pub threshold_per_s: Option<f64>,
     /// Whether a surge is on.
     pub surge: bool,
+    /// How long it goes on at least, its withdrawal included, in milliseconds.
+    pub surge_left_ms: Option<u64>,
+    /// Surges begun since the node started.
+    pub surges: u32,
+    /// Whether bursts are looked for.
+    pub enabled: bool,
+}
+
+/// What workers cost since the node started, in millionths of whatever the operator counts in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CostView {
+    /// Workers within the maxima of their pools.
+    pub baseline_micro: u64,
+    /// Workers beyond them, in surges.
+    pub surge_micro: u64,
+    /// What a year of such surges would cost; `None` in the first week.
+    pub surge_micro_per_year: Option<u64>,
+    /// Workers beyond the maxima that were needed for so much of the time that permanent ones would be
+    /// cheaper; 0 in the first week.
+    pub permanent_advised: u32,
+    /// What these would save a year.
+    pub saved_micro_per_year: u64,
+    /// For how long worker time has been counted, in milliseconds.
+    pub watched_ms: u64,
 }
 
 /// A page of receipts.

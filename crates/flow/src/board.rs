@@ -82,6 +82,7 @@ impl AndonBoard {
             pools: self.floor.pools.iter().map(|pool| pool.view()).collect(),
             breakers: self.floor.lines.iter().map(|line| line.guard.view()).collect(),
             arrivals: *self.floor.arrivals.latest(),
+            cost: *self.floor.cost.latest(),
             balance_ratio: self.floor.routes.balance(),
             receipt: self.read,
         }

@@ -1,18 +1,30 @@
-//! The burst handler: compares arrivals with their baseline, and gives the pools more hands in a surge.
+//! The burst handler: says how large each pool may be, in a surge, before a rise, and otherwise; and what it costs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use gemba_core::burst::{Burst, BurstRules, SurgeChange};
+use gemba_core::burst::{Burst, BurstRules, Grant, SurgeChange};
+use gemba_core::cost::{Ledger, Prices};
+use gemba_core::forecast::{Forecast, ForecastRules};
 use gemba_core::metric;
-use gemba_core::receipt::{Event, Seq};
+use gemba_core::receipt::Event;
+use gemba_core::scaling::Bounds;
+use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, Server, Stop};
 
-use crate::dispatcher::PoolMsg;
-use crate::floor::{Floor, Surge};
+use crate::floor::{Floor, PoolSurge, Surge};
+use crate::pool::{Granted, PoolCell};
 
 /// How often arrivals are counted.
 const TICK: Duration = Duration::from_millis(250);
+
+/// What the burst handler goes by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Levelling {
+    pub burst: BurstRules,
+    pub forecast: ForecastRules,
+    pub prices: Prices,
+}
 
 /// What the burst handler understands.
 #[derive(Debug)]
@@ -20,60 +32,120 @@ pub(crate) enum BurstMsg {
     Tick,
 }
 
-/// The actor.
+/// The actor. What it has learnt outlives it on the floor.
 pub(crate) struct BurstHandler {
     floor: Arc<Floor>,
-    rules: BurstRules,
+    rules: Levelling,
     surge: Surge,
-    extra: u32,
+    booked_at: Timestamp,
 }
 
 impl BurstHandler {
-    pub(crate) fn new(floor: Arc<Floor>, rules: BurstRules) -> Self {
-        let surge = (*floor.surge.latest()).clone();
-        Self { floor, rules, surge, extra: 0 }
+    pub(crate) fn new(floor: Arc<Floor>, rules: Levelling) -> Self {
+        let mut surge = (*floor.surge.latest()).clone();
+        surge.pools.resize_with(floor.pools.len(), || PoolSurge {
+            forecast: Forecast::new(rules.forecast),
+            arrived: 0,
+            told: 0,
+            calm: 0,
+            held: 0,
+        });
+        Self { floor, rules, surge, booked_at: Timestamp::START }
     }
 
     fn tick(&mut self, ctx: &Context<BurstMsg>) {
         let now = ctx.now();
-        let burst = self.surge.burst.get_or_insert_with(|| Burst::new(self.rules, now));
-        let mut receipt = self.surge.receipt;
-        match burst.observe(self.floor.arrived(), now) {
+        self.book(now);
+        let grant = self.look(now, ctx);
+        for (pool, known) in self.floor.pools.iter().zip(&mut self.surge.pools) {
+            known.learn(pool, ctx.system().unix_ms(), now);
+            let bounds = known.bounds(pool, grant, self.rules.burst.extra_workers(), ctx.system().unix_ms());
+            if pool.granted.latest().bounds != bounds {
+                pool.granted.publish(Granted { bounds, receipt: self.surge.receipt });
+            }
+        }
+        self.floor.surge.publish(self.surge.clone());
+    }
+
+    /// Looks for a burst, tells what changed, and says what pools may have because of it.
+    fn look(&mut self, now: Timestamp, ctx: &Context<BurstMsg>) -> Grant {
+        let short = self.floor.pools.iter().any(|pool| pool.rules.workers_max() < pool.demand.latest().right);
+        let spent = self.surge.ledger.as_ref().map_or(0, Ledger::surge_micro);
+        let burst = self.surge.burst.get_or_insert_with(|| Burst::new(self.rules.burst, now));
+        match burst.observe(self.floor.arrived(), short, now) {
             None => {}
             Some(SurgeChange::Started { fast_per_s, baseline_per_s }) => {
                 let milli = |per_s: f64| (per_s * 1e3) as u64;
                 let (fast_milli, baseline_milli) = (milli(fast_per_s), milli(baseline_per_s));
                 let event = Event::SurgeStarted { fast_milli, baseline_milli };
-                receipt = Some(ctx.system().record(None, ctx.path(), event));
-                self.surge.receipt = receipt;
+                self.surge.receipt = Some(ctx.system().record(None, ctx.path(), event));
+                self.surge.cost_before = spent;
             }
             Some(SurgeChange::Ended { lasted }) => {
-                let event = Event::SurgeEnded { lasted_ms: lasted.as_millis() as u64 };
-                receipt = Some(ctx.system().record(self.surge.receipt.take(), ctx.path(), event));
+                let cost_micro = spent.saturating_sub(self.surge.cost_before);
+                let event = Event::SurgeEnded { lasted_ms: lasted.as_millis() as u64, cost_micro };
+                ctx.system().record(self.surge.receipt.take(), ctx.path(), event);
             }
         }
-        let extra = burst.extra_workers(now);
-        let view = burst.view();
-        if extra != self.extra {
-            self.extra = extra;
-            self.tell(extra, receipt);
-        }
-        self.floor.surge.publish(self.surge.clone());
+        let view = burst.view(now);
         let instruments = ctx.system().instruments();
         instruments.gauge(&metric::ARRIVALS, &["fast"]).set(view.fast_per_s);
         if let Some(baseline) = view.baseline_per_s {
             instruments.gauge(&metric::ARRIVALS, &["baseline"]).set(baseline);
         }
         self.floor.arrivals.publish(view);
+        let cost = self.surge.ledger.as_ref().map(Ledger::view).unwrap_or_default();
+        instruments.gauge(&metric::COST, &["baseline"]).set(cost.baseline_micro as f64 / 1e6);
+        instruments.gauge(&metric::COST, &["surge"]).set(cost.surge_micro as f64 / 1e6);
+        self.floor.cost.publish(cost);
+        burst.grant(now)
+    }
+
+    fn book(&mut self, now: Timestamp) {
+        let pools = self.floor.pools.iter().map(|pool| {
+            let (workers, most) = (pool.load.read().workers, pool.rules.workers_max());
+            (workers.min(most), workers.saturating_sub(most))
+        });
+        let ledger =
+            self.surge.ledger.get_or_insert_with(|| Ledger::new(self.rules.prices, self.floor.pools.len()));
+        ledger.book(pools, now.since(self.booked_at));
+        self.booked_at = now;
     }
 }
 
-impl BurstHandler {
-    fn tell(&self, extra: u32, receipt: Option<Seq>) {
-        for pool in &self.floor.pools {
-            // A pool between two lives goes on with what it was told last, and is told at the next change.
-            let _ = pool.address.cast(PoolMsg::Surge { extra, receipt });
+impl PoolSurge {
+    /// Adds what came to the pool since the last look to its forecast.
+    fn learn(&mut self, pool: &PoolCell, unix_ms: u64, now: Timestamp) {
+        let told = pool.demand.latest().arrived;
+        // A dispatcher that was started anew counts from zero.
+        self.arrived += if told < self.told { told } else { told - self.told };
+        self.told = told;
+        self.forecast.observe(self.arrived, unix_ms, now);
+    }
+
+    fn bounds(&mut self, pool: &PoolCell, grant: Grant, extra: u32, unix_ms: u64) -> Bounds {
+        let workers = pool.load.read().workers;
+        let most = pool.rules.workers_max();
+        match grant {
+            Grant::None => self.calm = workers,
+            Grant::Whole => self.held = workers,
+            Grant::Fading { .. } => {}
         }
+        let fades = matches!(grant, Grant::Fading { .. });
+        let beyond = if fades { self.held.saturating_sub(most) } else { extra };
+        Bounds {
+            workers_min: self.workers_min(pool, unix_ms),
+            workers_max: most.saturating_add(grant.of(beyond)),
+            fading: fades.then(|| self.calm + grant.of(self.held.saturating_sub(self.calm))),
+        }
+    }
+
+    /// The least size: that of the rules, or what a rise that is foreseen will need.
+    fn workers_min(&self, pool: &PoolCell, unix_ms: u64) -> u32 {
+        let least = pool.rules.workers_min();
+        let service = pool.demand.latest().service;
+        let Some(per_s) = self.forecast.rise(unix_ms) else { return least };
+        pool.rules.right_for(per_s * service.as_secs_f64()).clamp(least, pool.rules.workers_max())
     }
 }
 
@@ -81,9 +153,7 @@ impl Server for BurstHandler {
     type Msg = BurstMsg;
 
     async fn init(&mut self, ctx: &mut Context<BurstMsg>) -> Result<(), Stop> {
-        // The pools have restarted with this plant, and hold what they were told before.
-        self.extra = self.surge.burst.as_ref().map_or(0, |burst| burst.extra_workers(ctx.now()));
-        self.tell(self.extra, self.surge.receipt);
+        self.booked_at = ctx.now();
         ctx.every(TICK, || BurstMsg::Tick);
         Ok(())
     }

@@ -1,19 +1,21 @@
 //! The dispatcher of a pool: keeps the queue, knows who is idle, and sets how many workers there are.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::exit::Incarnation;
+use gemba_core::metric;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::queue::{Popped, Pushed, TieredQueue};
 use gemba_core::receipt::{Event, Seq};
-use gemba_core::scaling::{Load, Scale, scale};
+use gemba_core::scaling::{Load, Scale, Scaler};
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, DynamicRef, Reply, Server, Shutdown, Stop, server};
 
 use crate::job::{Because, Job};
-use crate::pool::{PoolCell, Resized};
+use crate::pool::{Demand, PoolCell, Resized};
+use crate::usage::Usage;
 use crate::worker::{Idle, WORKER_MAILBOX, Worker, WorkerMsg};
 
 /// How often a pool looks at its load.
@@ -23,23 +25,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// deadline for the word that nothing was done.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// Over how many ticks utilisation is taken: a minute.
-const WINDOW: usize = 60;
-
 /// What a pool understands.
 #[derive(Debug)]
 pub(crate) enum PoolMsg {
     Dispatch(Job),
     Ready(Idle),
-    Resize {
-        workers: u32,
-        reply: Reply<Resized>,
-    },
-    /// Workers wanted on top, for as long as a surge lasts.
-    Surge {
-        extra: u32,
-        receipt: Option<Seq>,
-    },
+    Resize { workers: u32, reply: Reply<Resized> },
     Tick,
     Sweep,
 }
@@ -57,8 +48,7 @@ pub(crate) struct Dispatcher {
     left: BTreeSet<u64>,
     retiring: u32,
     next_worker: u64,
-    surge: u32,
-    changed_at: Timestamp,
+    scaler: Scaler,
     usage: Usage,
 }
 
@@ -84,13 +74,13 @@ impl Dispatcher {
             left: BTreeSet::new(),
             retiring: 0,
             next_worker: 1,
-            surge: 0,
-            changed_at: Timestamp::START,
+            scaler: Scaler::new(Timestamp::START),
             usage: Usage::default(),
         }
     }
 
     fn dispatch(&mut self, mut job: Job) {
+        self.usage.arrived();
         // Hop 2: straight to an idle worker, the one that worked last, whose caches are warm.
         while let Some(worker) = self.idle.pop() {
             match self.give(&worker, job) {
@@ -130,7 +120,10 @@ impl Dispatcher {
             return; // It asked before it had the job it has now.
         }
         (hand.life, hand.given) = (Some(worker.life), worker.done);
-        self.busy -= usize::from(std::mem::replace(&mut hand.busy, false));
+        if std::mem::replace(&mut hand.busy, false) {
+            self.busy -= 1;
+            self.usage.finished();
+        }
         // A worker that asks twice is idle once.
         self.idle.retain(|other| other.id != worker.id);
         if 0 < self.retiring {
@@ -189,7 +182,7 @@ impl Dispatcher {
                 self.hire();
             }
         }
-        self.changed_at = ctx.now();
+        self.scaler.changed(ctx.now());
         let event = Event::PoolResized { pool: self.pool.name.clone(), from, to: workers, why: why.into() };
         ctx.system().record(cause, ctx.path(), event);
     }
@@ -220,30 +213,38 @@ impl Dispatcher {
             let ids: BTreeSet<u64> = running.iter().filter_map(|path| path.name().parse().ok()).collect();
             self.left.retain(|id| ids.contains(id));
         }
-        let utilization = self.usage.utilization(self.busy + self.left.len(), self.present(), ctx.now());
+        let busy = self.busy + self.left.len();
+        let sample = self.usage.sample(busy, self.present(), ctx.now());
+        let (running, queued) = (busy as u32, self.queue.len() as u32);
+        let load = Load { workers: self.wanted(), running, queued };
+        let granted = self.pool.granted.latest();
+        let scale = self.scaler.observe(sample, load, &self.pool.rules, granted.bounds, ctx.now());
+        let (utilization, needed) = (self.scaler.utilization(), self.scaler.needed());
         self.pool.load.set_utilization(utilization);
-        let queued = self.queue.len() as u32;
-        let load = Load { utilization, workers: self.wanted(), queued };
-        let why = format!("utilization {utilization:.2}, {queued} queued");
-        match scale(load, &self.pool.rules, self.surge, self.changed_at, ctx.now()) {
-            Scale::Hold => {}
-            Scale::Grow(by) => self.set_workers(self.wanted() + by, &why, None, ctx),
-            Scale::Shrink(by) => self.set_workers(self.wanted().saturating_sub(by), &why, None, ctx),
+        self.pool.demand.publish(Demand {
+            arrived: self.usage.arrived_total(),
+            service: self.scaler.service(running),
+            right: self.scaler.right(),
+        });
+        let gauge = ctx.system().instruments().gauge(&metric::NEEDED, &[self.pool.name.as_str()]);
+        gauge.set(f64::from(needed));
+        let why = format!("utilization {utilization:.2}, {queued} queued, {needed} needed lately");
+        let workers = match scale {
+            Scale::Hold => return,
+            Scale::Grow(by) => self.wanted() + by,
+            Scale::Shrink(by) => self.wanted().saturating_sub(by),
+        };
+        let beyond = self.pool.rules.workers_max() < workers.max(self.wanted());
+        match granted.receipt.filter(|_| beyond || granted.bounds.fading.is_some()) {
+            Some(surge) => self.set_workers(workers, &format!("surge: {why}"), Some(surge), ctx),
+            None => self.set_workers(workers, &why, None, ctx),
         }
-    }
-
-    fn surge(&mut self, extra: u32, receipt: Option<Seq>, ctx: &Context<PoolMsg>) {
-        let before = std::mem::replace(&mut self.surge, extra);
-        self.pool.load.set_surge(extra);
-        let floor = self.pool.rules.workers_min();
-        let wanted = (self.wanted() + extra).saturating_sub(before).max(floor);
-        self.set_workers(wanted, if before < extra { "surge" } else { "surge fades" }, receipt, ctx);
     }
 
     fn resize(&mut self, workers: u32, ctx: &Context<PoolMsg>) -> Resized {
         let from = self.wanted();
-        let most = self.pool.rules.workers_max().saturating_add(self.surge);
-        let to = workers.clamp(self.pool.rules.workers_min(), most);
+        let bounds = self.pool.granted.latest().bounds;
+        let to = workers.clamp(bounds.workers_min, bounds.workers_max);
         self.set_workers(to, "asked for", None, ctx);
         Resized { from, to }
     }
@@ -286,10 +287,8 @@ impl Server for Dispatcher {
 
     async fn init(&mut self, ctx: &mut Context<PoolMsg>) -> Result<(), Stop> {
         self.adopt(ctx);
-        self.changed_at = ctx.now();
-        // A surge goes on across a restart.
-        self.surge = self.pool.load.read().surge;
-        for _ in (self.left.len() as u32)..self.pool.rules.workers_min() + self.surge {
+        (self.scaler, self.usage) = (Scaler::new(ctx.now()), Usage::since(ctx.now()));
+        for _ in (self.left.len() as u32)..self.pool.granted.latest().bounds.workers_min {
             self.hire();
         }
         self.publish(ctx.now());
@@ -304,43 +303,10 @@ impl Server for Dispatcher {
             PoolMsg::Dispatch(job) => self.dispatch(job),
             PoolMsg::Ready(worker) => self.ready(worker, now),
             PoolMsg::Resize { workers, reply } => reply.send(self.resize(workers, ctx)),
-            PoolMsg::Surge { extra, receipt } => self.surge(extra, receipt, ctx),
             PoolMsg::Tick => self.tick(ctx),
             PoolMsg::Sweep => self.sweep(now),
         }
         self.publish(now);
         Ok(())
-    }
-}
-
-/// Busy time over worker time, exact, in a window of ticks.
-#[derive(Debug, Default)]
-struct Usage {
-    noted_at: Timestamp,
-    busy: u128,
-    present: u128,
-    window: VecDeque<(u128, u128)>,
-    last: (usize, usize),
-}
-
-impl Usage {
-    /// Notes that from now on `busy` of `present` workers work.
-    fn note(&mut self, busy: usize, present: usize, now: Timestamp) {
-        let elapsed = now.since(self.noted_at).as_nanos();
-        let (was_busy, was_present) = std::mem::replace(&mut self.last, (busy, present));
-        self.busy += elapsed * was_busy as u128;
-        self.present += elapsed * was_present as u128;
-        self.noted_at = now;
-    }
-
-    /// Ends a tick and tells the utilisation of the window.
-    fn utilization(&mut self, busy: usize, present: usize, now: Timestamp) -> f64 {
-        self.note(busy, present, now);
-        self.window.push_back((std::mem::take(&mut self.busy), std::mem::take(&mut self.present)));
-        if WINDOW < self.window.len() {
-            self.window.pop_front();
-        }
-        let (busy, present) = self.window.iter().fold((0, 0), |(b, p), tick| (b + tick.0, p + tick.1));
-        if present == 0 { 0.0 } else { busy as f64 / present as f64 }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use gemba_core::burst::Burst;
+use gemba_core::cost::Ledger;
+use gemba_core::forecast::Forecast;
 use gemba_core::ladder::Ladder;
 use gemba_core::name::Name;
 use gemba_core::receipt::Seq;
-use gemba_core::view::{ArrivalsView, LineView};
+use gemba_core::view::{ArrivalsView, CostView, LineView};
 use gemba_kernel::Publisher;
 
 use crate::balancer::Routes;
@@ -29,17 +31,38 @@ pub(crate) struct Floor {
     pub ladders: Publisher<Vec<Ladder>>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
+    /// Published by burst.
+    pub cost: Publisher<CostView>,
     /// What burst has learnt; published by it, so that its next life goes on from there.
     pub surge: Publisher<Surge>,
     /// The newest receipt the board has told of; a new life of it does not tell twice.
     pub told: Publisher<Seq>,
 }
 
-/// Arrivals against their baseline, and the receipt of the surge that is on.
+/// What burst has learnt, and the receipt of the surge that is on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Surge {
     pub burst: Option<Burst>,
+    pub ledger: Option<Ledger>,
+    /// Surge cost when the present surge began, in millionths.
+    pub cost_before: u64,
+    /// One for each pool.
+    pub pools: Vec<PoolSurge>,
     pub receipt: Option<Seq>,
+}
+
+/// What burst knows of one pool.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolSurge {
+    pub forecast: Forecast,
+    /// Jobs that came to the pool, over all lives of its dispatcher.
+    pub arrived: u64,
+    /// How many of them the present life has told of.
+    pub told: u64,
+    /// Its size while there was no surge.
+    pub calm: u32,
+    /// Its size when the surge began to fade.
+    pub held: u32,
 }
 
 impl Floor {

@@ -19,8 +19,10 @@ mod meter;
 mod permit;
 mod plant;
 mod pool;
+mod rate;
 mod regulator;
 mod submit;
+mod usage;
 mod worker;
 
 pub use action::{Action, JobContext};
@@ -28,5 +30,6 @@ pub use line::{DEADLINE, Line, LineSpec, Signal};
 pub use permit::Permit;
 pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
 pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
+pub use rate::RateScope;
 pub use regulator::RegulatorHandle;
 pub use submit::{Refusal, RefusalReason, SubmitError};

@@ -10,6 +10,7 @@ use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::name::Name;
 use gemba_core::policy::{BoxPolicy, Policy, Verdict, approve_all};
+use gemba_core::rate::Rate;
 use gemba_core::routing::{RouteError, key_hash};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{LineState, LineView};
@@ -23,6 +24,7 @@ use crate::guard::Guard;
 use crate::job::{Answer, Because, Job, Order};
 use crate::meter::{Ended, Meter};
 use crate::permit::{Ceiling, Permit};
+use crate::rate::{RateGate, Rates};
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
@@ -84,6 +86,7 @@ pub struct LineSpec<A: Action, F = ()> {
     pub(crate) tier: Tier,
     pub(crate) deadline: Duration,
     pub(crate) breaker: BreakerRules,
+    pub(crate) rates: Rates,
 }
 
 impl<A: Action, F: 'static> LineSpec<A, F> {
@@ -97,6 +100,7 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             tier: Tier::default(),
             deadline: DEADLINE,
             breaker: BreakerRules::default(),
+            rates: Rates::default(),
         }
     }
 
@@ -124,6 +128,21 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
         self
     }
 
+    /// How many signals it takes in a time. What is over is refused at once, and told when to come again.
+    pub fn rate(mut self, rate: Rate) -> Self {
+        self.rates.line = Some(rate);
+        self
+    }
+
+    /// How many signals of one key it takes in a time; up to `keys_max` keys are told apart at once, and the
+    /// others share one rate ([`KEYS_MAX`](gemba_core::rate::KEYS_MAX) is a good number).
+    ///
+    /// Keys are known by their hash: of a million, two share a rate with a chance of 1 in 10 million.
+    pub fn rate_per_key(mut self, rate: Rate, keys_max: usize) -> Self {
+        (self.rates.key, self.rates.keys_max) = (Some(rate), keys_max);
+        self
+    }
+
     /// When its breaker opens and closes.
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
         self.breaker = rules;
@@ -147,6 +166,7 @@ pub(crate) struct LineCell {
     pub gate: Gate,
     pub meter: Meter,
     pub guard: Arc<Guard>,
+    pub rate: RateGate,
 }
 
 impl LineCell {
@@ -238,7 +258,7 @@ impl<A: Action, F> Inner<A, F> {
         let tier = tier.unwrap_or(self.tier);
         let deadline = self.system.now() + deadline.unwrap_or(self.deadline);
 
-        let permit = self.admit(tier)?;
+        let permit = self.admit(tier, key)?;
         if let Verdict::Reject(violations) = self.evaluate(&input, facts) {
             return Err(SubmitError::Rejected(violations));
         }
@@ -249,13 +269,19 @@ impl<A: Action, F> Inner<A, F> {
     }
 
     /// Refuses at once, or gives the right to be in flight.
-    fn admit(&self, tier: Tier) -> Result<Permit, SubmitError<A::Error>> {
+    fn admit(&self, tier: Tier, key: Option<u64>) -> Result<Permit, SubmitError<A::Error>> {
         if let Some(standing) = self.cell.gate.closed() {
             return Err(closed(standing));
         }
-        self.ceiling.admit(tier).map_err(|(in_flight, limit)| {
+        let permit = self.ceiling.admit(tier).map_err(|(in_flight, limit)| {
             refused(RefusalReason::Overloaded { in_flight, limit }, RETRY_AFTER)
-        })
+        })?;
+        // Last, so that what is refused for another reason is not charged to its rate.
+        self.cell
+            .rate
+            .admit(key, self.system.now())
+            .map_err(|(scope, wait)| refused(RefusalReason::RateLimited { scope }, wait))?;
+        Ok(permit)
     }
 
     fn evaluate(&self, input: &A::Input, facts: &F) -> Verdict {

@@ -10,7 +10,6 @@ pub(crate) struct LoadCell {
     workers: AtomicU32,
     busy: AtomicU32,
     queued: AtomicU32,
-    surge: AtomicU32,
     utilization: AtomicU64,
 }
 
@@ -20,7 +19,6 @@ pub(crate) struct Reading {
     pub workers: u32,
     pub busy: u32,
     pub queued: u32,
-    pub surge: u32,
     pub utilization: f64,
 }
 
@@ -29,10 +27,6 @@ impl LoadCell {
         self.workers.store(workers, Relaxed);
         self.busy.store(busy, Relaxed);
         self.queued.store(queued, Relaxed);
-    }
-
-    pub(crate) fn set_surge(&self, surge: u32) {
-        self.surge.store(surge, Relaxed);
     }
 
     pub(crate) fn set_utilization(&self, ratio: f64) {
@@ -44,7 +38,6 @@ impl LoadCell {
             workers: self.workers.load(Relaxed),
             busy: self.busy.load(Relaxed),
             queued: self.queued.load(Relaxed),
-            surge: self.surge.load(Relaxed),
             utilization: f64::from_bits(self.utilization.load(Relaxed)),
         }
     }

@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use gemba_core::admission::Limits;
 use gemba_core::burst::BurstRules;
+use gemba_core::cost::Prices;
+use gemba_core::forecast::ForecastRules;
 use gemba_core::ladder::LadderRules;
 use gemba_core::name::{ActorPath, Name, NameError};
+use gemba_core::rate::RateError;
 use gemba_core::receipt::Seq;
 use gemba_core::scaling::ScaleRulesError;
-use gemba_core::view::ArrivalsView;
+use gemba_core::view::{ArrivalsView, CostView};
 use gemba_kernel::{ChildSpec, Publisher, Supervisor, System, server};
 
 use crate::action::Action;
 use crate::balancer::{Balancer, POOLS_PER_LINE_MAX, Routes};
 use crate::board::{AndonBoard, BoardMsg};
-use crate::burst::BurstHandler;
+use crate::burst::{BurstHandler, Levelling};
 use crate::dispatcher::Dispatcher;
 use crate::floor::{Floor, Surge};
 use crate::gate::Gate;
@@ -27,6 +30,7 @@ use crate::line::{Line, LineCell, LineSpec};
 use crate::meter::Meter;
 use crate::permit::Ceiling;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
+use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
 
 /// How many messages a dispatcher's mailbox takes: every signal in flight, and every worker's pull.
@@ -71,6 +75,14 @@ pub enum PlantError {
         /// What is wrong.
         error: ScaleRulesError,
     },
+    /// A line's rates cannot be kept.
+    #[error("line '{line}': {error}")]
+    Rate {
+        /// The line.
+        line: String,
+        /// What is wrong.
+        error: RateError,
+    },
 }
 
 /// Everything wrong with a plant.
@@ -83,7 +95,7 @@ pub struct PlantErrors(pub Vec<PlantError>);
 pub struct PlantBuilder {
     system: System,
     limits: Limits,
-    burst: BurstRules,
+    levelling: Levelling,
     ladder: LadderRules,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
@@ -107,7 +119,7 @@ impl Plant {
         PlantBuilder {
             system: system.clone(),
             limits,
-            burst: BurstRules::default(),
+            levelling: Levelling::default(),
             ladder: LadderRules::default(),
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
@@ -146,7 +158,19 @@ impl PlantBuilder {
 
     /// When more arrivals are a surge.
     pub fn burst(mut self, rules: BurstRules) -> Self {
-        self.burst = rules;
+        self.levelling.burst = rules;
+        self
+    }
+
+    /// What is foreseen of the arrivals, so that pools are large enough before a rise comes.
+    pub fn forecast(mut self, rules: ForecastRules) -> Self {
+        self.levelling.forecast = rules;
+        self
+    }
+
+    /// What workers cost.
+    pub fn prices(mut self, prices: Prices) -> Self {
+        self.levelling.prices = prices;
         self
     }
 
@@ -174,7 +198,11 @@ impl PlantBuilder {
         }
         let plant = ActorPath::new("/plant").expect("a valid literal");
         let guard = Guard::new(name.clone(), plant, spec.breaker, self.system.clone());
-        let cell = Arc::new(LineCell { name, gate: Gate::open(), meter: Meter::new(), guard });
+        let rate = RateGate::new(&spec.rates).unwrap_or_else(|error| {
+            self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
+            RateGate::new(&Rates::default()).expect("no rate is a sound one")
+        });
+        let cell = Arc::new(LineCell { name, gate: Gate::open(), meter: Meter::new(), guard, rate });
         let index = self.lines.len();
         self.lines.push(cell.clone());
         let own = vec![spec.name.clone()];
@@ -214,10 +242,11 @@ impl PlantBuilder {
             line_views: Publisher::new(Vec::new()),
             ladders: Publisher::new(Vec::new()),
             arrivals: Publisher::new(ArrivalsView::default()),
+            cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.burst, self.ladder, &self.system))
+        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, &self.system))
     }
 
     fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
@@ -275,7 +304,7 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
 fn assemble(
     floor: &Arc<Floor>,
     pool_specs: Vec<Supervisor>,
-    burst_rules: BurstRules,
+    levelling: Levelling,
     ladder_rules: LadderRules,
     system: &System,
 ) -> Plant {
@@ -287,7 +316,7 @@ fn assemble(
     let for_balancer = floor.clone();
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let for_burst = floor.clone();
-    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), burst_rules));
+    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), levelling));
     let for_kaizen = floor.clone();
     let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), ladder_rules));
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::name::Name;
+use gemba_core::receipt::Seq;
 use gemba_core::routing::{PoolLoad, key_hash};
-use gemba_core::scaling::ScaleRules;
-use gemba_core::scaling::ScaleRulesBuilder;
+use gemba_core::scaling::{Bounds, ScaleRules, ScaleRulesBuilder};
 use gemba_core::supervision::Intensity;
 use gemba_core::view::PoolView;
-use gemba_kernel::{Address, CallError};
+use gemba_kernel::{Address, CallError, Publisher};
 
 use crate::dispatcher::PoolMsg;
 use crate::job::{Because, Job};
@@ -79,6 +79,24 @@ impl PoolSpec {
     }
 }
 
+/// How large a pool may be just now, and the receipt of the surge because of which; set by burst.
+#[derive(Debug, Clone)]
+pub(crate) struct Granted {
+    pub bounds: Bounds,
+    pub receipt: Option<Seq>,
+}
+
+/// What comes to a pool; published by its dispatcher each second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Demand {
+    /// Jobs since this life of the dispatcher began.
+    pub arrived: u64,
+    /// How long a job takes.
+    pub service: Duration,
+    /// Workers that would be right, whatever the bounds.
+    pub right: u32,
+}
+
 /// What all actors of the plant know of a pool.
 #[derive(Debug)]
 pub(crate) struct PoolCell {
@@ -87,6 +105,8 @@ pub(crate) struct PoolCell {
     pub rules: ScaleRules,
     pub queue_max: u32,
     pub load: LoadCell,
+    pub granted: Publisher<Granted>,
+    pub demand: Publisher<Demand>,
     pub stop_within: Duration,
     pub address: Address<PoolMsg>,
 }
@@ -99,6 +119,8 @@ impl PoolCell {
             rules,
             queue_max: spec.queue_max,
             load: LoadCell::default(),
+            granted: Publisher::new(Granted { bounds: Bounds::of(&rules), receipt: None }),
+            demand: Publisher::new(Demand::default()),
             stop_within: spec.stop_within,
             address,
         }
@@ -130,7 +152,7 @@ impl PoolCell {
             queue_max: self.queue_max,
             workers_min: self.rules.workers_min(),
             workers_max: self.rules.workers_max(),
-            surge: now.surge,
+            surge: now.workers.saturating_sub(self.rules.workers_max()),
             utilization: now.utilization,
         }
     }

@@ -17,6 +17,7 @@ use crate::floor::Floor;
 use crate::gate::Standing;
 use crate::line::LineCell;
 use crate::permit::Permit;
+use crate::rate::RateScope;
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason};
 
 /// How often the regulator looks at the count.
@@ -120,6 +121,16 @@ impl Regulator {
             ("hard_others", limits.hard(Tier::Normal)),
         ] {
             instruments.gauge(&metric::LIMIT, &[word]).set(f64::from(value));
+        }
+        for line in &self.floor.lines {
+            let name = line.name.as_str();
+            for scope in RateScope::ALL {
+                let refused = instruments.counter(&metric::RATE_LIMITED, &[name, scope.word()]);
+                refused.absolute(line.rate.refused(scope));
+            }
+            if let Some(keys) = line.rate.keys() {
+                instruments.gauge(&metric::RATE_KEYS, &[name]).set(keys as f64);
+            }
         }
         let in_flight = f64::from(self.floor.ceiling.in_flight());
         instruments.gauge(&metric::ADMITTED_IN_FLIGHT, &[]).set(in_flight);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gemba_core::policy::Violation;
 
+use crate::rate::RateScope;
+
 /// When a refused signal may try again, where nothing better is known.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,11 @@ pub enum RefusalReason {
         /// The limit of its tier.
         limit: u32,
     },
+    /// As many signals as may come in a time have come, of all or of this one's key.
+    RateLimited {
+        /// Which rate is used up.
+        scope: RateScope,
+    },
     /// The queue of every pool that could do the work is full.
     QueueFull,
     /// Someone pulled the cord.
@@ -79,6 +86,8 @@ impl fmt::Display for RefusalReason {
             Self::Overloaded { in_flight, limit } => {
                 write!(f, "line is full: {in_flight} of {limit} in flight")
             }
+            Self::RateLimited { scope: RateScope::Line } => f.write_str("the line's rate is used up"),
+            Self::RateLimited { scope: RateScope::Key } => f.write_str("the rate of this key is used up"),
             Self::QueueFull => f.write_str("queue is full"),
             Self::Stopped { by, why } => write!(f, "line was stopped by {by}: {why}"),
             Self::Draining => f.write_str("line is draining"),

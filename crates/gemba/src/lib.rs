@@ -100,12 +100,13 @@ struct Readme;
 struct Otp;
 
 pub use gemba_core::{
-    admission, board, breaker, burst, control, exit, kanban, ladder, light, machine, metric, name, policy,
-    queue, receipt, routing, scaling, supervision, sys, time, view,
+    admission, board, breaker, burst, control, cost, exit, forecast, kanban, ladder, light, machine, metric,
+    name, policy, queue, rate, receipt, routing, scaling, supervision, sys, time, view,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
-    PoolHandle, PoolSpec, QUEUE_MAX, Refusal, RefusalReason, RegulatorHandle, Resized, Signal, SubmitError,
+    PoolHandle, PoolSpec, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegulatorHandle, Resized, Signal,
+    SubmitError,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

@@ -156,7 +156,7 @@ fn arrivals(view: &BoardView) -> String {
 #[cfg(test)]
 pub(crate) mod sample {
     use gemba::receipt::Seq;
-    use gemba::view::{ArrivalsView, CordView};
+    use gemba::view::{ArrivalsView, CordView, CostView};
 
     use super::*;
 
@@ -221,7 +221,8 @@ pub(crate) mod sample {
                 failures_in_a_row: 5,
                 retry_in_ms: Some(18_000),
             }],
-            arrivals: ArrivalsView { fast_per_s: 200.1, baseline_per_s: None, surge: false },
+            arrivals: ArrivalsView { fast_per_s: 200.1, baseline_per_s: None, ..ArrivalsView::default() },
+            cost: CostView::default(),
             balance_ratio: 0.98,
         }
     }

@@ -10,8 +10,8 @@ use gemba::receipt::{BreakerState, Event, Receipt, Seq};
 use gemba::supervision::Strategy;
 use gemba::time::Timestamp;
 use gemba::view::{
-    ActorKind, ActorView, ArrivalsView, BoardView, BreakerView, LineState, LineView, MailboxView, PoolView,
-    StationView, TreeView,
+    ActorKind, ActorView, ArrivalsView, BoardView, BreakerView, CostView, LineState, LineView, MailboxView,
+    PoolView, StationView, TreeView,
 };
 
 use crate::demo::killer::BY;
@@ -145,7 +145,8 @@ fn board() -> BoardView {
         lines: SHOPS.iter().map(line_view).collect(),
         pools: SHOPS.iter().map(pool_view).collect(),
         breakers: SHOPS.iter().map(breaker_view).collect(),
-        arrivals: ArrivalsView { fast_per_s: 599.2, baseline_per_s: None, surge: false },
+        arrivals: ArrivalsView { fast_per_s: 599.2, baseline_per_s: None, ..ArrivalsView::default() },
+        cost: CostView::default(),
         balance_ratio: 0.74,
     }
 }
