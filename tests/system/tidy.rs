@@ -112,7 +112,11 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/flow", &["gemba-core", "gemba-kernel"]),
         ("crates/observe", &["gemba-core"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
-        ("crates/gemba", &["gemba-core", "gemba-flow", "gemba-inspect", "gemba-kernel", "gemba-observe"]),
+        ("crates/store", &["gemba-core", "gemba-kernel"]),
+        (
+            "crates/gemba",
+            &["gemba-core", "gemba-flow", "gemba-inspect", "gemba-kernel", "gemba-observe", "gemba-store"],
+        ),
         ("crates/cli", &["gemba", "gemba-payment"]),
         ("examples/payment", &["gemba"]),
         ("tests", &["gemba"]),

@@ -7,6 +7,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, prop_assert, prop_assert
 use proptest::sample::select;
 
 use super::*;
+use crate::admission::Tier;
 
 const P: PullerId = PullerId(1);
 const Q: PullerId = PullerId(2);

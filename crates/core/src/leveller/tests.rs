@@ -1,3 +1,5 @@
+//! The leveller in examples and over its whole range.
+
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;
