@@ -114,7 +114,7 @@ pub use gemba_kernel::{
     ChildSettings, ChildSpec, Context, Down, DynamicRef, DynamicSupervisor, Entering, Exit, FindError,
     GROUP_EVENTS, Group, GroupError, GroupEvent, GroupMonitor, INSERTED_LIMIT, Instruments, JOURNAL_CAPACITY,
     JoinError, Journal, KillError, MAILBOX_CAPACITY, Machine, Member, MemberRefusal, Monitor, MonitorRef,
-    Next, NodeGroups, POSTPONED_LIMIT, Pinned, Place, REQUEST_LIMIT, Reply, Request, START_LIMIT,
+    Next, NodeGroups, NotReady, POSTPONED_LIMIT, Pinned, Place, REQUEST_LIMIT, Reply, Request, START_LIMIT,
     STATE_TEXT_MAX, STATE_TIMEOUT, STOP_LIMIT, STUCK_AFTER, SUSPEND_TIMEOUT, Server, ServerSpec, Shutdown,
     SpecError, Started, StateMachine, Stop, StopError, Supervisor, SupervisorInit, SupervisorRef, Sys,
     SysError, System, TERMINATE_LIMIT, TRACE_LASTS, TRACE_MESSAGES_MAX, TRACE_PER_SECOND_MAX, TRACE_TEXT_MAX,

@@ -40,7 +40,7 @@ pub(crate) async fn readyz(
 ) -> Result<(StatusCode, String), Problem> {
     only(&pairs, &["verbose"])?;
     let board = shared.system.board();
-    let ready = shared.system.ready().and_then(|()| takes_work(&board));
+    let ready = shared.system.ready().map_err(|why| why.to_string()).and_then(|()| takes_work(&board));
     let (status, mark, node, end) = match &ready {
         Ok(()) => (StatusCode::OK, '+', "ok", "ok"),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, '-', why.as_str(), "not ready"),

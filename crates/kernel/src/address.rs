@@ -354,7 +354,7 @@ impl<M: Send + 'static> Address<M> {
     /// Dropping the future does not withdraw the request.
     pub async fn stop_with(&self, reason: ExitReason, within: Duration) -> Result<ExitReason, StopError> {
         let vitals = self.stoppable()?;
-        vitals.stop(StopOrder { reason, is_limited: false });
+        vitals.stop(StopOrder { reason, limit: Some(crate::server::TERMINATE_LIMIT) });
         tokio::time::timeout(within, vitals.ended())
             .await
             .map_err(|_| StopError::Timeout { path: self.0.place(), within })
@@ -369,11 +369,11 @@ impl<M: Send + 'static> Address<M> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not withdraw the request, but no kill follows then, and `terminate` has no
-    /// limit.
+    /// Dropping the future does not withdraw the request, but no kill follows then; `terminate` still has no more
+    /// than `within`.
     pub async fn stop_or_kill(&self, within: Duration) -> Result<ExitReason, StopError> {
         let vitals = self.stoppable()?;
-        vitals.stop(StopOrder { reason: ExitReason::Normal, is_limited: true });
+        vitals.stop(StopOrder { reason: ExitReason::Normal, limit: Some(within) });
         if let Ok(reason) = tokio::time::timeout(within, vitals.ended()).await {
             return Ok(reason);
         }

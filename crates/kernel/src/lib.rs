@@ -67,5 +67,5 @@ pub use sys::{
     STATE_TEXT_MAX, STATE_TIMEOUT, SUSPEND_TIMEOUT, Sys, SysError, TRACE_LASTS, TRACE_MESSAGES_MAX,
     TRACE_PER_SECOND_MAX, TRACE_TEXT_MAX, Trace, TraceLimits,
 };
-pub use system::{KillError, System};
+pub use system::{KillError, NotReady, System};
 pub use task::{TaskContext, TaskSpec, task};

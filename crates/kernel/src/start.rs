@@ -167,7 +167,7 @@ impl Handle {
         match self.stopper.take() {
             None => {}
             Some(Stopper::Life(vitals)) => {
-                vitals.stop(StopOrder { reason: ExitReason::Shutdown, is_limited: true });
+                vitals.stop(StopOrder { reason: ExitReason::Shutdown, limit: None });
             }
             Some(Stopper::Task) => {
                 if let Some(lifeline) = self.lifeline.upgrade() {

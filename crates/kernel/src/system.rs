@@ -91,6 +91,26 @@ pub(crate) enum Phase {
     Stopping,
 }
 
+/// Why a node takes no work now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// Its children have not all been started.
+    #[error("the node is starting")]
+    Starting,
+    /// It was asked to stop.
+    #[error("the node is stopping")]
+    Stopping,
+    /// A supervisor does not run; its own supervisor starts it again or gives up.
+    #[error("'{path}' is {state}")]
+    Supervisor {
+        /// Which.
+        path: ActorPath,
+        /// What it does instead.
+        state: ActorState,
+    },
+}
+
 /// Why an actor was not killed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -201,18 +221,18 @@ impl System {
     ///
     /// # Errors
     ///
-    /// A sentence for people that says why not. It may pass, as a restart does: ask again.
-    pub fn ready(&self) -> Result<(), String> {
+    /// [`NotReady`] says why not. It may pass, as a restart does: ask again.
+    pub fn ready(&self) -> Result<(), NotReady> {
         match *self.0.phase.borrow() {
-            Phase::Starting => return Err("the node is starting".into()),
-            Phase::Stopping => return Err("the node is stopping".into()),
+            Phase::Starting => return Err(NotReady::Starting),
+            Phase::Stopping => return Err(NotReady::Stopping),
             Phase::Running => {}
         }
         let tree = self.tree();
         let supervisors = tree.root.iter().filter(|actor| actor.kind == ActorKind::Supervisor);
         for actor in supervisors.flat_map(|supervisor| &supervisor.children) {
             if actor.kind == ActorKind::Supervisor && actor.state != ActorState::Running {
-                return Err(format!("'{}' is {}", actor.path, actor.state));
+                return Err(NotReady::Supervisor { path: actor.path.clone(), state: actor.state });
             }
         }
         Ok(())

@@ -68,8 +68,8 @@ pub(crate) type StateText = Result<Option<String>, ExitReason>;
 #[derive(Debug, Clone)]
 pub(crate) struct StopOrder {
     pub reason: ExitReason,
-    /// Whether whoever asked limits the time it takes, as a supervisor does.
-    pub is_limited: bool,
+    /// How long `terminate` may take; `None` if whoever asked kills in time, as a supervisor does.
+    pub limit: Option<Duration>,
 }
 
 /// One life of a server, for those outside.
@@ -268,7 +268,9 @@ impl Vitals {
         {
             let mut desk = self.desk();
             match &mut desk.get_or_insert_default().stop {
-                Some(earlier) => earlier.is_limited |= order.is_limited,
+                Some(earlier) => {
+                    earlier.limit = earlier.limit.zip(order.limit).map(|(one, other)| one.max(other));
+                }
                 none => *none = Some(order),
             }
         }

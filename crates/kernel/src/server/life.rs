@@ -111,7 +111,7 @@ impl<S: Server> Life<S> {
         let vitals = self.vitals.clone();
         let order = match guarded(at_work(&vitals, pin!(self.serve()))).await {
             Ok(order) => order,
-            Err(panic) => StopOrder { reason: panic, is_limited: false },
+            Err(panic) => StopOrder { reason: panic, limit: Some(TERMINATE_LIMIT) },
         };
         let reason = self.terminate(&vitals, &order).await.unwrap_or(order.reason);
         let lifeline = self.lifeline.clone();
@@ -127,10 +127,9 @@ impl<S: Server> Life<S> {
         vitals.enter(Stage::Terminate, Instant::now());
         let terminating = pin!(self.server.terminate(&order.reason));
         let terminating = guarded(at_work(vitals, terminating));
-        let terminated = if order.is_limited {
-            Ok(terminating.await)
-        } else {
-            tokio::time::timeout(TERMINATE_LIMIT, terminating).await
+        let terminated = match order.limit {
+            None => Ok(terminating.await),
+            Some(limit) => tokio::time::timeout(limit, terminating).await,
         };
         match terminated {
             Ok(Ok(())) => None,
@@ -141,7 +140,7 @@ impl<S: Server> Life<S> {
 
     async fn serve(&mut self) -> StopOrder {
         if let Err(stop) = self.aside(None).await {
-            return StopOrder { reason: reason_of(Err(stop)), is_limited: false };
+            return StopOrder { reason: reason_of(Err(stop)), limit: Some(TERMINATE_LIMIT) };
         }
         loop {
             match poll_fn(|cx| self.poll_next(cx)).await {
@@ -152,13 +151,13 @@ impl<S: Server> Life<S> {
                 }
                 Next::Handle(message) => {
                     if let Err(stop) = self.handle_batch(message).await {
-                        return StopOrder { reason: reason_of(Err(stop)), is_limited: false };
+                        return StopOrder { reason: reason_of(Err(stop)), limit: Some(TERMINATE_LIMIT) };
                     }
                     self.give_way().await;
                 }
                 Next::Ring(alarm) => {
                     if let Err(stop) = self.aside(Some(alarm)).await {
-                        return StopOrder { reason: reason_of(Err(stop)), is_limited: false };
+                        return StopOrder { reason: reason_of(Err(stop)), limit: Some(TERMINATE_LIMIT) };
                     }
                     self.give_way().await;
                 }

@@ -755,6 +755,20 @@ async fn g23_a_terminate_that_hangs_is_limited_even_if_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn g23_a_terminate_keeps_to_its_limit_even_if_the_one_who_would_kill_it_has_gone() {
+    let (node, address, _notes) = lone(Ways { terminate_takes: 10 * SECOND, ..Ways::default() }).await;
+    let begun = Instant::now();
+    tokio::select! {
+        biased;
+        ended = address.stop_or_kill(2 * SECOND) => panic!("{ended:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert_eq!(exit(&node).await, ExitReason::Killed);
+    assert_eq!(begun.elapsed(), 2 * SECOND);
+    node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn g25_a_server_may_shed_memory_when_it_is_quiet_and_wakes_unnoticed() {
     struct Buffer(Vec<u8>);
     enum Ask {
