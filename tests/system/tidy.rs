@@ -216,6 +216,37 @@ fn links_lead_somewhere_and_the_readme_is_short() {
 }
 
 #[test]
+fn the_seeds_page_counts_its_rows() {
+    let page = read("docs/seeds.md");
+    let is_row = |line: &&str| line.starts_with("| S") && line.split(" | ").count() == 3;
+    let states: Vec<_> = page
+        .lines()
+        .filter(is_row)
+        .map(|line| line.rsplit(" | ").next().unwrap().trim_end_matches(" |"))
+        .collect();
+    let mut expected = String::new();
+    for line in page.lines() {
+        let heads = ["here", "part, the rest later", "later (#4), ", "later (#5), ", "not", "all"];
+        let counted = |head: &str| match head {
+            "all" => states.len(),
+            "part, the rest later" => states.iter().filter(|state| state.starts_with("part: ")).count(),
+            _ => {
+                let begins = head.trim_end_matches(", ");
+                states.iter().filter(|state| state.starts_with(&format!("{begins}: "))).count()
+            }
+        };
+        match (line.strip_prefix("| "), line.rsplit_once(" | ")) {
+            (Some(cell), Some((words, number))) if number.trim_end_matches(" |").parse::<u32>().is_ok() => {
+                let head = heads.into_iter().find(|head| cell.starts_with(*head)).expect("a known state");
+                writeln!(expected, "{words} | {} |", counted(head)).unwrap();
+            }
+            _ => writeln!(expected, "{line}").unwrap(),
+        }
+    }
+    compare("docs/seeds.md", &expected);
+}
+
+#[test]
 fn what_the_seeds_page_names_exists() {
     for line in
         read("docs/seeds.md").lines().filter(|line| line.contains("here: ") || line.contains("part: "))
