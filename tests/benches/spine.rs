@@ -1,4 +1,4 @@
-//! What the spine costs: admission, the two hops of a signal, and a worker's way back from a panic.
+//! What the spine costs: admission, a signal's way to a worker and back, and a worker's way back from a panic.
 //!
 //! Every figure stands beside something a user could pick instead, measured in the same run: five rounds of
 //! each in turn, medians with minimum and maximum, and the ratio of the medians.
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gemba::admission::{Limits, Tier};
 use gemba::breaker::BreakerRules;
-use gemba::{Action, JobContext, Line, LineSpec, Node, Plant, PoolSpec, RegulatorHandle, Signal};
+use gemba::{Action, JobContext, Line, LineSpec, Node, Plant, PoolSpec, Signal};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -31,9 +31,9 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        if selected("two_hops") {
-            for callers in [1, 64] {
-                two_hops(callers).await;
+        if selected("signal") {
+            for callers in [1, 8, 64] {
+                signal(callers).await;
             }
         }
         if selected("comeback") {
@@ -124,43 +124,47 @@ fn never_open() -> BreakerRules {
     rules.failure_ratio(1.0, u32::MAX, Duration::from_secs(10)).build().expect("in range")
 }
 
-async fn start() -> (Node, Line<Nothing>, RegulatorHandle) {
+async fn start(workers: u32) -> (Node, Line<Nothing>) {
     let node = Node::builder("bench");
-    let pool = PoolSpec::new("work").workers(WORKERS, WORKERS).intensity(u32::MAX, Duration::from_secs(60));
+    let pool = PoolSpec::new("work").workers(workers, workers).intensity(u32::MAX, Duration::from_secs(60));
     let mut plant = Plant::builder(node.system()).pool(pool);
     let line = plant.line(LineSpec::new("work", Nothing).breaker(never_open()));
     let plant = plant.build().expect("the plant is sound");
-    let regulator = plant.regulator();
     let node = node.child(plant).start().await.expect("the node starts");
     line.submit(Signal::new(0), &()).await.expect("it answers");
-    (node, line, regulator)
+    (node, line)
 }
 
-/// Calls per second and the latency of one, through a dispatcher and one of ten workers.
-async fn two_hops(callers: u64) {
+/// Calls per second and the latency of one. The pool of ten is what the others have; with a worker for each
+/// caller every signal takes one hop; with one worker and two signals a caller, every other waits in the queue at
+/// least.
+async fn signal(callers: u64) {
     const CALLS: u64 = 200_000;
-    let (node, line, _) = start().await;
+    let (ten, work) = start(WORKERS).await;
+    let (many, hop) = start(callers as u32).await;
+    let (one, queue) = start(1).await;
     let tokio_pool = TokioPool::start();
     let ractor_pool = RactorPool::start().await;
-    let mut rates = [
-        Figure::new("gemba Line::submit, everything on"),
-        Figure::new("tokio: mpsc to a dispatcher, mpsc to a worker"),
-        Figure::new("ractor: call to a router, cast to a worker"),
+    let names = [
+        "gemba Line::submit, ten workers",
+        "gemba, a worker for each caller: one hop",
+        "gemba, one worker: through the queue",
+        "tokio: mpsc to a dispatcher, mpsc to a worker",
+        "ractor: call to a router, cast to a worker",
     ];
-    let mut latencies = [
-        Figure::new("gemba Line::submit, everything on"),
-        Figure::new("tokio: mpsc to a dispatcher, mpsc to a worker"),
-        Figure::new("ractor: call to a router, cast to a worker"),
-    ];
-    for _ in 0..ROUNDS {
-        let ours = {
+    let mut rates = names.map(Figure::new);
+    let mut latencies = names.map(Figure::new);
+    let submit = |line: &Line<Nothing>| {
+        let line = line.clone();
+        move |n| {
             let line = line.clone();
-            drive(callers, CALLS, move |n| {
-                let line = line.clone();
-                async move { line.submit(Signal::new(n), &()).await.is_ok() }
-            })
-            .await
-        };
+            async move { line.submit(Signal::new(n), &()).await.is_ok() }
+        }
+    };
+    for _ in 0..ROUNDS {
+        let ours = drive(callers, CALLS, submit(&work)).await;
+        let one_hop = drive(callers, CALLS, submit(&hop)).await;
+        let queued = drive(2 * callers, CALLS, submit(&queue)).await;
         let tokio = {
             let pool = tokio_pool.clone();
             drive(callers, CALLS, move |n| {
@@ -177,14 +181,16 @@ async fn two_hops(callers: u64) {
             })
             .await
         };
-        for (index, (rate, latency)) in [ours, tokio, ractor].into_iter().enumerate() {
+        for (index, (rate, latency)) in [ours, one_hop, queued, tokio, ractor].into_iter().enumerate() {
             rates[index].values.push(rate / 1e3);
             latencies[index].values.push(latency);
         }
     }
-    print(&format!("two hops, {callers} caller(s)"), "thousand calls/s, more is better", &rates);
-    print(&format!("two hops, {callers} caller(s), median latency"), "µs, less is better", &latencies);
-    node.stop("done").await.expect("it stops");
+    print(&format!("a signal, {callers} caller(s)"), "thousand calls/s, more is better", &rates);
+    print(&format!("a signal, {callers} caller(s), median latency"), "µs, less is better", &latencies);
+    for node in [ten, many, one] {
+        node.stop("done").await.expect("it stops");
+    }
 }
 
 /// Runs `calls` calls from `callers` tasks; the rate, and the median latency in microseconds.

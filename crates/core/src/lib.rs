@@ -8,6 +8,7 @@ pub mod board;
 pub mod breaker;
 pub mod burst;
 pub mod control;
+pub mod crew;
 pub mod exit;
 pub mod ladder;
 pub mod light;

@@ -8,6 +8,7 @@ mod balancer;
 mod board;
 mod burst;
 mod dispatcher;
+mod exchange;
 mod floor;
 mod gate;
 mod guard;
@@ -20,6 +21,7 @@ mod permit;
 mod plant;
 mod pool;
 mod regulator;
+mod seat;
 mod submit;
 mod worker;
 

@@ -29,9 +29,6 @@ use crate::permit::Ceiling;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::regulator::{Regulator, RegulatorHandle};
 
-/// How many messages a dispatcher's mailbox takes: every signal in flight, and every worker's pull.
-const DISPATCHER_MAILBOX: usize = 8192;
-
 /// What is wrong with a plant. All faults are told together, and nothing is started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -251,7 +248,7 @@ impl PlantBuilder {
     }
 }
 
-/// `rest_for_one`: workers that died all together take the dispatcher's idle list with them.
+/// `rest_for_one`: when the workers' supervisor dies, the dispatcher hires anew.
 fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantError> {
     let name = Name::new(&spec.name)?;
     let rules =
@@ -264,8 +261,7 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
     let dispatcher = server("dispatcher", move || {
         let cell = filled.get().expect("it is filled before anything starts");
         Dispatcher::new(cell.clone(), supervisor.clone())
-    })
-    .mailbox(DISPATCHER_MAILBOX);
+    });
     let pool = Arc::new(PoolCell::new(name, rules, spec, dispatcher.address()));
     let pool = cell.get_or_init(|| pool).clone();
     Ok((pool, Supervisor::rest_for_one(&spec.name).child(workers).child(dispatcher)))

@@ -12,7 +12,7 @@ use gemba_core::view::PoolView;
 use gemba_kernel::{Address, CallError};
 
 use crate::dispatcher::PoolMsg;
-use crate::job::{Because, Job};
+use crate::exchange::Exchange;
 use crate::load::LoadCell;
 
 /// How many jobs may wait for a worker of a pool, unless its spec says otherwise.
@@ -86,31 +86,24 @@ pub(crate) struct PoolCell {
     pub hash: u64,
     pub rules: ScaleRules,
     pub queue_max: u32,
-    pub load: LoadCell,
+    pub load: Arc<LoadCell>,
+    pub exchange: Exchange,
     pub stop_within: Duration,
     pub address: Address<PoolMsg>,
 }
 
 impl PoolCell {
     pub(crate) fn new(name: Name, rules: ScaleRules, spec: &PoolSpec, address: Address<PoolMsg>) -> Self {
+        let load = Arc::new(LoadCell::default());
         Self {
             hash: key_hash(name.as_str().as_bytes()),
             name,
             rules,
             queue_max: spec.queue_max,
-            load: LoadCell::default(),
+            exchange: Exchange::new(spec.queue_max, load.clone()),
+            load,
             stop_within: spec.stop_within,
             address,
-        }
-    }
-
-    /// Hop 1: hands a job to the dispatcher. A job that is not taken answers by itself.
-    pub(crate) fn dispatch(&self, job: Job) {
-        if let Err(error) = self.address.cast(PoolMsg::Dispatch(job)) {
-            let full = matches!(error, gemba_kernel::CastError::Full { .. });
-            if let PoolMsg::Dispatch(job) = error.into_message() {
-                job.give_back(if full { Because::QueueFull } else { Because::HolderDied });
-            }
         }
     }
 
