@@ -65,14 +65,9 @@ impl<T> TieredQueue<T> {
             self.tier(tier).push_back(Waiting { item, deadline });
             return Pushed::Queued;
         }
-        let lower = Tier::ALL.into_iter().rev().take_while(|other| tier < *other);
-        for other in lower {
-            if let Some(displaced) = self.tier(other).pop_back() {
-                self.tier(tier).push_back(Waiting { item, deadline });
-                return Pushed::Displaced(displaced.item);
-            }
-        }
-        Pushed::Full(item)
+        let Some(displaced) = self.take_newest_below(tier) else { return Pushed::Full(item) };
+        self.tier(tier).push_back(Waiting { item, deadline });
+        Pushed::Displaced(displaced)
     }
 
     /// Puts an item that comes back unstarted at the head of its tier.
@@ -88,6 +83,23 @@ impl<T> TieredQueue<T> {
             let Waiting { item, deadline } = self.tier(tier).pop_front()?;
             Some(if deadline <= now { Popped::Expired(item) } else { Popped::Work { item, tier, deadline } })
         })
+    }
+
+    /// Takes the oldest item of `tier`, whatever its deadline.
+    pub fn take_oldest(&mut self, tier: Tier) -> Option<T> {
+        self.tier(tier).pop_front().map(|waiting| waiting.item)
+    }
+
+    /// The item that would make room for one of `tier`: the newest of the lowest tier below it.
+    pub fn newest_below(&self, tier: Tier) -> Option<&T> {
+        let lowest = self.lowest_below(tier)?;
+        self.tiers[lowest as usize].back().map(|waiting| &waiting.item)
+    }
+
+    /// Takes the item that would make room for one of `tier`.
+    pub fn take_newest_below(&mut self, tier: Tier) -> Option<T> {
+        let lowest = self.lowest_below(tier)?;
+        self.tier(lowest).pop_back().map(|waiting| waiting.item)
     }
 
     /// Takes out what is past its deadline, and what nobody waits for any more, so that it holds no room.
@@ -127,6 +139,11 @@ impl<T> TieredQueue<T> {
     /// Empties the queue, in the order in which the items would have been served.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.tiers.iter_mut().flat_map(|tier| tier.drain(..)).map(|waiting| waiting.item)
+    }
+
+    fn lowest_below(&self, tier: Tier) -> Option<Tier> {
+        let lower = Tier::ALL.into_iter().rev().take_while(|other| tier < *other);
+        lower.into_iter().find(|other| !self.tiers[*other as usize].is_empty())
     }
 
     const fn tier(&mut self, tier: Tier) -> &mut VecDeque<Waiting<T>> {
