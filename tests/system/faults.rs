@@ -230,7 +230,7 @@ async fn what_waits_in_vain_is_refused_in_time_and_gives_its_permit_back() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     let late = line.submit(Signal::new(Input::Answer(1)).deadline(Duration::from_millis(100)), &()).await;
     let Err(SubmitError::Refused(refusal)) = late else { panic!("nothing was done: {late:?}") };
-    assert_eq!(refusal.reason, RefusalReason::Expired);
+    assert_eq!(refusal.reason, RefusalReason::WaitedTooLong);
     let gone = line.submit(Signal::new(Input::Answer(2)), &());
     assert!(tokio::time::timeout(Duration::from_millis(50), gone).await.is_err());
     board(node.system(), |board| board.pools[0].queued == 0 && board.lines[0].in_flight == 1).await;

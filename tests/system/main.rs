@@ -2,5 +2,6 @@
 
 mod faults;
 mod flow;
+mod overload;
 mod plant;
 mod tidy;

@@ -1,14 +1,25 @@
 //! Where a pool's jobs and its workers meet: who is idle, who has a job in hand, and what waits for one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use crate::admission::Tier;
 use crate::exit::Incarnation;
-use crate::queue::{Popped, Pushed, TieredQueue};
+use crate::leveller::{self, Leveller, TurnedOut};
 use crate::time::Timestamp;
+use crate::wait::WaitRules;
 
 /// Over how many readings utilization is taken; at one a second, a minute.
 const USAGE_READINGS: usize = 60;
+
+/// When a signal that was turned out may try again, while the overload that did it lasts.
+const RETRY_LASTING: Duration = Duration::from_secs(1);
+
+/// When it may try again at the earliest.
+const RETRY_SOON: Duration = Duration::from_millis(1);
+
+/// The shortest time that work is taken to last: none at all would be no time to learn from.
+const TOOK_MIN: Duration = Duration::from_nanos(1);
 
 /// What a pool has to know of a job.
 pub trait Task {
@@ -36,6 +47,18 @@ pub struct Life<R> {
     pub reach: R,
 }
 
+/// A job that is not started: answer it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a job that is not started must be answered"]
+pub struct Dismissed<T> {
+    /// The job.
+    pub task: T,
+    /// Why.
+    pub why: TurnedOut,
+    /// When it is worth trying again.
+    pub retry_after: Duration,
+}
+
 /// What became of a job that was offered.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a job that is not kept must be sent or answered"]
@@ -45,9 +68,9 @@ pub enum Offered<R, T> {
     /// It waits.
     Queued,
     /// It waits, and this one of a lower tier had to go for it.
-    Displaced(T),
-    /// There is no room for it.
-    Full(T),
+    Displaced(Dismissed<T>),
+    /// It does not wait: it would wait too long, or there is no room.
+    Dismissed(Dismissed<T>),
     /// No worker is idle, and nobody looks after the queue.
     Closed(T),
 }
@@ -56,7 +79,7 @@ pub enum Offered<R, T> {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a job that is handed out must be worked on"]
 pub enum Turn<T> {
-    /// This job, the oldest of the highest tier.
+    /// This job, whose turn it is.
     Work(T),
     /// It waits; it is idle now.
     Wait,
@@ -64,13 +87,13 @@ pub enum Turn<T> {
     Retire,
 }
 
-/// A worker's turn, and what was too late to be worked on when it came.
+/// A worker's turn, and what is not worked on any more.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Next<T> {
     /// What the worker does.
     pub turn: Turn<T>,
-    /// What waited past its deadline: answer it, it was not started.
-    pub expired: Vec<T>,
+    /// What had waited too long when it came.
+    pub dismissed: Vec<Dismissed<T>>,
 }
 
 /// What a change of size asks for.
@@ -100,6 +123,7 @@ pub struct CrewLoad {
 ///
 /// A job meets an idle worker at once, so that never both wait: nothing is queued while a worker is idle, and
 /// whoever has nothing in hand takes from the queue before it is idle. Hence no job can overtake a queued one.
+/// What waits, who is next and who is turned out is up to the [`Leveller`].
 ///
 /// A worker is known by its number, and reached by the life it is in: a job that is sent to a life which is over
 /// comes back, and [`unreachable`](Self::unreachable) strikes that life.
@@ -112,10 +136,13 @@ pub struct CrewLoad {
 /// # Examples
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use gemba_core::admission::Tier;
 /// use gemba_core::crew::{Crew, Life, Offered, Task, Turn};
 /// use gemba_core::exit::Incarnation;
 /// use gemba_core::time::Timestamp;
+/// use gemba_core::wait::WaitRules;
 ///
 /// #[derive(Debug, PartialEq)]
 /// struct Job(&'static str);
@@ -134,13 +161,14 @@ pub struct CrewLoad {
 /// }
 ///
 /// let now = Timestamp::from_secs(1);
-/// let mut crew = Crew::new(10);
+/// let mut crew = Crew::new(WaitRules::default(), 10, now);
 /// crew.open();
 /// let ann = Life { worker: crew.hire(now), incarnation: Incarnation(1), reach: "ann's desk" };
 /// assert_eq!(crew.join(ann.clone(), now).turn, Turn::Wait);
 /// assert_eq!(crew.offer(Job("a"), now), Offered::Given(ann.clone(), Job("a")));
 /// assert_eq!(crew.offer(Job("b"), now), Offered::Queued);
-/// assert_eq!(crew.done(ann.worker, ann.incarnation, now).turn, Turn::Work(Job("b")));
+/// let took = Some(Duration::from_millis(40));
+/// assert_eq!(crew.done(ann.worker, ann.incarnation, took, now).turn, Turn::Work(Job("b")));
 /// ```
 #[derive(Debug)]
 #[doc(alias = "kanban")]
@@ -152,7 +180,7 @@ pub struct Crew<R, T: Task> {
     /// Workers that are to end when they are done.
     retiring: u32,
     next_worker: u64,
-    queue: TieredQueue<T>,
+    queue: Leveller<T>,
     is_open: bool,
     usage: Usage,
 }
@@ -169,46 +197,61 @@ enum State<H> {
     Absent,
     Idle,
     Busy {
+        tier: Tier,
         deadline: Timestamp,
         trace: H,
     },
 }
 
 impl<R: Clone, T: Task> Crew<R, T> {
-    /// A crew of nobody, closed, with room for `queue_max` jobs that wait.
-    pub fn new(queue_max: usize) -> Self {
+    /// A crew of nobody, closed, with room for `queue_max` jobs that wait by these rules.
+    pub fn new(rules: WaitRules, queue_max: usize, now: Timestamp) -> Self {
         Self {
             roster: BTreeMap::new(),
             idle: Vec::new(),
             busy: 0,
             retiring: 0,
             next_worker: 1,
-            queue: TieredQueue::new(queue_max),
+            queue: Leveller::new(rules, queue_max, now),
             is_open: false,
             usage: Usage::default(),
         }
     }
 
-    /// Gives the job to the worker that was idle the shortest, or queues it.
+    /// Gives the job to the worker that was idle the shortest, or queues it if its wait leaves it time.
     pub fn offer(&mut self, task: T, now: Timestamp) -> Offered<R, T> {
+        let (tier, deadline) = (task.tier(), task.deadline());
         while let Some(worker) = self.idle.pop() {
             // An idle worker is on the roster and has a life: both end together.
             let Some(hand) = self.roster.get_mut(&worker) else { continue };
             let Some((incarnation, reach)) = hand.life.clone() else { continue };
-            hand.state = State::Busy { deadline: task.deadline(), trace: task.trace() };
+            hand.state = State::Busy { tier, deadline, trace: task.trace() };
             self.usage.note(self.busy, self.roster.len() as u32, now);
             self.busy += 1;
+            self.queue.passed(tier, now);
             return Offered::Given(Life { worker, incarnation, reach }, task);
         }
         if !self.is_open {
             return Offered::Closed(task);
         }
-        let (tier, deadline) = (task.tier(), task.deadline());
-        match self.queue.push(task, tier, deadline) {
-            Pushed::Queued => Offered::Queued,
-            Pushed::Displaced(other) => Offered::Displaced(other),
-            Pushed::Full(task) => Offered::Full(task),
+        match self.queue.offer(task, tier, deadline, now) {
+            leveller::Offered::Waits => Offered::Queued,
+            leveller::Offered::Displaced(other) => {
+                Offered::Displaced(self.dismiss(other, TurnedOut::Displaced, now))
+            }
+            leveller::Offered::TurnedOut(task, why) => Offered::Dismissed(self.dismiss(task, why, now)),
         }
+    }
+
+    fn dismiss(&mut self, task: T, why: TurnedOut, now: Timestamp) -> Dismissed<T> {
+        let retry_after = if let TurnedOut::Refused(refused) = why {
+            refused.retry_after
+        } else {
+            let forecast = self.queue.forecast(self.idle.len() as u32, now);
+            let wait = forecast.wait(task.tier(), task.deadline().since(now));
+            if forecast.lasting { RETRY_LASTING } else { wait.clamp(RETRY_SOON, RETRY_LASTING) }
+        };
+        Dismissed { task, why, retry_after }
     }
 
     /// Takes note that this life could not be reached, so that it gets no more jobs. A later life of the same
@@ -228,17 +271,28 @@ impl<R: Clone, T: Task> Crew<R, T> {
         self.leave(worker, now);
         match self.roster.get_mut(&worker) {
             Some(hand) => hand.life = Some((incarnation, reach)),
-            None => return Next { turn: Turn::Retire, expired: Vec::new() },
+            None => return Next { turn: Turn::Retire, dismissed: Vec::new() },
         }
         self.next(worker, now)
     }
 
-    /// A life of a worker is done with what it had in hand.
-    pub fn done(&mut self, worker: u64, incarnation: Incarnation, now: Timestamp) -> Next<T> {
-        let hand = self.roster.get(&worker);
-        let life = hand.and_then(|hand| hand.life.as_ref()).map(|(life, _)| *life);
-        if life != Some(incarnation) {
-            return Next { turn: Turn::Retire, expired: Vec::new() };
+    /// A life of a worker is done with what it had in hand, which kept it busy for `took`; `None` if it was not
+    /// worked on, so that there is nothing to be learnt from it.
+    pub fn done(
+        &mut self,
+        worker: u64,
+        incarnation: Incarnation,
+        took: Option<Duration>,
+        now: Timestamp,
+    ) -> Next<T> {
+        let Some(hand) = self.roster.get(&worker) else {
+            return Next { turn: Turn::Retire, dismissed: Vec::new() };
+        };
+        if hand.life.as_ref().is_none_or(|(life, _)| *life != incarnation) {
+            return Next { turn: Turn::Retire, dismissed: Vec::new() };
+        }
+        if let (State::Busy { tier, .. }, Some(took)) = (&hand.state, took) {
+            self.queue.finished(*tier, took.max(TOOK_MIN));
         }
         self.leave(worker, now);
         self.next(worker, now)
@@ -246,27 +300,34 @@ impl<R: Clone, T: Task> Crew<R, T> {
 
     /// What a worker without a job does next.
     fn next(&mut self, worker: u64, now: Timestamp) -> Next<T> {
-        let mut expired = Vec::new();
+        let mut dismissed = Vec::new();
         if 0 < self.retiring {
             self.retiring -= 1;
             self.remove(worker, now);
-            return Next { turn: Turn::Retire, expired };
+            return Next { turn: Turn::Retire, dismissed };
         }
-        let Some(hand) = self.roster.get_mut(&worker) else { return Next { turn: Turn::Retire, expired } };
-        while let Some(popped) = self.queue.pop(now) {
-            match popped {
-                Popped::Expired(task) => expired.push(task),
-                Popped::Work { item, deadline, .. } => {
-                    hand.state = State::Busy { deadline, trace: item.trace() };
+        while let Some(next) = self.queue.next(now) {
+            match next {
+                leveller::Next::TurnedOut(task, why) => dismissed.push(self.dismiss(task, why, now)),
+                leveller::Next::Start(started) => {
+                    let (tier, deadline, trace) = (started.tier, started.deadline, started.item.trace());
                     self.usage.note(self.busy, self.roster.len() as u32, now);
                     self.busy += 1;
-                    return Next { turn: Turn::Work(item), expired };
+                    self.set(worker, State::Busy { tier, deadline, trace });
+                    return Next { turn: Turn::Work(started.item), dismissed };
                 }
             }
         }
-        hand.state = State::Idle;
+        self.set(worker, State::Idle);
         self.idle.push(worker);
-        Next { turn: Turn::Wait, expired }
+        Next { turn: Turn::Wait, dismissed }
+    }
+
+    /// For workers that are known to be on the roster.
+    fn set(&mut self, worker: u64, state: State<T::Trace>) {
+        if let Some(hand) = self.roster.get_mut(&worker) {
+            hand.state = state;
+        }
     }
 
     /// Makes a worker absent, whatever it did.
@@ -290,6 +351,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
         let trace = self.leave(worker, now);
         self.usage.note(self.busy, self.roster.len() as u32, now);
         self.roster.remove(&worker);
+        self.queue.set_workers(self.roster.len() as u32);
         trace
     }
 
@@ -299,6 +361,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
         self.next_worker += 1;
         self.usage.note(self.busy, self.roster.len() as u32, now);
         self.roster.insert(worker, Hand { life: None, state: State::Absent });
+        self.queue.set_workers(self.roster.len() as u32);
         worker
     }
 
@@ -362,9 +425,14 @@ impl<R: Clone, T: Task> Crew<R, T> {
         (self.queue.drain().collect(), in_hand.collect())
     }
 
-    /// Takes out of the queue what is past its deadline and what nobody waits for.
-    pub fn sweep(&mut self, now: Timestamp, is_abandoned: impl Fn(&T) -> bool) -> Vec<T> {
-        if self.queue.is_empty() { Vec::new() } else { self.queue.sweep(now, is_abandoned) }
+    /// Takes out of the queue what has waited too long, what can no longer be done in time, and what nobody waits
+    /// for.
+    pub fn sweep(&mut self, now: Timestamp, is_abandoned: impl Fn(&T) -> bool) -> Vec<Dismissed<T>> {
+        if self.queue.is_empty() {
+            return Vec::new();
+        }
+        let swept = self.queue.sweep(now, is_abandoned);
+        swept.into_iter().map(|(task, why)| self.dismiss(task, why, now)).collect()
     }
 
     /// The traces of jobs in hand whose answer was due at `due` or before.
@@ -373,7 +441,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
         T::Trace: Clone,
     {
         let late = self.roster.values().filter_map(|hand| match &hand.state {
-            State::Busy { deadline, trace } if *deadline <= due => Some(trace.clone()),
+            State::Busy { deadline, trace, .. } if *deadline <= due => Some(trace.clone()),
             State::Busy { .. } | State::Absent | State::Idle => None,
         });
         late.collect()

@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use gemba_core::crew::{Crew, Life, Next, Offered, Resize, Turn};
+use gemba_core::crew::{Crew, Dismissed, Life, Next, Offered, Resize, Turn};
 use gemba_core::exit::Incarnation;
 use gemba_core::time::Timestamp;
+use gemba_core::wait::WaitRules;
 use gemba_kernel::Pinned;
 
-use crate::job::{Because, Job};
+use crate::job::{Because, Job, Ran};
 use crate::load::LoadCell;
 use crate::seat::ANSWER_GRACE;
 use crate::worker::WorkerMsg;
@@ -30,8 +31,8 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(queue_max: u32, load: Arc<LoadCell>) -> Self {
-        Self { crew: Mutex::new(Crew::new(queue_max as usize)), load }
+    pub(crate) fn new(rules: WaitRules, queue_max: u32, load: Arc<LoadCell>) -> Self {
+        Self { crew: Mutex::new(Crew::new(rules, queue_max as usize, Timestamp::START)), load }
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew<Reach, Job>> {
@@ -64,7 +65,7 @@ impl Exchange {
                     }
                 }
                 Offered::Queued => {}
-                Offered::Displaced(other) | Offered::Full(other) => other.give_back(Because::QueueFull),
+                Offered::Displaced(dismissed) | Offered::Dismissed(dismissed) => answer(dismissed),
                 Offered::Closed(job) => job.give_back(Because::HolderDied),
             }
             return is_open;
@@ -77,8 +78,8 @@ impl Exchange {
     }
 
     /// A worker is done, and is told what to do next.
-    pub(crate) fn done(&self, worker: u64, incarnation: Incarnation, now: Timestamp) -> Turn<Job> {
-        told(self.with(|crew| crew.done(worker, incarnation, now)))
+    pub(crate) fn done(&self, worker: u64, incarnation: Incarnation, ran: &Ran) -> Turn<Job> {
+        told(self.with(|crew| crew.done(worker, incarnation, ran.took, ran.ended)))
     }
 
     /// A life of the dispatcher begins: only these workers are there, and from now on jobs may wait.
@@ -104,13 +105,13 @@ impl Exchange {
         }
     }
 
-    /// Gives back what is late, and drops what nobody waits for: neither may wait until a worker comes to it.
-    /// Answers for workers that cannot: their threads are blocked.
+    /// Gives back what has waited too long, and drops what nobody waits for: neither may wait until a worker comes
+    /// to it. Answers for workers that cannot: their threads are blocked.
     pub(crate) fn sweep(&self, now: Timestamp) {
-        let (expired, overdue) =
-            self.with(|crew| (crew.sweep(now, Job::is_abandoned), crew.overdue(now - ANSWER_GRACE)));
-        for job in expired {
-            job.give_back(Because::Expired);
+        let due = now - ANSWER_GRACE;
+        let (dismissed, overdue) = self.with(|crew| (crew.sweep(now, Job::is_abandoned), crew.overdue(due)));
+        for dismissed in dismissed {
+            answer(dismissed);
         }
         for seat in overdue {
             seat.overdue();
@@ -136,12 +137,16 @@ impl Exchange {
     }
 }
 
-/// Answers what was too late, outside the lock.
+/// Answers what is not worked on any more, outside the lock.
 fn told(next: Next<Job>) -> Turn<Job> {
-    for job in next.expired {
-        job.give_back(Because::Expired);
+    for dismissed in next.dismissed {
+        answer(dismissed);
     }
     next.turn
+}
+
+fn answer(Dismissed { task, why, retry_after }: Dismissed<Job>) {
+    task.give_back(Because::TurnedOut { why, retry_after });
 }
 
 impl fmt::Debug for Exchange {

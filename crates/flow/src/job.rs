@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use gemba_core::admission::Tier;
 use gemba_core::breaker::Outcome;
 use gemba_core::crew::Task;
+use gemba_core::leveller::TurnedOut;
 use gemba_core::time::Timestamp;
 use gemba_kernel::System;
 use tokio::time::Sleep;
@@ -38,12 +39,21 @@ pub(crate) enum Answer<A: Action> {
 pub(crate) enum Because {
     /// Whoever held it ended: a dispatcher or a worker between two lives.
     HolderDied,
-    /// The pool's queue is full, or a higher tier took its place there.
+    /// The pool's queue is full.
     QueueFull,
-    /// Its deadline passed while it waited.
+    /// Its wait would leave it too little time, or has done so.
+    TurnedOut { why: TurnedOut, retry_after: Duration },
+    /// Its deadline passed before it was started.
     Expired,
     /// The breaker is open.
     BreakerOpen { retry_in: Duration },
+}
+
+/// How a run came out, as far as its worker is concerned.
+pub(crate) struct Ran {
+    pub ended: Timestamp,
+    /// How long the action took; `None` if it was not started.
+    pub took: Option<Duration>,
 }
 
 /// What the jobs of a line have in common.
@@ -75,8 +85,8 @@ impl Job {
         (Self { tier, deadline, seat: Some(seat) }, ticket)
     }
 
-    /// Runs the action, answers, and gives the time it ended.
-    pub(crate) fn run(mut self) -> BoxFuture<'static, Timestamp> {
+    /// Runs the action and answers.
+    pub(crate) fn run(mut self) -> BoxFuture<'static, Ran> {
         self.seat.take().expect("it is taken once").run()
     }
 
@@ -128,7 +138,7 @@ impl fmt::Debug for Job {
 
 /// A seat, whatever its line.
 pub(crate) trait Work: Send + Sync {
-    fn run(self: Arc<Self>) -> BoxFuture<'static, Timestamp>;
+    fn run(self: Arc<Self>) -> BoxFuture<'static, Ran>;
     fn give_back(&self, because: Because);
     fn is_abandoned(&self) -> bool;
     /// Answers, because nobody else did in time.
@@ -138,7 +148,7 @@ pub(crate) trait Work: Send + Sync {
 }
 
 impl<A: Action> Work for Seat<A> {
-    fn run(self: Arc<Self>) -> BoxFuture<'static, Timestamp> {
+    fn run(self: Arc<Self>) -> BoxFuture<'static, Ran> {
         let holder = Holder { seat: self, is_answered: false };
         if holder.seat.span.is_disabled() {
             return Box::pin(execute(holder));
@@ -189,34 +199,35 @@ impl<A: Action> Drop for Holder<A> {
     }
 }
 
-async fn execute<A: Action>(mut holder: Holder<A>) -> Timestamp {
+async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
     let Holder { seat, is_answered } = &mut holder;
     let Station { action, guard, system } = &*seat.station;
-    let now = system.now();
-    if seat.deadline <= now {
+    let begun = system.now();
+    let not_begun = Ran { ended: begun, took: None };
+    if seat.deadline <= begun {
         *is_answered = true;
         seat.give_back(Because::Expired);
-        return now;
+        return not_begun;
     }
-    let pass = match guard.enter(now) {
+    let pass = match guard.enter(begun) {
         Ok(pass) => pass,
         Err(retry_in) => {
             *is_answered = true;
             seat.give_back(Because::BreakerOpen { retry_in });
-            return now;
+            return not_begun;
         }
     };
     let Some((input, permit)) = seat.begin() else {
         // Its caller went away.
         *is_answered = true;
-        pass.spend(Outcome::Ignored, now);
-        return now;
+        pass.spend(Outcome::Ignored, begun);
+        return not_begun;
     };
     let context = JobContext(seat.clone());
     let result = in_time(action.run(input, &context), &context).await;
-    let now = system.now();
+    let ended = system.now();
     let answer = if let Some(result) = result {
-        pass.spend(action.judge(&result), now);
+        pass.spend(action.judge(&result), ended);
         Answer::Done(result)
     } else {
         drop(pass);
@@ -226,7 +237,7 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Timestamp {
     drop(permit);
     *is_answered = true;
     seat.answer(answer);
-    now
+    Ran { ended, took: Some(ended.since(begun)) }
 }
 
 /// What `work` comes to; `None` if the deadline is first. The timer is set when the work first has to wait: much

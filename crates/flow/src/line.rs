@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
+use gemba_core::leveller::TurnedOut;
 use gemba_core::name::Name;
 use gemba_core::policy::{BoxPolicy, Policy, Verdict, approve_all};
 use gemba_core::routing::{RouteError, key_hash};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{LineState, LineView};
+use gemba_core::wait::Refused;
 use gemba_kernel::System;
 use tracing::Instrument;
 
@@ -348,6 +350,7 @@ impl<A: Action, F> Inner<A, F> {
     fn turned_back(&self, because: Because) -> SubmitError<A::Error> {
         match because {
             Because::QueueFull => refused(RefusalReason::QueueFull, RETRY_AFTER),
+            Because::TurnedOut { why, retry_after } => refused(reason(why), retry_after),
             Because::Expired => refused(RefusalReason::Expired, RETRY_AFTER),
             Because::BreakerOpen { retry_in } => refused(RefusalReason::BreakerOpen, retry_in),
             Because::HolderDied => match self.cell.gate.closed() {
@@ -381,6 +384,17 @@ impl Drop for Tally<'_> {
 
 fn refused<E>(reason: RefusalReason, retry_after: Duration) -> SubmitError<E> {
     SubmitError::Refused(Refusal { reason, retry_after })
+}
+
+fn reason(why: TurnedOut) -> RefusalReason {
+    match why {
+        TurnedOut::Refused(Refused { wait, budget, .. }) => RefusalReason::WaitTooLong { wait, budget },
+        TurnedOut::Full => RefusalReason::QueueFull,
+        TurnedOut::Displaced => RefusalReason::Displaced,
+        TurnedOut::WaitedTooLong => RefusalReason::WaitedTooLong,
+        // Nobody is told that nobody waits.
+        TurnedOut::TooLate | TurnedOut::Abandoned => RefusalReason::Expired,
+    }
 }
 
 fn closed<E>(standing: Standing) -> SubmitError<E> {

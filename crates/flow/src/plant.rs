@@ -12,6 +12,7 @@ use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::receipt::Seq;
 use gemba_core::scaling::ScaleRulesError;
 use gemba_core::view::ArrivalsView;
+use gemba_core::wait::WaitRulesErrors;
 use gemba_kernel::{ChildSpec, Publisher, Supervisor, System, server};
 
 use crate::action::Action;
@@ -67,6 +68,14 @@ pub enum PlantError {
         pool: String,
         /// What is wrong.
         error: ScaleRulesError,
+    },
+    /// A pool's rules on waiting are out of range.
+    #[error("pool '{pool}': {error}")]
+    Wait {
+        /// The pool.
+        pool: String,
+        /// All that is wrong with them.
+        error: WaitRulesErrors,
     },
 }
 
@@ -193,7 +202,7 @@ impl PlantBuilder {
                     pools.push(cell);
                     pool_specs.push(supervisor);
                 }
-                Err(error) => self.errors.push(error),
+                Err(errors) => self.errors.extend(errors),
             }
         }
         self.check_pool_names(&pools);
@@ -249,10 +258,17 @@ impl PlantBuilder {
 }
 
 /// `rest_for_one`: when the workers' supervisor dies, the dispatcher hires anew.
-fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantError> {
-    let name = Name::new(&spec.name)?;
-    let rules =
-        spec.scaling.build().map_err(|error| PlantError::Scaling { pool: spec.name.clone(), error })?;
+fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), Vec<PlantError>> {
+    let pool = || spec.name.clone();
+    let name = Name::new(&spec.name).map_err(PlantError::from);
+    let rules = spec.scaling.build().map_err(|error| PlantError::Scaling { pool: pool(), error });
+    let wait = spec.wait.build().map_err(|error| PlantError::Wait { pool: pool(), error });
+    let (name, rules, wait) = match (name, rules, wait) {
+        (Ok(name), Ok(rules), Ok(wait)) => (name, rules, wait),
+        (name, rules, wait) => {
+            return Err(name.err().into_iter().chain(rules.err()).chain(wait.err()).collect());
+        }
+    };
     let workers = Supervisor::dynamic("workers").intensity(spec.intensity.restarts, spec.intensity.period);
     let supervisor = workers.handle();
     // The dispatcher's address is part of the cell that the dispatcher is made from.
@@ -262,7 +278,7 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
         let cell = filled.get().expect("it is filled before anything starts");
         Dispatcher::new(cell.clone(), supervisor.clone())
     });
-    let pool = Arc::new(PoolCell::new(name, rules, spec, dispatcher.address()));
+    let pool = Arc::new(PoolCell::new(name, rules, wait, spec, dispatcher.address()));
     let pool = cell.get_or_init(|| pool).clone();
     Ok((pool, Supervisor::rest_for_one(&spec.name).child(workers).child(dispatcher)))
 }

@@ -64,8 +64,8 @@ impl Server for Worker {
     async fn handle(&mut self, msg: WorkerMsg, ctx: &mut Context<WorkerMsg>) -> Result<(), Stop> {
         match msg {
             WorkerMsg::Work(job) => {
-                let ended = job.run().await;
-                let turn = self.pool.exchange.done(self.id, ctx.incarnation(), ended);
+                let ran = job.run().await;
+                let turn = self.pool.exchange.done(self.id, ctx.incarnation(), &ran);
                 self.follow(turn, ctx);
                 Ok(())
             }

@@ -80,7 +80,7 @@ struct Otp;
 
 pub use gemba_core::{
     admission, board, breaker, burst, control, exit, ladder, light, machine, metric, name, policy, queue,
-    receipt, routing, scaling, supervision, time, view,
+    receipt, routing, scaling, supervision, time, view, wait,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

@@ -8,6 +8,7 @@ use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseError;
 
 use super::*;
+use crate::wait::Refused;
 
 const NOW: Timestamp = Timestamp::from_secs(100);
 
@@ -44,9 +45,14 @@ const fn life(worker: u64, incarnation: u64) -> Life<()> {
     Life { worker, incarnation: Incarnation(incarnation), reach: () }
 }
 
+/// Whoever waits may do so up to its deadline, and no lower tier has a turn before its time.
+fn rules() -> WaitRules {
+    WaitRules::builder().shares(1.0, 1.0).lower_share(0.0).build().unwrap()
+}
+
 /// An open crew whose workers 1 to `workers` are idle, each in its first life.
 fn crew(workers: u32, queue_max: usize) -> TestCrew {
-    let mut crew = Crew::new(queue_max);
+    let mut crew = Crew::new(rules(), queue_max, NOW);
     crew.open();
     for _ in 0..workers {
         let worker = crew.hire(NOW);
@@ -55,8 +61,11 @@ fn crew(workers: u32, queue_max: usize) -> TestCrew {
     crew
 }
 
+/// What work takes; little, so that the queue may be long.
+const TOOK: Option<Duration> = Some(Duration::from_millis(1));
+
 fn turn(crew: &mut TestCrew, worker: u64) -> Turn<Job> {
-    crew.done(worker, Incarnation(1), NOW).turn
+    crew.done(worker, Incarnation(1), TOOK, NOW).turn
 }
 
 #[test]
@@ -86,7 +95,11 @@ fn a_life_that_is_over_gets_no_job_and_its_successor_does() {
     crew.unreachable(1, Incarnation(2), NOW);
     assert_eq!(crew.load(), CrewLoad { workers: 1, busy: 0, queued: 0 });
     assert_eq!(crew.offer(a, NOW), Offered::Queued);
-    assert_eq!(crew.done(1, Incarnation(2), NOW).turn, Turn::Retire, "a life that was struck is not there");
+    assert_eq!(
+        crew.done(1, Incarnation(2), TOOK, NOW).turn,
+        Turn::Retire,
+        "a life that was struck is not there"
+    );
     assert_eq!(crew.join(life(1, 3), NOW).turn, Turn::Work(a));
 }
 
@@ -137,10 +150,43 @@ fn what_is_late_is_found_in_the_queue_and_in_hand() {
     let _ = (crew.offer(a, NOW), crew.offer(b, NOW));
     assert!(crew.overdue(Timestamp::from_secs(199)).is_empty());
     assert_eq!(crew.overdue(Timestamp::from_secs(200)), [1]);
-    assert_eq!(crew.sweep(NOW, |job| job.number == 2), [b]);
+    let retry_after = Duration::from_secs(1);
+    let abandoned = Dismissed { task: b, why: TurnedOut::Abandoned, retry_after };
+    assert_eq!(crew.sweep(NOW, |job| job.number == 2), [abandoned]);
     assert_eq!(crew.offer(b, NOW), Offered::Queued);
-    let next = crew.done(1, Incarnation(1), Timestamp::from_secs(200));
-    assert_eq!(next, Next { turn: Turn::Wait, expired: vec![b] });
+    let late = Timestamp::from_secs(200);
+    let next = crew.done(1, Incarnation(1), TOOK, late);
+    let late = Dismissed { task: b, why: TurnedOut::TooLate, retry_after: RETRY_SOON };
+    assert_eq!(next, Next { turn: Turn::Wait, dismissed: vec![late] });
+}
+
+#[test]
+fn what_would_wait_too_long_is_dismissed_at_once_and_told_when_to_come_back() {
+    let mut crew = Crew::new(WaitRules::default(), 10, NOW);
+    crew.open();
+    let worker = crew.hire(NOW);
+    assert_eq!(crew.join(life(worker, 1), NOW).turn, Turn::Wait);
+    let due_in =
+        |number, secs| Job { deadline: NOW + Duration::from_secs(secs), ..job(number, Tier::Normal) };
+    assert!(matches!(crew.offer(due_in(1, 10), NOW), Offered::Given(..)));
+    let took = Some(Duration::from_millis(800));
+    assert_eq!(crew.done(worker, Incarnation(1), took, NOW).turn, Turn::Wait);
+    assert!(matches!(crew.offer(due_in(2, 10), NOW), Offered::Given(..)));
+    // Each waits 800 ms more than the one before, and may wait a quarter of its deadline.
+    assert_eq!(crew.offer(due_in(3, 10), NOW), Offered::Queued);
+    let Offered::Dismissed(dismissed) = crew.offer(due_in(4, 6), NOW) else {
+        panic!("1.6 s are more than 1.5 s")
+    };
+    let refused = Refused {
+        wait: Duration::from_millis(1600),
+        budget: Duration::from_millis(1500),
+        retry_after: Duration::from_secs(1),
+    };
+    assert_eq!((dismissed.why, dismissed.retry_after), (TurnedOut::Refused(refused), refused.retry_after));
+    assert_eq!(crew.offer(due_in(5, 7), NOW), Offered::Queued);
+    // What was not worked on says nothing about how long work takes.
+    assert_eq!(crew.done(worker, Incarnation(1), None, NOW).turn, Turn::Work(due_in(3, 10)));
+    assert!(matches!(crew.offer(due_in(6, 6), NOW), Offered::Dismissed(_)));
 }
 
 #[test]
@@ -150,7 +196,7 @@ fn utilization_is_busy_time_over_worker_time() {
     let later = |secs| NOW + Duration::from_secs(secs);
     let _ = crew.offer(job(1, Tier::Normal), later(1));
     assert!((crew.utilization(later(4)) - 3.0 / 8.0).abs() < 1e-9);
-    let _ = crew.done(2, Incarnation(1), later(6));
+    let _ = crew.done(2, Incarnation(1), TOOK, later(6));
     // A clock that is a little behind does not count time twice.
     let _ = crew.offer(job(1, Tier::Normal), later(5));
     assert!((crew.utilization(later(10)) - 9.0 / 20.0).abs() < 1e-9);
@@ -216,8 +262,8 @@ impl World {
     }
 
     /// The job that must be next: the first of the highest tier.
-    fn first(&self, now: Timestamp) -> Option<Job> {
-        self.waiting.iter().filter(|job| now < job.deadline).min_by_key(|job| job.tier).copied()
+    fn first(&self) -> Option<Job> {
+        self.waiting.iter().min_by_key(|job| job.tier).copied()
     }
 
     fn hire(&mut self, hired: &[u64]) {
@@ -231,18 +277,17 @@ impl World {
         self.lives.keys().nth(usize::from(choice) % count).copied()
     }
 
-    fn turns(&mut self, worker: u64, next: Next<Job>, now: Timestamp) -> Result<(), TestCaseError> {
-        for job in next.expired {
-            prop_assert!(job.deadline <= now);
-            self.answer(job);
+    fn turns(&mut self, worker: u64, next: Next<Job>) -> Result<(), TestCaseError> {
+        for dismissed in next.dismissed {
+            self.answer(dismissed.task);
         }
         match next.turn {
             Turn::Work(job) => {
-                prop_assert_eq!(self.first(now), Some(job), "the oldest of the highest tier");
+                prop_assert_eq!(self.first(), Some(job), "the oldest of the highest tier");
                 self.waiting.retain(|other| other.number != job.number);
                 self.lives.get_mut(&worker).expect("it asked").has = Some(job);
             }
-            Turn::Wait => prop_assert_eq!(self.first(now), None, "nobody is idle while work waits"),
+            Turn::Wait => prop_assert_eq!(self.first(), None, "nobody is idle while work waits"),
             Turn::Retire => {
                 self.lives.remove(&worker);
             }
@@ -261,8 +306,10 @@ impl World {
                 {
                     let incarnation = Incarnation(body.incarnation);
                     self.answer(job);
-                    let next = crew.done(worker, incarnation, *now);
-                    self.turns(worker, next, *now)?;
+                    let took = (job.number % 3 != 0)
+                        .then(|| Duration::from_millis(u64::from(job.number) * 7 % 1000));
+                    let next = crew.done(worker, incarnation, took, *now);
+                    self.turns(worker, next)?;
                 }
             }
             Step::Die(choice) => {
@@ -293,7 +340,7 @@ impl World {
                     self.begun += 1;
                     (body.incarnation, body.alive) = (self.begun, true);
                     let next = crew.join(life(worker, self.begun), *now);
-                    self.turns(worker, next, *now)?;
+                    self.turns(worker, next)?;
                 }
             }
             Step::Resize(workers) => {
@@ -327,8 +374,8 @@ impl World {
             }
             Step::Open => crew.open(),
             Step::Sweep => {
-                for job in crew.sweep(*now, |_| false) {
-                    self.answer(job);
+                for dismissed in crew.sweep(*now, |_| false) {
+                    self.answer(dismissed.task);
                 }
             }
             Step::Wait => *now = *now + Duration::from_secs(2),
@@ -350,7 +397,7 @@ impl World {
         loop {
             match crew.offer(job, now) {
                 Offered::Given(Life { worker, incarnation, .. }, given) => {
-                    prop_assert_eq!(self.first(Timestamp::START), None, "nothing is overtaken");
+                    prop_assert_eq!(self.first(), None, "nothing is overtaken");
                     let body = self.lives.get_mut(&worker).expect("it is on the roster");
                     if body.alive && body.incarnation == incarnation.0 {
                         prop_assert!(body.has.is_none(), "a worker has one job at a time");
@@ -364,11 +411,15 @@ impl World {
                 }
                 Offered::Queued => self.waiting.push(job),
                 Offered::Displaced(other) => {
-                    prop_assert!(job.tier < other.tier);
-                    self.answer(other);
+                    prop_assert!(job.tier < other.task.tier);
+                    self.answer(other.task);
                     self.waiting.push(job);
                 }
-                Offered::Full(job) | Offered::Closed(job) => self.answer(job),
+                Offered::Dismissed(Dismissed { task, retry_after, .. }) => {
+                    prop_assert!(!retry_after.is_zero() && retry_after <= RETRY_LASTING);
+                    self.answer(task);
+                }
+                Offered::Closed(job) => self.answer(job),
             }
             return Ok(());
         }
@@ -380,7 +431,7 @@ proptest! {
     /// those that are busy are counted.
     #[test]
     fn work_and_an_idle_worker_never_both_wait(steps in vec(step(), 1..200), queue_max in 0usize..8) {
-        let (mut crew, mut world, mut now) = (Crew::new(queue_max), World::default(), NOW);
+        let (mut crew, mut world, mut now) = (Crew::new(rules(), queue_max, NOW), World::default(), NOW);
         let hired: Vec<_> = (0..3).map(|_| crew.hire(now)).collect();
         world.hire(&hired);
         for step in steps {

@@ -1,3 +1,5 @@
+//! What the queue promises, in examples and whatever happens.
+
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::sample::select;
