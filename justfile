@@ -17,7 +17,7 @@ check:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Admission, the two hops of a signal, a worker's way back from a panic; a word selects one.
+# Admission, a signal's way to a worker and back, a worker's way back from a panic; a word selects one.
 bench *WORD:
     cargo bench -p gemba-tests --bench spine -- {{WORD}}
 

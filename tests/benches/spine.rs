@@ -1,4 +1,5 @@
-//! What the spine costs: admission, the two hops of a signal, and a worker's way back from a panic.
+//! What the spine costs: admission, a signal's way to a worker and back, a refusal, and a worker's way back from a
+//! panic.
 //!
 //! Every figure stands beside something a user could pick instead, measured in the same run: five rounds of
 //! each in turn, medians with minimum and maximum, and the ratio of the medians.
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use gemba::admission::{Limits, Tier};
 use gemba::breaker::BreakerRules;
-use gemba::{Action, JobContext, Line, LineSpec, Node, Plant, PoolSpec, RegulatorHandle, Signal};
+use gemba::{Action, JobContext, Line, LineSpec, Node, Plant, PoolSpec, Signal};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -31,9 +32,14 @@ fn main() {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        if selected("two_hops") {
+        if selected("signal") {
+            for callers in [1, 8, 64] {
+                signal(callers).await;
+            }
+        }
+        if selected("refusal") {
             for callers in [1, 64] {
-                two_hops(callers).await;
+                refusal(callers).await;
             }
         }
         if selected("comeback") {
@@ -113,10 +119,17 @@ impl Action for Nothing {
     type Error = Never;
 
     async fn run(&self, n: u64, _: &JobContext) -> Result<u64, Never> {
-        assert!(n != u64::MAX, "asked to panic");
+        assert!(n != PANIC, "asked to panic");
+        if n == FOREVER {
+            std::future::pending::<()>().await;
+        }
         Ok(n)
     }
 }
+
+/// What the action does not do at once.
+const PANIC: u64 = u64::MAX;
+const FOREVER: u64 = u64::MAX - 1;
 
 /// A thousand panics on purpose are no reason to stop.
 fn never_open() -> BreakerRules {
@@ -124,43 +137,47 @@ fn never_open() -> BreakerRules {
     rules.failure_ratio(1.0, u32::MAX, Duration::from_secs(10)).build().expect("in range")
 }
 
-async fn start() -> (Node, Line<Nothing>, RegulatorHandle) {
+async fn start(workers: u32) -> (Node, Line<Nothing>) {
     let node = Node::builder("bench");
-    let pool = PoolSpec::new("work").workers(WORKERS, WORKERS).intensity(u32::MAX, Duration::from_secs(60));
+    let pool = PoolSpec::new("work").workers(workers, workers).intensity(u32::MAX, Duration::from_secs(60));
     let mut plant = Plant::builder(node.system()).pool(pool);
     let line = plant.line(LineSpec::new("work", Nothing).breaker(never_open()));
     let plant = plant.build().expect("the plant is sound");
-    let regulator = plant.regulator();
     let node = node.child(plant).start().await.expect("the node starts");
     line.submit(Signal::new(0), &()).await.expect("it answers");
-    (node, line, regulator)
+    (node, line)
 }
 
-/// Calls per second and the latency of one, through a dispatcher and one of ten workers.
-async fn two_hops(callers: u64) {
+/// Calls per second and the latency of one. The pool of ten is what the others have; with a worker for each
+/// caller every signal takes one hop; with one worker and two signals a caller, every other waits in the queue at
+/// least.
+async fn signal(callers: u64) {
     const CALLS: u64 = 200_000;
-    let (node, line, _) = start().await;
+    let (ten, work) = start(WORKERS).await;
+    let (many, hop) = start(callers as u32).await;
+    let (one, queue) = start(1).await;
     let tokio_pool = TokioPool::start();
     let ractor_pool = RactorPool::start().await;
-    let mut rates = [
-        Figure::new("gemba Line::submit, everything on"),
-        Figure::new("tokio: mpsc to a dispatcher, mpsc to a worker"),
-        Figure::new("ractor: call to a router, cast to a worker"),
+    let names = [
+        "gemba Line::submit, ten workers",
+        "gemba, a worker for each caller: one hop",
+        "gemba, one worker: through the queue",
+        "tokio: mpsc to a dispatcher, mpsc to a worker",
+        "ractor: call to a router, cast to a worker",
     ];
-    let mut latencies = [
-        Figure::new("gemba Line::submit, everything on"),
-        Figure::new("tokio: mpsc to a dispatcher, mpsc to a worker"),
-        Figure::new("ractor: call to a router, cast to a worker"),
-    ];
-    for _ in 0..ROUNDS {
-        let ours = {
+    let mut rates = names.map(Figure::new);
+    let mut latencies = names.map(Figure::new);
+    let submit = |line: &Line<Nothing>| {
+        let line = line.clone();
+        move |n| {
             let line = line.clone();
-            drive(callers, CALLS, move |n| {
-                let line = line.clone();
-                async move { line.submit(Signal::new(n), &()).await.is_ok() }
-            })
-            .await
-        };
+            async move { line.submit(Signal::new(n), &()).await.is_ok() }
+        }
+    };
+    for _ in 0..ROUNDS {
+        let ours = drive(callers, CALLS, submit(&work)).await;
+        let one_hop = drive(callers, CALLS, submit(&hop)).await;
+        let queued = drive(2 * callers, CALLS, submit(&queue)).await;
         let tokio = {
             let pool = tokio_pool.clone();
             drive(callers, CALLS, move |n| {
@@ -177,14 +194,64 @@ async fn two_hops(callers: u64) {
             })
             .await
         };
-        for (index, (rate, latency)) in [ours, tokio, ractor].into_iter().enumerate() {
+        for (index, (rate, latency)) in [ours, one_hop, queued, tokio, ractor].into_iter().enumerate() {
             rates[index].values.push(rate / 1e3);
             latencies[index].values.push(latency);
         }
     }
-    print(&format!("two hops, {callers} caller(s)"), "thousand calls/s, more is better", &rates);
-    print(&format!("two hops, {callers} caller(s), median latency"), "µs, less is better", &latencies);
-    node.stop("done").await.expect("it stops");
+    print(&format!("a signal, {callers} caller(s)"), "thousand calls/s, more is better", &rates);
+    print(&format!("a signal, {callers} caller(s), median latency"), "µs, less is better", &latencies);
+    for node in [ten, many, one] {
+        node.stop("done").await.expect("it stops");
+    }
+}
+
+/// How long a caller waits for the word that nothing is done: at the wait gate, and at the limit of what may be in
+/// flight.
+async fn refusal(callers: u64) {
+    const CALLS: u64 = 200_000;
+    let (gate, waits) = start(1).await;
+    // It runs until its time is up.
+    let hanging = |line: &Line<Nothing>| {
+        let line = line.clone();
+        tokio::spawn(async move {
+            line.submit(Signal::new(FOREVER).deadline(Duration::from_secs(600)), &()).await.is_err()
+        })
+    };
+    let node = Node::builder("bench");
+    let mut plant = Plant::builder(node.system())
+        .limits(Limits::new(1, 0.0, 0.83).expect("in range"))
+        .pool(PoolSpec::new("work").workers(1, 1));
+    let full = plant.line(LineSpec::new("work", Nothing).breaker(never_open()));
+    let limit = node.child(plant.build().expect("sound")).start().await.expect("the node starts");
+    let running = [hanging(&waits), hanging(&full)];
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let names = ["gemba, refused by the wait gate", "gemba, refused by the limit"];
+    let (mut p50, mut p99) = (names.map(Figure::new), names.map(Figure::new));
+    for _ in 0..ROUNDS {
+        for (index, line) in [&waits, &full].into_iter().enumerate() {
+            let line = line.clone();
+            let refused = move |n| {
+                let line = line.clone();
+                // No time to wait at all.
+                async move {
+                    let signal = Signal::new(n).deadline(Duration::ZERO);
+                    line.submit(signal, &()).await.is_err()
+                }
+            };
+            let times = times(callers, CALLS, refused).await;
+            p50[index].values.push(quantile_us(&times, 0.5));
+            p99[index].values.push(quantile_us(&times, 0.99));
+        }
+    }
+    print(&format!("a refusal, {callers} caller(s), median"), "µs, less is better", &p50);
+    print(&format!("a refusal, {callers} caller(s), 99 % quantile"), "µs, less is better", &p99);
+    for task in running {
+        task.abort();
+    }
+    for node in [gate, limit] {
+        node.stop("done").await.expect("it stops");
+    }
 }
 
 /// Runs `calls` calls from `callers` tasks; the rate, and the median latency in microseconds.
@@ -194,6 +261,17 @@ async fn drive<F: Future<Output = bool> + Send>(
     call: impl Fn(u64) -> F + Clone + Send + 'static,
 ) -> (f64, f64) {
     let begun = Instant::now();
+    let latencies = times(callers, calls, call).await;
+    let rate = latencies.len() as f64 / begun.elapsed().as_secs_f64();
+    (rate, quantile_us(&latencies, 0.5))
+}
+
+/// How long each of `calls` calls from `callers` tasks took, the shortest first.
+async fn times<F: Future<Output = bool> + Send>(
+    callers: u64,
+    calls: u64,
+    call: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> Vec<Duration> {
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
             let call = call.clone();
@@ -212,9 +290,13 @@ async fn drive<F: Future<Output = bool> + Send>(
     for task in tasks {
         latencies.extend(task.await.expect("a caller does not panic"));
     }
-    let rate = latencies.len() as f64 / begun.elapsed().as_secs_f64();
     latencies.sort_unstable();
-    (rate, latencies[latencies.len() / 2].as_nanos() as f64 / 1e3)
+    latencies
+}
+
+/// Of times in order, the one that this share of them does not exceed.
+fn quantile_us(times: &[Duration], share: f64) -> f64 {
+    times[((times.len() - 1) as f64 * share) as usize].as_nanos() as f64 / 1e3
 }
 
 type TokioJob = (u64, oneshot::Sender<u64>);
@@ -311,7 +393,7 @@ impl Actor for RactorWorker {
         RouterMsg::Call(n, reply): RouterMsg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        assert!(n != u64::MAX, "asked to panic");
+        assert!(n != PANIC, "asked to panic");
         Ok(reply.send(n)?)
     }
 }
@@ -372,7 +454,7 @@ async fn comeback() {
     for _ in 0..ROUNDS {
         let mut times = Vec::with_capacity(TIMES);
         for n in 0..TIMES as u64 {
-            assert!(line.submit(Signal::new(u64::MAX), &()).await.is_err());
+            assert!(line.submit(Signal::new(PANIC), &()).await.is_err());
             let begun = Instant::now();
             line.submit(Signal::new(n), &()).await.expect("the replacement answers");
             times.push(begun.elapsed());
@@ -380,7 +462,7 @@ async fn comeback() {
         ours.values.push(median_us(times));
         let mut times = Vec::with_capacity(TIMES);
         for n in 0..TIMES as u64 {
-            assert!(ractor::call!(by_hand, RouterMsg::Call, u64::MAX).is_err());
+            assert!(ractor::call!(by_hand, RouterMsg::Call, PANIC).is_err());
             let begun = Instant::now();
             while ractor::call!(by_hand, RouterMsg::Call, n).is_err() {
                 tokio::task::yield_now().await;
@@ -399,5 +481,5 @@ async fn comeback() {
 
 fn median_us(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
-    times[times.len() / 2].as_nanos() as f64 / 1e3
+    quantile_us(&times, 0.5)
 }

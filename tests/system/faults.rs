@@ -230,7 +230,7 @@ async fn what_waits_in_vain_is_refused_in_time_and_gives_its_permit_back() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     let late = line.submit(Signal::new(Input::Answer(1)).deadline(Duration::from_millis(100)), &()).await;
     let Err(SubmitError::Refused(refusal)) = late else { panic!("nothing was done: {late:?}") };
-    assert_eq!(refusal.reason, RefusalReason::Expired);
+    assert_eq!(refusal.reason, RefusalReason::WaitedTooLong);
     let gone = line.submit(Signal::new(Input::Answer(2)), &());
     assert!(tokio::time::timeout(Duration::from_millis(50), gone).await.is_err());
     board(node.system(), |board| board.pools[0].queued == 0 && board.lines[0].in_flight == 1).await;
@@ -274,5 +274,88 @@ async fn a_red_line_turns_green_by_its_rules_also_after_a_restart() {
     }
     tokio::time::sleep(Duration::from_secs(600)).await;
     board(node.system(), shows(Light::Green)).await;
+    finish(node).await;
+}
+
+/// Blocks its thread until the sender of its input is gone.
+struct Blocks;
+
+impl gemba::Action for Blocks {
+    type Input = std::sync::mpsc::Receiver<()>;
+    type Output = ();
+    type Error = crate::plant::Failed;
+
+    async fn run(&self, sender: Self::Input, _: &gemba::JobContext) -> Result<(), crate::plant::Failed> {
+        // Lets go of the task in the thread's own slot, which no other thread could run meanwhile.
+        tokio::task::yield_now().await;
+        let _ = sender.recv();
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_waits_for_ever_for_a_worker_whose_thread_is_blocked() {
+    let node = Node::builder("test");
+    let mut plant = gemba::Plant::builder(node.system()).pool(gemba::PoolSpec::new("work").workers(2, 2));
+    let line = plant.line(gemba::LineSpec::new("work", Blocks));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 2).await;
+    let submit = || {
+        let line = line.clone();
+        let (release, blocked) = channel();
+        let signal = Signal::new(blocked).deadline(Duration::from_millis(100));
+        (release, tokio::spawn(async move { line.submit(signal, &()).await }))
+    };
+    let first = submit();
+    // The dispatcher that would have answered for the worker dies; who waits looks after itself.
+    board(node.system(), |board| board.pools[0].busy == 1).await;
+    let kill = node.system().kill(&"/plant/pools/work/dispatcher".parse().unwrap(), "test").unwrap();
+    receipt(node.system(), kill, |receipt| receipt.event.kind() == "child_restarted").await;
+    let second = submit();
+    // The threads stay blocked until both have their answer.
+    for (release, job) in [first, second] {
+        let answer = job.await.unwrap();
+        assert!(matches!(answer, Err(SubmitError::TimedOut)), "{answer:?}");
+        drop(release);
+    }
+    finish(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_each_get_one_answer_while_workers_and_dispatchers_die() {
+    let (node, line) = start(3).await;
+    workers(node.system(), "work", 3).await;
+    let callers: Vec<_> = (0..16)
+        .map(|caller| {
+            let line = line.clone();
+            tokio::spawn(async move {
+                let mut done = 0;
+                for n in 0..500 {
+                    let input = if (n + caller) % 50 == 0 { Input::Panic } else { Input::Answer(n) };
+                    match line.submit(Signal::new(input), &()).await {
+                        Ok(answer) => {
+                            assert_eq!(answer, n, "it is the answer to this signal");
+                            done += 1;
+                        }
+                        // A kill meets a job now and then, and the breaker may be open.
+                        Err(SubmitError::WorkerDied | SubmitError::Refused(_)) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+                done
+            })
+        })
+        .collect();
+    let dispatcher = "/plant/pools/work/dispatcher".parse().unwrap();
+    while callers.iter().any(|caller| !caller.is_finished()) {
+        // Between two lives there is nobody to kill.
+        let _ = node.system().kill(&dispatcher, "test");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut done = 0;
+    for caller in callers {
+        done += caller.await.unwrap();
+    }
+    assert!(0 < done);
     finish(node).await;
 }

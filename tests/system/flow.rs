@@ -12,7 +12,7 @@ use gemba::view::LineState;
 use gemba::{LineSpec, Node, Plant, PoolSpec, RefusalReason, Resized, Signal, SubmitError};
 use gemba_kit::{actor, board, finish, receipt, workers};
 
-use crate::plant::{Failed, Input, Work, start, start_with};
+use crate::plant::{Failed, Input, Work, patient, start, start_with, teach};
 
 fn sleep(secs: u64) -> Input {
     Input::Sleep(Duration::from_secs(secs))
@@ -38,6 +38,7 @@ async fn a_panic_costs_one_signal_and_one_worker_for_a_moment() {
 async fn workers_that_die_in_droves_lose_nothing_that_was_not_begun() {
     let (node, line) = start(4).await;
     workers(node.system(), "work", 4).await;
+    teach(&line).await;
     let jobs: Vec<_> = (0..200)
         .map(|n| {
             let line = line.clone();
@@ -90,9 +91,10 @@ async fn what_is_over_the_limit_is_refused_at_once_and_the_reserve_is_for_critic
 
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_and_a_signal_whose_time_is_up_is_not_started() {
-    let pool = PoolSpec::new("work").workers(1, 1).queue_max(2);
+    let pool = patient(1, 1).queue_max(2);
     let (node, line) = start_with(|spec| spec.deadline(Duration::from_secs(10)), pool).await;
     workers(node.system(), "work", 1).await;
+    teach(&line).await;
     let submit = |input, deadline| {
         let line = line.clone();
         tokio::spawn(async move { line.submit(Signal::new(input).deadline(deadline), &()).await })
@@ -219,8 +221,9 @@ async fn the_cord_stops_one_line_until_it_is_reset() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pool_grows_under_load_and_shrinks_when_it_is_gone() {
-    let (node, line) = start(2).await;
+    let (node, line) = start_with(|spec| spec, patient(2, 10)).await;
     workers(node.system(), "work", 2).await;
+    teach(&line).await;
     let jobs: Vec<_> = (0..40)
         .map(|_| {
             let line = line.clone();

@@ -3,5 +3,6 @@
 mod faults;
 mod flow;
 mod limits;
+mod overload;
 mod plant;
 mod tidy;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use gemba::receipt::{Event, Seq};
 use gemba::supervision::Strategy;
 use gemba::view::ActorState;
+use gemba::wait::WaitRules;
 use gemba::{JobContext, Line, LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
 use gemba_kit::{actor, finish, receipt, story, workers};
 
@@ -40,6 +41,22 @@ impl gemba::Action for Work {
             Input::Fail => Err(Failed),
         }
     }
+}
+
+/// A pool in which signals may wait for all of their deadline.
+pub(crate) fn patient(workers_min: u32, workers_max: u32) -> PoolSpec {
+    let rules = WaitRules::builder().shares(1.0, 1.0).deviations(0.0);
+    PoolSpec::new("work")
+        .workers(workers_min, workers_max)
+        .intensity(1000, Duration::from_secs(60))
+        .wait(rules)
+}
+
+/// Lets the pool learn that work is short: before it knows, it lets one signal per worker wait.
+pub(crate) async fn teach(line: &Line<Work>) {
+    line.submit(Signal::new(Input::Sleep(Duration::from_millis(1))), &())
+        .await
+        .expect("an idle worker does it");
 }
 
 /// A node with one line and one pool of `workers_min` to 10 workers.
@@ -160,7 +177,8 @@ async fn killing_the_dispatcher_keeps_the_workers_and_their_jobs() {
 
 #[tokio::test(start_paused = true)]
 async fn queued_jobs_survive_the_death_of_the_dispatcher() {
-    let (node, line) = start_with(|spec| spec, PoolSpec::new("work").workers(1, 1)).await;
+    let (node, line) = start_with(|spec| spec, patient(1, 1)).await;
+    teach(&line).await;
     let submit = |input| {
         let line = line.clone();
         tokio::spawn(async move { line.submit(Signal::new(input), &()).await })
@@ -223,12 +241,12 @@ async fn a_node_that_stops_answers_everything_that_is_in_flight() {
 fn every_fault_of_a_plant_is_told_at_once() {
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system())
-        .pool(PoolSpec::new("a").workers(5, 2))
+        .pool(PoolSpec::new("a").workers(5, 2).wait(WaitRules::builder().shares(0.0, 0.0)))
         .pool(PoolSpec::new("b"))
         .pool(PoolSpec::new("b"));
     plant.line(LineSpec::<Work>::new("two words", Work).pool("c"));
     let errors = plant.build().unwrap_err();
-    assert_eq!(errors.0.len(), 4, "{errors}");
+    assert_eq!(errors.0.len(), 5, "{errors}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod burn_rate;
 pub mod burst;
 pub mod control;
 pub mod cost;
+pub mod crew;
 pub mod exit;
 pub mod forecast;
 pub mod kanban;

@@ -1,6 +1,8 @@
 //! What a line does with a signal.
 
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::breaker::Outcome;
@@ -43,20 +45,29 @@ pub trait Action: Send + Sync + 'static {
 }
 
 /// What an action knows of the job in hand.
-#[derive(Debug, Clone)]
-pub struct JobContext {
-    pub(crate) system: System,
-    pub(crate) deadline: Timestamp,
+#[derive(Clone)]
+pub struct JobContext(pub(crate) Arc<dyn Site>);
+
+/// Where a job is done.
+pub(crate) trait Site: Send + Sync {
+    fn system(&self) -> &System;
+    fn deadline(&self) -> Timestamp;
 }
 
 impl JobContext {
     /// The node.
     pub fn system(&self) -> &System {
-        &self.system
+        self.0.system()
     }
 
     /// How much time is left: what a call to a downstream gets.
     pub fn remaining(&self) -> Duration {
-        self.deadline.since(self.system.now())
+        self.0.deadline().since(self.system().now())
+    }
+}
+
+impl fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobContext").field("deadline", &self.0.deadline()).finish_non_exhaustive()
     }
 }

@@ -32,8 +32,13 @@ impl Routes {
         Arc::new(Self(ArcSwap::from_pointee(Table::default())))
     }
 
-    /// The pool that gets a signal of line `line`, by its key and by the loads of this moment.
-    pub(crate) fn choose(&self, line: usize, key: Option<u64>) -> Result<Arc<PoolCell>, RouteError> {
+    /// Does something with the pool that gets a signal of line `line`, by its key and by the loads of this moment.
+    pub(crate) fn choose<T>(
+        &self,
+        line: usize,
+        key: Option<u64>,
+        then: impl FnOnce(&PoolCell) -> T,
+    ) -> Result<T, RouteError> {
         let table = self.0.load();
         let pools = table.lines.get(line).map_or(&[][..], Vec::as_slice);
         let mut loads = [PoolLoad { hash: 0, workers: 0, in_hand: 0, queue_max: 0 }; POOLS_PER_LINE_MAX];
@@ -41,7 +46,7 @@ impl Routes {
         for (load, pool) in loads.iter_mut().zip(pools) {
             *load = pool.routing_load();
         }
-        route(key, loads).map(|index| pools[index].clone())
+        route(key, loads).map(|index| then(&pools[index]))
     }
 
     pub(crate) fn balance(&self) -> f64 {

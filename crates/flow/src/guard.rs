@@ -9,6 +9,7 @@ use std::time::Duration;
 use gemba_core::breaker::{Breaker, BreakerRules, Moved, Outcome, Ticket};
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::Event;
+use gemba_core::time::Timestamp;
 use gemba_core::view::BreakerView;
 use gemba_kernel::System;
 
@@ -30,14 +31,14 @@ impl Guard {
     }
 
     /// Lets a call pass, or says when to come again.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Pass, Duration> {
-        let entry = self.breaker().enter(self.system.now()).map_err(|refused| refused.retry_in)?;
+    pub(crate) fn enter(&self, now: Timestamp) -> Result<Pass<'_>, Duration> {
+        let entry = self.breaker().enter(now).map_err(|refused| refused.retry_in)?;
         self.tell(entry.moved);
-        Ok(Pass { guard: self.clone(), ticket: Some(entry.ticket) })
+        Ok(Pass { guard: self, ticket: Some(entry.ticket) })
     }
 
-    fn record(&self, ticket: Ticket, outcome: Outcome) {
-        let moved = self.breaker().record(ticket, outcome, self.system.now());
+    fn record(&self, ticket: Ticket, outcome: Outcome, now: Timestamp) {
+        let moved = self.breaker().record(ticket, outcome, now);
         self.tell(moved);
     }
 
@@ -68,24 +69,24 @@ impl fmt::Debug for Guard {
 /// Permission to run one action. Dropping it unspent, as a panic, a kill and a time-out do, is a failure.
 #[must_use = "an unspent pass counts as a failure"]
 #[derive(Debug)]
-pub(crate) struct Pass {
-    guard: Arc<Guard>,
+pub(crate) struct Pass<'a> {
+    guard: &'a Guard,
     ticket: Option<Ticket>,
 }
 
-impl Pass {
+impl Pass<'_> {
     /// Says how the action went.
-    pub(crate) fn spend(mut self, outcome: Outcome) {
+    pub(crate) fn spend(mut self, outcome: Outcome, now: Timestamp) {
         if let Some(ticket) = self.ticket.take() {
-            self.guard.record(ticket, outcome);
+            self.guard.record(ticket, outcome, now);
         }
     }
 }
 
-impl Drop for Pass {
+impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.guard.record(ticket, Outcome::Failure);
+            self.guard.record(ticket, Outcome::Failure, self.guard.system.now());
         }
     }
 }

@@ -1,19 +1,26 @@
 //! A job: one signal on its way, which ends in exactly one answer because its `Drop` gives one.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use gemba_core::admission::Tier;
+use gemba_core::breaker::Outcome;
+use gemba_core::crew::Task;
+use gemba_core::leveller::TurnedOut;
 use gemba_core::time::Timestamp;
 use gemba_kernel::System;
-use tokio::sync::oneshot;
+use tokio::time::Sleep;
 use tracing::Instrument;
 
-use crate::action::{Action, JobContext};
+use crate::action::{Action, JobContext, Site};
 use crate::guard::Guard;
 use crate::permit::Permit;
+use crate::seat::{Seat, Ticket};
 
 /// What comes back from a job.
 pub(crate) enum Answer<A: Action> {
@@ -21,6 +28,8 @@ pub(crate) enum Answer<A: Action> {
     Done(Result<A::Output, A::Error>),
     /// The action ran out of time; what it had begun may have happened.
     TimedOut,
+    /// The worker died in the action; what it had begun may have happened.
+    WorkerDied,
     /// The action was not started, and its input comes back with the permit.
     Returned { input: A::Input, permit: Permit, because: Because },
 }
@@ -30,47 +39,91 @@ pub(crate) enum Answer<A: Action> {
 pub(crate) enum Because {
     /// Whoever held it ended: a dispatcher or a worker between two lives.
     HolderDied,
-    /// The pool's queue is full, or a higher tier took its place there.
+    /// The pool's queue is full.
     QueueFull,
-    /// Its deadline passed while it waited.
+    /// Its wait would leave it too little time, or has done so.
+    TurnedOut { why: TurnedOut, retry_after: Duration },
+    /// Its deadline passed before it was started.
     Expired,
     /// The breaker is open.
     BreakerOpen { retry_in: Duration },
 }
 
+/// How a run came out, as far as its worker is concerned.
+pub(crate) struct Ran {
+    pub ended: Timestamp,
+    /// How long the action took; `None` if it was not started.
+    pub took: Option<Duration>,
+}
+
+/// What the jobs of a line have in common.
+pub(crate) struct Station<A> {
+    pub action: A,
+    pub guard: Arc<Guard>,
+    pub system: System,
+}
+
 /// A job of any line, as pools and workers see it.
 pub(crate) struct Job {
-    pub tier: Tier,
-    pub deadline: Timestamp,
-    work: Box<dyn Work>,
+    tier: Tier,
+    deadline: Timestamp,
+    /// Taken when a worker starts it, or when it is given back.
+    seat: Option<Arc<dyn Work>>,
 }
 
 impl Job {
-    /// A job, and where its answer will come. No answer at all means that the worker died in the action.
+    /// A job, and where its answer will come.
     pub(crate) fn new<A: Action>(
-        order: Order<A>,
+        station: Arc<Station<A>>,
+        input: A::Input,
+        permit: Permit,
         tier: Tier,
         deadline: Timestamp,
-    ) -> (Self, oneshot::Receiver<Answer<A>>) {
-        let (sender, answer) = oneshot::channel();
-        let span = tracing::Span::current();
-        let work = Box::new(Typed { order: Some(order), answer: Some(sender), deadline, span });
-        (Self { tier, deadline, work }, answer)
+        span: tracing::Span,
+    ) -> (Self, Ticket<A>) {
+        let (seat, ticket) = Seat::new(station, input, permit, deadline, span);
+        (Self { tier, deadline, seat: Some(seat) }, ticket)
     }
 
     /// Runs the action and answers.
-    pub(crate) fn run(self) -> BoxFuture<'static, ()> {
-        self.work.run()
+    pub(crate) fn run(mut self) -> BoxFuture<'static, Ran> {
+        self.seat.take().expect("it is taken once").run()
     }
 
     /// Whether nobody waits for its answer any more.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.work.is_abandoned()
+        self.seat.as_ref().is_none_or(|seat| seat.is_abandoned())
     }
 
     /// Gives the input back unstarted.
-    pub(crate) fn give_back(self, because: Because) {
-        self.work.give_back(because);
+    pub(crate) fn give_back(mut self, because: Because) {
+        if let Some(seat) = self.seat.take() {
+            seat.give_back(because);
+        }
+    }
+}
+
+impl Task for Job {
+    type Trace = Arc<dyn Work>;
+
+    fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    fn trace(&self) -> Arc<dyn Work> {
+        self.seat.clone().expect("only a job that nobody has started is queued or given")
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            seat.give_back(Because::HolderDied);
+        }
     }
 }
 
@@ -83,88 +136,122 @@ impl fmt::Debug for Job {
     }
 }
 
-trait Work: Send {
-    fn run(self: Box<Self>) -> BoxFuture<'static, ()>;
-    fn give_back(self: Box<Self>, because: Because);
+/// A seat, whatever its line.
+pub(crate) trait Work: Send + Sync {
+    fn run(self: Arc<Self>) -> BoxFuture<'static, Ran>;
+    fn give_back(&self, because: Because);
     fn is_abandoned(&self) -> bool;
+    /// Answers, because nobody else did in time.
+    fn overdue(&self);
+    /// Tells the caller that nobody else looks after it.
+    fn leave_alone(&self);
 }
 
-/// What is to be done.
-pub(crate) struct Order<A: Action> {
-    pub action: Arc<A>,
-    pub guard: Arc<Guard>,
-    pub system: System,
-    pub input: A::Input,
-    pub permit: Permit,
-}
-
-struct Typed<A: Action> {
-    /// Taken when the action starts.
-    order: Option<Order<A>>,
-    answer: Option<oneshot::Sender<Answer<A>>>,
-    deadline: Timestamp,
-    span: tracing::Span,
-}
-
-impl<A: Action> Typed<A> {
-    fn answer(&mut self, answer: Answer<A>) {
-        if let Some(sender) = self.answer.take() {
-            // A caller that is gone takes its answer with it; the permit is released all the same.
-            let _ = sender.send(answer);
+impl<A: Action> Work for Seat<A> {
+    fn run(self: Arc<Self>) -> BoxFuture<'static, Ran> {
+        let holder = Holder { seat: self, is_answered: false };
+        if holder.seat.span.is_disabled() {
+            return Box::pin(execute(holder));
         }
+        let span = tracing::debug_span!(target: "gemba::signal", parent: &holder.seat.span, "execute_action");
+        Box::pin(execute(holder).instrument(span))
     }
 
-    fn hand_back(&mut self, because: Because) {
-        if let Some(Order { input, permit, .. }) = self.order.take() {
-            self.answer(Answer::Returned { input, permit, because });
-        }
-    }
-
-    async fn execute(mut self) {
-        if self.is_abandoned() {
-            return;
-        }
-        let Some(order) = &self.order else { return };
-        let left = self.deadline.since(order.system.now());
-        if left.is_zero() {
-            return self.hand_back(Because::Expired);
-        }
-        let pass = match order.guard.enter() {
-            Ok(pass) => pass,
-            Err(retry_in) => return self.hand_back(Because::BreakerOpen { retry_in }),
-        };
-        let Some(Order { action, system, input, permit, .. }) = self.order.take() else { return };
-        let context = JobContext { system, deadline: self.deadline };
-        let answer = if let Ok(result) = tokio::time::timeout(left, action.run(input, &context)).await {
-            pass.spend(action.judge(&result));
-            Answer::Done(result)
-        } else {
-            drop(pass);
-            Answer::TimedOut
-        };
-        // Before the answer: a caller that has it may count on the room.
-        drop(permit);
-        self.answer(answer);
-    }
-}
-
-impl<A: Action> Work for Typed<A> {
-    fn run(self: Box<Self>) -> BoxFuture<'static, ()> {
-        let span = tracing::debug_span!(target: "gemba::signal", parent: &self.span, "execute_action");
-        Box::pin(self.execute().instrument(span))
-    }
-
-    fn give_back(mut self: Box<Self>, because: Because) {
-        self.hand_back(because);
+    fn give_back(&self, because: Because) {
+        Seat::give_back(self, because);
     }
 
     fn is_abandoned(&self) -> bool {
-        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+        Seat::is_abandoned(self)
+    }
+
+    fn overdue(&self) {
+        Seat::overdue(self);
+    }
+
+    fn leave_alone(&self) {
+        Seat::leave_alone(self);
     }
 }
 
-impl<A: Action> Drop for Typed<A> {
-    fn drop(&mut self) {
-        self.hand_back(Because::HolderDied);
+impl<A: Action> Site for Seat<A> {
+    fn system(&self) -> &System {
+        &self.station.system
     }
+
+    fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+}
+
+/// A job in the hands of a worker: whatever ends it without an answer, a panic or a kill, is an answer.
+struct Holder<A: Action> {
+    seat: Arc<Seat<A>>,
+    is_answered: bool,
+}
+
+impl<A: Action> Drop for Holder<A> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.seat.give_back(Because::HolderDied);
+            self.seat.answer(Answer::WorkerDied);
+        }
+    }
+}
+
+async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
+    let Holder { seat, is_answered } = &mut holder;
+    let Station { action, guard, system } = &*seat.station;
+    let begun = system.now();
+    let not_begun = Ran { ended: begun, took: None };
+    if seat.deadline <= begun {
+        *is_answered = true;
+        seat.give_back(Because::Expired);
+        return not_begun;
+    }
+    let pass = match guard.enter(begun) {
+        Ok(pass) => pass,
+        Err(retry_in) => {
+            *is_answered = true;
+            seat.give_back(Because::BreakerOpen { retry_in });
+            return not_begun;
+        }
+    };
+    let Some((input, permit)) = seat.begin() else {
+        // Its caller went away.
+        *is_answered = true;
+        pass.spend(Outcome::Ignored, begun);
+        return not_begun;
+    };
+    let context = JobContext(seat.clone());
+    let result = in_time(action.run(input, &context), &context).await;
+    let ended = system.now();
+    let answer = if let Some(result) = result {
+        pass.spend(action.judge(&result), ended);
+        Answer::Done(result)
+    } else {
+        drop(pass);
+        Answer::TimedOut
+    };
+    // Before the answer: a caller that has it may count on the room.
+    drop(permit);
+    *is_answered = true;
+    seat.answer(answer);
+    Ran { ended, took: Some(ended.since(begun)) }
+}
+
+/// What `work` comes to; `None` if the deadline is first. The timer is set when the work first has to wait: much
+/// of it never does.
+async fn in_time<T>(work: impl Future<Output = T>, context: &JobContext) -> Option<T> {
+    let (mut work, mut limit) = (pin!(work), pin!(None::<Sleep>));
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(result));
+        }
+        if limit.is_none() {
+            limit.set(Some(tokio::time::sleep(context.remaining())));
+        }
+        limit.as_mut().as_pin_mut().map_or(Poll::Pending, |limit| limit.poll(cx).map(|()| None))
+    })
+    .await
 }

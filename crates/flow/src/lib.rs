@@ -8,6 +8,7 @@ mod balancer;
 mod board;
 mod burst;
 mod dispatcher;
+mod exchange;
 mod floor;
 mod gate;
 mod guard;
@@ -21,8 +22,8 @@ mod plant;
 mod pool;
 mod rate;
 mod regulator;
+mod seat;
 mod submit;
-mod usage;
 mod worker;
 
 pub use action::{Action, JobContext};

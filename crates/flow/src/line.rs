@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
+use gemba_core::leveller::TurnedOut;
 use gemba_core::name::Name;
 use gemba_core::policy::{BoxPolicy, Policy, Verdict, approve_all};
 use gemba_core::rate::Rate;
 use gemba_core::routing::{RouteError, key_hash};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{LineState, LineView};
+use gemba_core::wait::Refused;
 use gemba_kernel::System;
 use tracing::Instrument;
 
@@ -21,10 +23,11 @@ use crate::action::Action;
 use crate::balancer::Routes;
 use crate::gate::{Gate, Standing};
 use crate::guard::Guard;
-use crate::job::{Answer, Because, Job, Order};
+use crate::job::{Answer, Because, Job, Station};
 use crate::meter::{Ended, Meter};
 use crate::permit::{Ceiling, Permit};
 use crate::rate::{RateGate, Rates};
+use crate::seat::Ticket;
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
@@ -33,10 +36,6 @@ pub const DEADLINE: Duration = Duration::from_secs(5);
 /// How often a job that came back unstarted is sent out again; the pause doubles from 1 ms, so a restart of
 /// the whole plant has 63 ms before callers notice it.
 const ROUTES_MAX: u32 = 7;
-
-/// How much longer than the deadline a caller waits for the worker to say that time is up. A worker whose
-/// thread is blocked cannot.
-const ANSWER_GRACE: Duration = Duration::from_millis(250);
 
 /// What enters a line.
 #[derive(Debug, Clone)]
@@ -196,7 +195,7 @@ pub struct Line<A: Action, F = ()>(Arc<Inner<A, F>>);
 
 struct Inner<A: Action, F> {
     cell: Arc<LineCell>,
-    action: Arc<A>,
+    station: Arc<Station<A>>,
     policy: BoxPolicy<A::Input, F>,
     tier: Tier,
     deadline: Duration,
@@ -204,7 +203,6 @@ struct Inner<A: Action, F> {
     routes: Arc<Routes>,
     /// Where the line stands in the table of routes.
     index: usize,
-    system: System,
 }
 
 impl<A: Action, F: Sync + 'static> Line<A, F> {
@@ -217,8 +215,8 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
         system: System,
     ) -> Self {
         let LineSpec { action, policy, tier, deadline, .. } = spec;
-        let action = Arc::new(action);
-        Self(Arc::new(Inner { cell, action, policy, tier, deadline, ceiling, routes, index, system }))
+        let station = Arc::new(Station { action, guard: cell.guard.clone(), system });
+        Self(Arc::new(Inner { cell, station, policy, tier, deadline, ceiling, routes, index }))
     }
 
     /// The line's name.
@@ -248,28 +246,61 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
     ) -> Result<A::Output, SubmitError<A::Error>> {
         let line = &*self.0;
         let span = tracing::debug_span!(target: "gemba::signal", "process_signal", line = %line.cell.name);
-        line.tallied(line.process(signal, facts)).instrument(span).await
+        if span.is_disabled() {
+            return line.process(signal, facts, &span).await;
+        }
+        // Apart, so that nobody has room for it while nobody traces.
+        Box::pin(line.process(signal, facts, &span).instrument(span.clone())).await
     }
 }
 
 impl<A: Action, F> Inner<A, F> {
-    async fn process(&self, signal: Signal<A::Input>, facts: &F) -> Result<A::Output, SubmitError<A::Error>> {
+    /// Counts the arrival now and the end when it comes, also when the caller goes away before.
+    async fn process(
+        &self,
+        signal: Signal<A::Input>,
+        facts: &F,
+        span: &tracing::Span,
+    ) -> Result<A::Output, SubmitError<A::Error>> {
+        let system = &self.station.system;
+        let now = system.now();
+        let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Failed };
+        self.cell.meter.arrived();
         let Signal { input, key, tier, deadline } = signal;
         let tier = tier.unwrap_or(self.tier);
-        let deadline = self.system.now() + deadline.unwrap_or(self.deadline);
+        let deadline = now + deadline.unwrap_or(self.deadline);
 
-        let permit = self.admit(tier, key)?;
-        if let Verdict::Reject(violations) = self.evaluate(&input, facts) {
-            return Err(SubmitError::Rejected(violations));
-        }
-        match self.perform(input, permit, key, tier, deadline).await? {
-            Ok(output) => Ok(output),
-            Err(error) => Err(SubmitError::Failed(error)),
+        let result = match self.prepare(&input, facts, tier, key, now) {
+            Ok(permit) => self.perform(input, permit, Route { key, tier, deadline, span }, now).await,
+            Err(error) => Err(error),
+        };
+        tally.ended = match &result {
+            Ok(_) => Ended::Succeeded,
+            Err(SubmitError::Refused(_)) => Ended::Refused,
+            Err(SubmitError::Rejected(_)) => Ended::Rejected,
+            Err(SubmitError::Failed(_) | SubmitError::WorkerDied | SubmitError::TimedOut) => Ended::Failed,
+        };
+        result
+    }
+
+    /// Whether the line takes the signal, and its policy approves it.
+    fn prepare(
+        &self,
+        input: &A::Input,
+        facts: &F,
+        tier: Tier,
+        key: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Permit, SubmitError<A::Error>> {
+        let permit = self.admit(tier, key, now)?;
+        match self.evaluate(input, facts) {
+            Verdict::Approve => Ok(permit),
+            Verdict::Reject(violations) => Err(SubmitError::Rejected(violations)),
         }
     }
 
     /// Refuses at once, or gives the right to be in flight.
-    fn admit(&self, tier: Tier, key: Option<u64>) -> Result<Permit, SubmitError<A::Error>> {
+    fn admit(&self, tier: Tier, key: Option<u64>, now: Timestamp) -> Result<Permit, SubmitError<A::Error>> {
         if let Some(standing) = self.cell.gate.closed() {
             return Err(closed(standing));
         }
@@ -279,7 +310,7 @@ impl<A: Action, F> Inner<A, F> {
         // Last, so that what is refused for another reason is not charged to its rate.
         self.cell
             .rate
-            .admit(key, self.system.now())
+            .admit(key, now)
             .map_err(|(scope, wait)| refused(RefusalReason::RateLimited { scope }, wait))?;
         Ok(permit)
     }
@@ -294,67 +325,65 @@ impl<A: Action, F> Inner<A, F> {
     /// died is sent again.
     async fn perform(
         &self,
-        mut input: A::Input,
-        mut permit: Permit,
-        key: Option<u64>,
-        tier: Tier,
-        deadline: Timestamp,
-    ) -> Result<Result<A::Output, A::Error>, SubmitError<A::Error>> {
+        input: A::Input,
+        permit: Permit,
+        route: Route<'_>,
+        mut now: Timestamp,
+    ) -> Result<A::Output, SubmitError<A::Error>> {
+        let mut held = Some((input, permit));
         let mut last = Because::HolderDied;
         for attempt in 0..ROUTES_MAX {
-            match self.routes.choose(self.index, key) {
-                Ok(pool) => {
-                    let order = Order {
-                        action: self.action.clone(),
-                        guard: self.cell.guard.clone(),
-                        system: self.system.clone(),
-                        input,
-                        permit,
-                    };
-                    let (job, answer) = Job::new(order, tier, deadline);
-                    pool.dispatch(job);
-                    match self.wait(answer, deadline).await? {
-                        Answer::Done(result) => return Ok(result),
-                        Answer::TimedOut => return Err(SubmitError::TimedOut),
-                        Answer::Returned { input: back, permit: held, because } => {
-                            (input, permit, last) = (back, held, because);
-                        }
+            match self.send(&mut held, &route, now) {
+                Ok(ticket) => match ticket.await {
+                    Answer::Done(result) => return result.map_err(SubmitError::Failed),
+                    Answer::TimedOut => return Err(SubmitError::TimedOut),
+                    Answer::WorkerDied => return Err(SubmitError::WorkerDied),
+                    Answer::Returned { input, permit, because } => {
+                        (held, last) = (Some((input, permit)), because);
                     }
-                }
+                },
                 Err(RouteError::Full) => last = Because::QueueFull,
                 Err(_) => last = Because::HolderDied,
             }
             if last != Because::HolderDied {
                 break;
             }
-            let left = deadline.since(self.system.now());
+            now = self.station.system.now();
+            let left = route.deadline.since(now);
             if left.is_zero() {
                 last = Because::Expired;
                 break;
             }
             if attempt + 1 < ROUTES_MAX {
                 tokio::time::sleep(Duration::from_millis(1 << attempt).min(left)).await;
+                now = self.station.system.now();
             }
         }
         Err(self.turned_back(last))
     }
 
-    async fn wait(
+    /// Hands what is held to the pool that is to do it, if there is one.
+    fn send(
         &self,
-        answer: tokio::sync::oneshot::Receiver<Answer<A>>,
-        deadline: Timestamp,
-    ) -> Result<Answer<A>, SubmitError<A::Error>> {
-        let limit = deadline.since(self.system.now()) + ANSWER_GRACE;
-        match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(SubmitError::WorkerDied),
-            Err(_) => Err(SubmitError::TimedOut),
-        }
+        held: &mut Option<(A::Input, Permit)>,
+        route: &Route<'_>,
+        now: Timestamp,
+    ) -> Result<Ticket<A>, RouteError> {
+        self.routes.choose(self.index, route.key, |pool| {
+            let (input, permit) = held.take().expect("it is held until it is sent");
+            let (station, span) = (self.station.clone(), route.span.clone());
+            let (job, ticket) = Job::new(station, input, permit, route.tier, route.deadline, span);
+            if !pool.exchange.offer(job, now) {
+                ticket.leave_alone();
+            }
+            ticket
+        })
     }
 
     fn turned_back(&self, because: Because) -> SubmitError<A::Error> {
         match because {
             Because::QueueFull => refused(RefusalReason::QueueFull, RETRY_AFTER),
+            Because::TurnedOut { why, retry_after } => refused(reason(why), retry_after),
             Because::Expired => refused(RefusalReason::Expired, RETRY_AFTER),
             Because::BreakerOpen { retry_in } => refused(RefusalReason::BreakerOpen, retry_in),
             Because::HolderDied => match self.cell.gate.closed() {
@@ -363,28 +392,14 @@ impl<A: Action, F> Inner<A, F> {
             },
         }
     }
+}
 
-    /// Counts the arrival now and the end when it comes, also when the caller goes away before.
-    async fn tallied(
-        &self,
-        process: impl Future<Output = Result<A::Output, SubmitError<A::Error>>>,
-    ) -> Result<A::Output, SubmitError<A::Error>> {
-        let mut tally = Tally {
-            cell: &self.cell,
-            system: &self.system,
-            arrived: self.system.now(),
-            ended: Ended::Failed,
-        };
-        self.cell.meter.arrived();
-        let result = process.await;
-        tally.ended = match &result {
-            Ok(_) => Ended::Succeeded,
-            Err(SubmitError::Refused(_)) => Ended::Refused,
-            Err(SubmitError::Rejected(_)) => Ended::Rejected,
-            Err(SubmitError::Failed(_) | SubmitError::WorkerDied | SubmitError::TimedOut) => Ended::Failed,
-        };
-        result
-    }
+/// Where a signal is to go.
+struct Route<'a> {
+    key: Option<u64>,
+    tier: Tier,
+    deadline: Timestamp,
+    span: &'a tracing::Span,
 }
 
 struct Tally<'a> {
@@ -402,6 +417,17 @@ impl Drop for Tally<'_> {
 
 fn refused<E>(reason: RefusalReason, retry_after: Duration) -> SubmitError<E> {
     SubmitError::Refused(Refusal { reason, retry_after })
+}
+
+fn reason(why: TurnedOut) -> RefusalReason {
+    match why {
+        TurnedOut::Refused(Refused { wait, budget, .. }) => RefusalReason::WaitTooLong { wait, budget },
+        TurnedOut::Full => RefusalReason::QueueFull,
+        TurnedOut::Displaced => RefusalReason::Displaced,
+        TurnedOut::WaitedTooLong => RefusalReason::WaitedTooLong,
+        // Nobody is told that nobody waits.
+        TurnedOut::TooLate | TurnedOut::Abandoned => RefusalReason::Expired,
+    }
 }
 
 fn closed<E>(standing: Standing) -> SubmitError<E> {

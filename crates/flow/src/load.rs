@@ -4,7 +4,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Written by the dispatcher alone, read by anyone.
+use gemba_core::crew::CrewLoad;
+
+/// Written under the lock of the pool's exchange and by its dispatcher, read by anyone.
 #[derive(Debug, Default)]
 pub(crate) struct LoadCell {
     workers: AtomicU32,
@@ -23,7 +25,7 @@ pub(crate) struct Reading {
 }
 
 impl LoadCell {
-    pub(crate) fn publish(&self, workers: u32, busy: u32, queued: u32) {
+    pub(crate) fn publish(&self, CrewLoad { workers, busy, queued }: CrewLoad) {
         self.workers.store(workers, Relaxed);
         self.busy.store(busy, Relaxed);
         self.queued.store(queued, Relaxed);

@@ -15,6 +15,7 @@ use gemba_core::rate::RateError;
 use gemba_core::receipt::Seq;
 use gemba_core::scaling::ScaleRulesError;
 use gemba_core::view::{ArrivalsView, CostView};
+use gemba_core::wait::WaitRulesErrors;
 use gemba_kernel::{ChildSpec, Publisher, Supervisor, System, server};
 
 use crate::action::Action;
@@ -32,9 +33,6 @@ use crate::permit::Ceiling;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
-
-/// How many messages a dispatcher's mailbox takes: every signal in flight, and every worker's pull.
-const DISPATCHER_MAILBOX: usize = 8192;
 
 /// What is wrong with a plant. All faults are told together, and nothing is started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -82,6 +80,14 @@ pub enum PlantError {
         line: String,
         /// What is wrong.
         error: RateError,
+    },
+    /// A pool's rules on waiting are out of range.
+    #[error("pool '{pool}': {error}")]
+    Wait {
+        /// The pool.
+        pool: String,
+        /// All that is wrong with them.
+        error: WaitRulesErrors,
     },
 }
 
@@ -225,7 +231,7 @@ impl PlantBuilder {
                     pools.push(cell);
                     pool_specs.push(supervisor);
                 }
-                Err(error) => self.errors.push(error),
+                Err(errors) => self.errors.extend(errors),
             }
         }
         self.check_pool_names(&pools);
@@ -281,11 +287,18 @@ impl PlantBuilder {
     }
 }
 
-/// `rest_for_one`: workers that died all together take the dispatcher's idle list with them.
-fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantError> {
-    let name = Name::new(&spec.name)?;
-    let rules =
-        spec.scaling.build().map_err(|error| PlantError::Scaling { pool: spec.name.clone(), error })?;
+/// `rest_for_one`: when the workers' supervisor dies, the dispatcher hires anew.
+fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), Vec<PlantError>> {
+    let pool = || spec.name.clone();
+    let name = Name::new(&spec.name).map_err(PlantError::from);
+    let rules = spec.scaling.build().map_err(|error| PlantError::Scaling { pool: pool(), error });
+    let wait = spec.wait.build().map_err(|error| PlantError::Wait { pool: pool(), error });
+    let (name, rules, wait) = match (name, rules, wait) {
+        (Ok(name), Ok(rules), Ok(wait)) => (name, rules, wait),
+        (name, rules, wait) => {
+            return Err(name.err().into_iter().chain(rules.err()).chain(wait.err()).collect());
+        }
+    };
     let workers = Supervisor::dynamic("workers").intensity(spec.intensity.restarts, spec.intensity.period);
     let supervisor = workers.handle();
     // The dispatcher's address is part of the cell that the dispatcher is made from.
@@ -294,9 +307,8 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
     let dispatcher = server("dispatcher", move || {
         let cell = filled.get().expect("it is filled before anything starts");
         Dispatcher::new(cell.clone(), supervisor.clone())
-    })
-    .mailbox(DISPATCHER_MAILBOX);
-    let pool = Arc::new(PoolCell::new(name, rules, spec, dispatcher.address()));
+    });
+    let pool = Arc::new(PoolCell::new(name, rules, wait, spec, dispatcher.address()));
     let pool = cell.get_or_init(|| pool).clone();
     Ok((pool, Supervisor::rest_for_one(&spec.name).child(workers).child(dispatcher)))
 }

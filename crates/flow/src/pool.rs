@@ -9,10 +9,11 @@ use gemba_core::routing::{PoolLoad, key_hash};
 use gemba_core::scaling::{Bounds, ScaleRules, ScaleRulesBuilder};
 use gemba_core::supervision::Intensity;
 use gemba_core::view::PoolView;
+use gemba_core::wait::{WaitRules, WaitRulesBuilder};
 use gemba_kernel::{Address, CallError, Publisher};
 
 use crate::dispatcher::PoolMsg;
-use crate::job::{Because, Job};
+use crate::exchange::Exchange;
 use crate::load::LoadCell;
 
 /// How many jobs may wait for a worker of a pool, unless its spec says otherwise.
@@ -22,12 +23,14 @@ pub const QUEUE_MAX: u32 = 1024;
 ///
 /// # Units and limits
 ///
-/// Defaults: 2 to 50 workers, [`QUEUE_MAX`] waiting jobs, ten crashes in 60 s before the pool gives up.
+/// Defaults: 2 to 50 workers, [`QUEUE_MAX`] waiting jobs, each for a quarter of its deadline at most (see
+/// [`WaitRules`]), ten crashes in 60 s before the pool gives up.
 #[derive(Debug, Clone)]
 pub struct PoolSpec {
     pub(crate) name: String,
     pub(crate) scaling: ScaleRulesBuilder,
     pub(crate) queue_max: u32,
+    pub(crate) wait: WaitRulesBuilder,
     pub(crate) intensity: Intensity,
     pub(crate) stop_within: Duration,
 }
@@ -39,6 +42,7 @@ impl PoolSpec {
             name: name.to_owned(),
             scaling: ScaleRules::builder(),
             queue_max: QUEUE_MAX,
+            wait: WaitRules::builder(),
             intensity: Intensity { restarts: 10, period: Duration::from_secs(60) },
             stop_within: Duration::from_secs(5),
         }
@@ -59,6 +63,25 @@ impl PoolSpec {
     /// How many jobs may wait.
     pub fn queue_max(mut self, queue_max: u32) -> Self {
         self.queue_max = queue_max;
+        self
+    }
+
+    /// How long jobs may wait, and for whom. What would wait longer is refused at once, with the time after which it
+    /// is worth trying again; what could no longer be done in time is not started.
+    ///
+    /// # Examples
+    ///
+    /// Work that nobody is in a hurry for may wait almost as long as its deadline allows:
+    ///
+    /// ```
+    /// use gemba_core::wait::WaitRules;
+    /// use gemba_flow::PoolSpec;
+    ///
+    /// let pool = PoolSpec::new("reports").wait(WaitRules::builder().shares(0.9, 0.9));
+    /// ```
+    #[doc(alias = "heijunka")]
+    pub fn wait(mut self, rules: WaitRulesBuilder) -> Self {
+        self.wait = rules;
         self
     }
 
@@ -104,7 +127,8 @@ pub(crate) struct PoolCell {
     pub hash: u64,
     pub rules: ScaleRules,
     pub queue_max: u32,
-    pub load: LoadCell,
+    pub load: Arc<LoadCell>,
+    pub exchange: Exchange,
     pub granted: Publisher<Granted>,
     pub demand: Publisher<Demand>,
     pub stop_within: Duration,
@@ -112,27 +136,25 @@ pub(crate) struct PoolCell {
 }
 
 impl PoolCell {
-    pub(crate) fn new(name: Name, rules: ScaleRules, spec: &PoolSpec, address: Address<PoolMsg>) -> Self {
+    pub(crate) fn new(
+        name: Name,
+        rules: ScaleRules,
+        wait: WaitRules,
+        spec: &PoolSpec,
+        address: Address<PoolMsg>,
+    ) -> Self {
+        let load = Arc::new(LoadCell::default());
         Self {
             hash: key_hash(name.as_str().as_bytes()),
             name,
             rules,
             queue_max: spec.queue_max,
-            load: LoadCell::default(),
             granted: Publisher::new(Granted { bounds: Bounds::of(&rules), receipt: None }),
             demand: Publisher::new(Demand::default()),
+            exchange: Exchange::new(wait, spec.queue_max, load.clone()),
+            load,
             stop_within: spec.stop_within,
             address,
-        }
-    }
-
-    /// Hop 1: hands a job to the dispatcher. A job that is not taken answers by itself.
-    pub(crate) fn dispatch(&self, job: Job) {
-        if let Err(error) = self.address.cast(PoolMsg::Dispatch(job)) {
-            let full = matches!(error, gemba_kernel::CastError::Full { .. });
-            if let PoolMsg::Dispatch(job) = error.into_message() {
-                job.give_back(if full { Because::QueueFull } else { Because::HolderDied });
-            }
         }
     }
 

@@ -63,6 +63,17 @@ pub enum RefusalReason {
     },
     /// The queue of every pool that could do the work is full.
     QueueFull,
+    /// No worker would be free in time: the wait would leave too little of the deadline for the work.
+    WaitTooLong {
+        /// How long it would have waited.
+        wait: Duration,
+        /// How long it might have.
+        budget: Duration,
+    },
+    /// It waited as long as it may, and no worker was free.
+    WaitedTooLong,
+    /// It waited, and made room for a higher tier.
+    Displaced,
     /// Someone pulled the cord.
     Stopped {
         /// Who.
@@ -74,7 +85,7 @@ pub enum RefusalReason {
     Draining,
     /// The downstream fails, and its breaker is open.
     BreakerOpen,
-    /// The deadline passed before a worker was free.
+    /// When a worker was free, what was left until the deadline was not enough for the work.
     Expired,
     /// The pool is between two lives.
     Restarting,
@@ -89,10 +100,21 @@ impl fmt::Display for RefusalReason {
             Self::RateLimited { scope: RateScope::Line } => f.write_str("the line's rate is used up"),
             Self::RateLimited { scope: RateScope::Key } => f.write_str("the rate of this key is used up"),
             Self::QueueFull => f.write_str("queue is full"),
+            Self::WaitTooLong { wait, budget } => write!(
+                f,
+                "it would wait {wait:.1?} for a worker and may wait {budget:.1?}; \
+                 send less, give it a longer deadline, or add workers"
+            ),
+            Self::WaitedTooLong => f.write_str(
+                "no worker was free within the share of the deadline that a signal may wait; send less, or add workers",
+            ),
+            Self::Displaced => {
+                f.write_str("it made room for a higher tier; send less, or give it a higher tier")
+            }
             Self::Stopped { by, why } => write!(f, "line was stopped by {by}: {why}"),
             Self::Draining => f.write_str("line is draining"),
             Self::BreakerOpen => f.write_str("breaker is open"),
-            Self::Expired => f.write_str("deadline passed before a worker was free"),
+            Self::Expired => f.write_str("deadline was too near when a worker was free"),
             Self::Restarting => f.write_str("pool is restarting"),
         }
     }

@@ -101,7 +101,7 @@ struct Otp;
 
 pub use gemba_core::{
     admission, board, breaker, burst, control, cost, exit, forecast, kanban, ladder, light, machine, metric,
-    name, policy, queue, rate, receipt, routing, scaling, supervision, sys, time, view,
+    name, policy, queue, rate, receipt, routing, scaling, supervision, sys, time, view, wait,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

@@ -1,4 +1,4 @@
-//! The leveller in examples and over its whole range.
+//! What the queue promises, in examples and whatever happens.
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};

@@ -1,0 +1,168 @@
+//! More than the pools can do: what is still done in time, for whom, and what the others are told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gemba::admission::{Limits, Tier};
+use gemba::{Line, LineSpec, Node, Plant, PoolSpec, RefusalReason, Signal, SubmitError};
+use gemba_kit::{finish, workers};
+use tokio::time::Instant;
+
+use crate::plant::{Input, Work};
+
+const WORKERS: u32 = 8;
+const DEADLINE: Duration = Duration::from_millis(500);
+
+/// Before it, the pool learns how long work takes.
+const LEARNING: Duration = Duration::from_secs(1);
+
+/// How late the look at the queue may be: its period, and tokio's timers, which go by milliseconds.
+const SLACK: Duration = Duration::from_millis(55);
+
+/// How one signal came and went.
+struct Trip {
+    arrived: Duration,
+    took: Duration,
+    tier: Tier,
+    result: Result<u32, SubmitError<crate::plant::Failed>>,
+}
+
+/// Work of 20 to 59 ms, scattered over the numbers, so that it has nothing to do with the tier.
+const fn work(n: u64) -> Duration {
+    Duration::from_millis(20 + (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) % 40)
+}
+
+/// What the workers can do, in signals a second.
+const CAPACITY: f64 = WORKERS as f64 / 0.0395;
+
+/// One signal in ten is critical, six are normal, three are batch.
+const fn tier(n: u64) -> Tier {
+    match n % 10 {
+        0 => Tier::Critical,
+        1..=6 => Tier::Normal,
+        _ => Tier::Batch,
+    }
+}
+
+async fn start() -> (Node, Line<Work>) {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .limits(Limits::new(100_000, 0.2, 0.83).expect("in range"))
+        .pool(PoolSpec::new("work").workers(WORKERS, WORKERS));
+    let line = plant.line(LineSpec::new("work", Work).deadline(DEADLINE));
+    let node = node.child(plant.build().expect("it is sound")).start().await.expect("it starts");
+    workers(node.system(), "work", WORKERS as usize).await;
+    (node, line)
+}
+
+/// An open loop: signals come when they come, `times` as many as can be done.
+async fn storm(line: &Line<Work>, times: f64, lasts: Duration) -> Vec<Trip> {
+    let begun = Instant::now();
+    let mut trips = Vec::new();
+    let mut n = 0;
+    while begun.elapsed() < lasts {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        while (n as f64) < begun.elapsed().as_secs_f64() * CAPACITY * times {
+            n += 1;
+            let line = line.clone();
+            trips.push(tokio::spawn(async move {
+                let arrived = begun.elapsed();
+                let signal = Signal::new(Input::Sleep(work(n))).tier(tier(n));
+                let result = line.submit(signal, &()).await;
+                Trip { arrived, took: begun.elapsed().saturating_sub(arrived), tier: tier(n), result }
+            }));
+        }
+    }
+    let mut all = Vec::new();
+    for trip in trips {
+        all.push(trip.await.expect("a caller does not panic"));
+    }
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn overload_costs_no_throughput_and_the_critical_come_through() {
+    const LASTS: Duration = Duration::from_secs(10);
+    const COUNTED: f64 = 9.0;
+    for times in [1.2, 2.0, 5.0] {
+        let (node, line) = start().await;
+        let trips = storm(&line, times, LASTS).await;
+        let (mut offered, mut done) = (BTreeMap::new(), BTreeMap::new());
+        for Trip { arrived, took, tier, result } in trips {
+            match &result {
+                Ok(_) => assert!(took <= DEADLINE, "accepted work meets its deadline: {took:?}"),
+                Err(SubmitError::Refused(refusal)) => {
+                    assert!(!refusal.retry_after.is_zero());
+                    let at_once = matches!(refusal.reason, RefusalReason::WaitTooLong { .. });
+                    let turned_out = [RefusalReason::WaitedTooLong, RefusalReason::Displaced];
+                    assert!(at_once || turned_out.contains(&refusal.reason), "{refusal}");
+                    let limit = if at_once { Duration::ZERO } else { DEADLINE / 4 + SLACK };
+                    assert!(took <= limit, "{took:?}: {refusal}");
+                }
+                Err(error) => panic!("nothing is begun that does not end in time: {error:?}"),
+            }
+            if LEARNING <= arrived {
+                *offered.entry(tier).or_insert(0.0) += 1.0;
+                *done.entry(tier).or_insert(0.0) += f64::from(u8::from(result.is_ok()));
+            }
+        }
+        let goodput = done.values().sum::<f64>() / COUNTED / CAPACITY;
+        assert!(0.97 <= goodput, "{goodput:.3} of the capacity at {times} times of it");
+        let share = |tier| done[&tier] / offered[&tier];
+        assert!(0.99 <= share(Tier::Critical), "{:.3} at {times} times", share(Tier::Critical));
+        assert!(share(Tier::Batch) <= share(Tier::Normal), "the higher tier goes first");
+        assert!(0.0 < share(Tier::Batch), "the lowest is not starved");
+        finish(node).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_spike_all_is_done_again_within_a_second() {
+    let (node, line) = start().await;
+    storm(&line, 0.7, Duration::from_secs(2)).await;
+    let spike = storm(&line, 10.0, Duration::from_secs(3)).await;
+    assert!(spike.iter().any(|trip| trip.result.is_err()));
+    let calm = storm(&line, 0.7, Duration::from_secs(3)).await;
+    let late = calm.iter().filter(|trip| Duration::from_secs(1) <= trip.arrived);
+    assert!(late.clone().count() > 100);
+    for trip in late {
+        assert!(trip.result.is_ok(), "{:?}", trip.result);
+    }
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_tier_goes_before_a_lower_one_and_takes_its_place() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).deadline(Duration::from_secs(1)));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 1).await;
+    let begun = Instant::now();
+    let submit = |tier| {
+        let line = line.clone();
+        tokio::spawn(async move {
+            let signal = Signal::new(Input::Sleep(Duration::from_millis(100))).tier(tier);
+            (line.submit(signal, &()).await, begun.elapsed())
+        })
+    };
+    submit(Tier::Normal).await.unwrap().0.unwrap();
+    // What came before is forgotten as a rate, and known as a duration.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let running = submit(Tier::Batch);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // Each may wait 250 ms: two of 100 ms have room, a third has not.
+    let (first, second) = (submit(Tier::Batch), submit(Tier::Batch));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let (Err(SubmitError::Refused(third)), _) = submit(Tier::Batch).await.unwrap() else { panic!("no room") };
+    assert!(matches!(third.reason, RefusalReason::WaitTooLong { .. }), "{third}");
+    let critical = submit(Tier::Critical);
+    let (Err(SubmitError::Refused(displaced)), _) = second.await.unwrap() else { panic!("it made room") };
+    assert_eq!(displaced.reason, RefusalReason::Displaced);
+    let ((first, first_at), (critical, critical_at)) = (first.await.unwrap(), critical.await.unwrap());
+    first.unwrap();
+    critical.unwrap();
+    assert!(critical_at < first_at, "it came later and went first");
+    running.await.unwrap().0.unwrap();
+    finish(node).await;
+}
