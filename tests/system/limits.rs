@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gemba::adaptive::AdaptiveRules;
 use gemba::rate::{Rate, RateError};
 use gemba::{LineSpec, Node, Plant, PlantError, PoolSpec, RateScope, RefusalReason, Signal, SubmitError};
 use gemba_kit::{finish, workers};
@@ -44,4 +45,36 @@ async fn a_rate_that_cannot_be_kept_is_a_fault_of_the_plant() {
     plant.line(LineSpec::<Work>::new("work", Work).rate_per_key(Rate::new(1, SECOND).unwrap(), 0));
     let errors = plant.build().unwrap_err();
     assert_eq!(errors.0, [PlantError::Rate { line: "work".into(), error: RateError::Keys }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downstream_gets_no_more_calls_than_it_bears() {
+    let rules = AdaptiveRules::builder().limits(1, 3, 3).build().unwrap();
+    let (node, line) = start_with(|spec| spec.adaptive(rules), PoolSpec::new("work").workers(8, 8)).await;
+    workers(node.system(), "work", 8).await;
+    let jobs: Vec<_> = (0..8)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move { line.submit(Signal::new(Input::Sleep(SECOND)), &()).await })
+        })
+        .collect();
+    let (mut done, mut busy) = (0, 0);
+    for job in jobs {
+        match job.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(SubmitError::Refused(refusal)) => {
+                assert_eq!(refusal.reason, RefusalReason::DownstreamBusy);
+                busy += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((done, busy), (3, 5), "nobody waited, and no worker was kept");
+    // A panic and a caller's deadline give their place back.
+    for _ in 0..4 {
+        let died = line.submit(Signal::new(Input::Panic), &()).await;
+        assert!(matches!(died, Err(SubmitError::WorkerDied)), "{died:?}");
+    }
+    assert_eq!(line.submit(Signal::new(Input::Answer(1)), &()).await.unwrap(), 1);
+    finish(node).await;
 }

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, awaits, logs or does I/O: every decision is a function of its arguments,
 //! time included. That is what lets the tests, and a simulation, run it in microseconds.
 
+pub mod adaptive;
 pub mod admission;
 pub mod board;
 pub mod breaker;

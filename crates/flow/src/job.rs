@@ -36,6 +36,8 @@ pub(crate) enum Because {
     Expired,
     /// The breaker is open.
     BreakerOpen { retry_in: Duration },
+    /// As many calls to the downstream are in flight as it bears.
+    Busy { retry_in: Duration },
 }
 
 /// A job of any line, as pools and workers see it.
@@ -131,7 +133,7 @@ impl<A: Action> Typed<A> {
         }
         let pass = match order.guard.enter() {
             Ok(pass) => pass,
-            Err(retry_in) => return self.hand_back(Because::BreakerOpen { retry_in }),
+            Err(because) => return self.hand_back(because),
         };
         let Some(Order { action, system, input, permit, .. }) = self.order.take() else { return };
         let context = JobContext { system, deadline: self.deadline };

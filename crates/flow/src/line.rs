@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::adaptive::AdaptiveRules;
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::name::Name;
@@ -87,6 +88,7 @@ pub struct LineSpec<A: Action, F = ()> {
     pub(crate) deadline: Duration,
     pub(crate) breaker: BreakerRules,
     pub(crate) rates: Rates,
+    pub(crate) adaptive: Option<AdaptiveRules>,
 }
 
 impl<A: Action, F: 'static> LineSpec<A, F> {
@@ -101,6 +103,7 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             deadline: DEADLINE,
             breaker: BreakerRules::default(),
             rates: Rates::default(),
+            adaptive: None,
         }
     }
 
@@ -140,6 +143,13 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
     /// Keys are known by their hash: of a million, two share a rate with a chance of 1 in 10 million.
     pub fn rate_per_key(mut self, rate: Rate, keys_max: usize) -> Self {
         (self.rates.key, self.rates.keys_max) = (Some(rate), keys_max);
+        self
+    }
+
+    /// Limits the calls to a downstream that nobody here owns to what it bears, which is found out from how
+    /// long they take. More are refused at once. Without it, the pools' workers are the limit.
+    pub fn adaptive(mut self, rules: AdaptiveRules) -> Self {
+        self.adaptive = Some(rules);
         self
     }
 
@@ -357,6 +367,7 @@ impl<A: Action, F> Inner<A, F> {
             Because::QueueFull => refused(RefusalReason::QueueFull, RETRY_AFTER),
             Because::Expired => refused(RefusalReason::Expired, RETRY_AFTER),
             Because::BreakerOpen { retry_in } => refused(RefusalReason::BreakerOpen, retry_in),
+            Because::Busy { retry_in } => refused(RefusalReason::DownstreamBusy, retry_in),
             Because::HolderDied => match self.cell.gate.closed() {
                 Some(standing) => closed(standing),
                 None => refused(RefusalReason::Restarting, Duration::from_millis(100)),

@@ -196,7 +196,7 @@ impl PlantBuilder {
             self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
         }
         let plant = ActorPath::new("/plant").expect("a valid literal");
-        let guard = Guard::new(name.clone(), plant, spec.breaker, self.system.clone());
+        let guard = Guard::new(name.clone(), plant, spec.breaker, spec.adaptive, self.system.clone());
         let rate = RateGate::new(&spec.rates).unwrap_or_else(|error| {
             self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
             RateGate::new(&Rates::default()).expect("no rate is a sound one")

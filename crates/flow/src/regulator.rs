@@ -128,6 +128,10 @@ impl Regulator {
                 let refused = instruments.counter(&metric::RATE_LIMITED, &[name, scope.word()]);
                 refused.absolute(line.rate.refused(scope));
             }
+            if let Some((limit, in_flight)) = line.guard.calls() {
+                instruments.gauge(&metric::DOWNSTREAM, &[name, "limit"]).set(f64::from(limit));
+                instruments.gauge(&metric::DOWNSTREAM, &[name, "in_flight"]).set(f64::from(in_flight));
+            }
             if let Some(keys) = line.rate.keys() {
                 instruments.gauge(&metric::RATE_KEYS, &[name]).set(keys as f64);
             }

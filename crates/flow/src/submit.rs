@@ -74,6 +74,8 @@ pub enum RefusalReason {
     Draining,
     /// The downstream fails, and its breaker is open.
     BreakerOpen,
+    /// As many calls to the downstream are in flight as it bears.
+    DownstreamBusy,
     /// The deadline passed before a worker was free.
     Expired,
     /// The pool is between two lives.
@@ -92,6 +94,7 @@ impl fmt::Display for RefusalReason {
             Self::Stopped { by, why } => write!(f, "line was stopped by {by}: {why}"),
             Self::Draining => f.write_str("line is draining"),
             Self::BreakerOpen => f.write_str("breaker is open"),
+            Self::DownstreamBusy => f.write_str("the downstream has all the calls it bears"),
             Self::Expired => f.write_str("deadline passed before a worker was free"),
             Self::Restarting => f.write_str("pool is restarting"),
         }
