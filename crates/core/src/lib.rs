@@ -12,6 +12,7 @@ pub mod control;
 pub mod cost;
 pub mod exit;
 pub mod forecast;
+pub mod jidoka;
 pub mod ladder;
 pub mod light;
 pub mod machine;

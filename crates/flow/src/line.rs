@@ -31,6 +31,9 @@ use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
 /// How long a signal may take unless its line or the signal itself says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
+/// When a signal may try again that a stopped or slowed line refused: it stays so for a while.
+const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// How often a job that came back unstarted is sent out again; the pause doubles from 1 ms, so a restart of
 /// the whole plant has 63 ms before callers notice it.
 const ROUTES_MAX: u32 = 7;
@@ -182,7 +185,7 @@ pub(crate) struct LineCell {
 impl LineCell {
     /// The line as it is now; rates and quantiles are for kaizen to fill in.
     pub(crate) fn view(&self) -> LineView {
-        let Standing { state, cord } = self.gate.standing();
+        let Standing { state, cord, .. } = self.gate.standing();
         let counts = self.meter.counts();
         LineView {
             name: self.name.clone(),
@@ -280,8 +283,8 @@ impl<A: Action, F> Inner<A, F> {
 
     /// Refuses at once, or gives the right to be in flight.
     fn admit(&self, tier: Tier, key: Option<u64>) -> Result<Permit, SubmitError<A::Error>> {
-        if let Some(standing) = self.cell.gate.closed() {
-            return Err(closed(standing));
+        if let Some(standing) = self.cell.gate.closed(tier) {
+            return Err(closed(standing, tier));
         }
         let permit = self.ceiling.admit(tier).map_err(|(in_flight, limit)| {
             refused(RefusalReason::Overloaded { in_flight, limit }, RETRY_AFTER)
@@ -346,7 +349,7 @@ impl<A: Action, F> Inner<A, F> {
                 tokio::time::sleep(Duration::from_millis(1 << attempt).min(left)).await;
             }
         }
-        Err(self.turned_back(last))
+        Err(self.turned_back(last, tier))
     }
 
     async fn wait(
@@ -362,14 +365,14 @@ impl<A: Action, F> Inner<A, F> {
         }
     }
 
-    fn turned_back(&self, because: Because) -> SubmitError<A::Error> {
+    fn turned_back(&self, because: Because, tier: Tier) -> SubmitError<A::Error> {
         match because {
             Because::QueueFull => refused(RefusalReason::QueueFull, RETRY_AFTER),
             Because::Expired => refused(RefusalReason::Expired, RETRY_AFTER),
             Because::BreakerOpen { retry_in } => refused(RefusalReason::BreakerOpen, retry_in),
             Because::Busy { retry_in } => refused(RefusalReason::DownstreamBusy, retry_in),
-            Because::HolderDied => match self.cell.gate.closed() {
-                Some(standing) => closed(standing),
+            Because::HolderDied => match self.cell.gate.closed(tier) {
+                Some(standing) => closed(standing, tier),
                 None => refused(RefusalReason::Restarting, Duration::from_millis(100)),
             },
         }
@@ -415,15 +418,20 @@ fn refused<E>(reason: RefusalReason, retry_after: Duration) -> SubmitError<E> {
     SubmitError::Refused(Refusal { reason, retry_after })
 }
 
-fn closed<E>(standing: Standing) -> SubmitError<E> {
-    match (standing.state, standing.cord) {
-        (LineState::Stopped, Some(cord)) => {
-            refused(RefusalReason::Stopped { by: cord.by, why: cord.why }, Duration::from_secs(5))
+fn closed<E>(standing: Standing, tier: Tier) -> SubmitError<E> {
+    let (reason, retry_after) = match standing {
+        Standing { state: LineState::Stopped, cord: Some(cord), .. } => {
+            (RefusalReason::Stopped { by: cord.by, why: cord.why }, STOPPED_RETRY_AFTER)
         }
-        (LineState::Stopped | LineState::Draining | LineState::Running, _) => {
-            refused(RefusalReason::Draining, RETRY_AFTER)
+        Standing { state: LineState::Slowed, why: Some(why), .. } => {
+            (RefusalReason::Shed { tier, why }, STOPPED_RETRY_AFTER)
         }
-    }
+        Standing { why: Some(why), .. } => {
+            (RefusalReason::Stopped { by: "the line itself".into(), why }, STOPPED_RETRY_AFTER)
+        }
+        Standing { .. } => (RefusalReason::Draining, RETRY_AFTER),
+    };
+    refused(reason, retry_after)
 }
 
 impl<A: Action, F> Clone for Line<A, F> {

@@ -9,6 +9,7 @@ use gemba_core::admission::Limits;
 use gemba_core::burst::BurstRules;
 use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
+use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::LadderRules;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::rate::RateError;
@@ -97,6 +98,7 @@ pub struct PlantBuilder {
     limits: Limits,
     levelling: Levelling,
     ladder: LadderRules,
+    jidoka: JidokaRules,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
     pools: Vec<PoolSpec>,
@@ -121,6 +123,7 @@ impl Plant {
             limits,
             levelling: Levelling::default(),
             ladder: LadderRules::default(),
+            jidoka: JidokaRules::default(),
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
             pools: Vec::new(),
@@ -176,6 +179,12 @@ impl PlantBuilder {
     /// Which share of failures lights which light.
     pub fn ladder(mut self, rules: LadderRules) -> Self {
         self.ladder = rules;
+        self
+    }
+
+    /// How lines slow down and stop because of what is wrong with them, and who lets them run again.
+    pub fn jidoka(mut self, rules: JidokaRules) -> Self {
+        self.jidoka = rules;
         self
     }
 
@@ -240,12 +249,13 @@ impl PlantBuilder {
             routes: self.routes,
             line_views: Publisher::new(Vec::new()),
             ladders: Publisher::new(Vec::new()),
+            stances: Publisher::new(Vec::new()),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, &self.system))
+        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, self.jidoka, &self.system))
     }
 
     fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
@@ -305,10 +315,12 @@ fn assemble(
     pool_specs: Vec<Supervisor>,
     levelling: Levelling,
     ladder_rules: LadderRules,
+    jidoka_rules: JidokaRules,
     system: &System,
 ) -> Plant {
     let (for_regulator, for_system) = (floor.clone(), system.clone());
-    let regulator = server("regulator", move || Regulator::new(for_regulator.clone(), for_system.clone()));
+    let regulator =
+        server("regulator", move || Regulator::new(for_regulator.clone(), jidoka_rules, for_system.clone()));
     let address = regulator.address();
     let (for_board, regulator_address) = (floor.clone(), address.clone());
     let board = server("board", move || AndonBoard::new(for_board.clone(), regulator_address.clone()));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::admission::Tier;
 use gemba_core::policy::Violation;
 
 use crate::rate::RateScope;
@@ -63,11 +64,18 @@ pub enum RefusalReason {
     },
     /// The queue of every pool that could do the work is full.
     QueueFull,
-    /// Someone pulled the cord.
+    /// Someone pulled the cord, or the line stopped itself.
     Stopped {
         /// Who.
         by: Arc<str>,
         /// Why.
+        why: Arc<str>,
+    },
+    /// Something is wrong with the line, and it takes only what is more urgent.
+    Shed {
+        /// The tier of the signal.
+        tier: Tier,
+        /// What is wrong.
         why: Arc<str>,
     },
     /// The node is going down.
@@ -92,6 +100,7 @@ impl fmt::Display for RefusalReason {
             Self::RateLimited { scope: RateScope::Key } => f.write_str("the rate of this key is used up"),
             Self::QueueFull => f.write_str("queue is full"),
             Self::Stopped { by, why } => write!(f, "line was stopped by {by}: {why}"),
+            Self::Shed { tier, why } => write!(f, "line sheds {tier} signals: {why}"),
             Self::Draining => f.write_str("line is draining"),
             Self::BreakerOpen => f.write_str("breaker is open"),
             Self::DownstreamBusy => f.write_str("the downstream has all the calls it bears"),

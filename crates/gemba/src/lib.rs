@@ -79,8 +79,8 @@ struct Readme;
 struct Otp;
 
 pub use gemba_core::{
-    adaptive, admission, board, breaker, burst, control, cost, exit, forecast, ladder, light, machine,
-    metric, name, policy, queue, rate, receipt, routing, scaling, supervision, time, view,
+    adaptive, admission, board, breaker, burst, control, cost, exit, forecast, jidoka, ladder, light,
+    machine, metric, name, policy, queue, rate, receipt, routing, scaling, supervision, time, view,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

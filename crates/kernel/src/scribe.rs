@@ -93,6 +93,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::LimitsChanged { .. }
         | Event::SoftLimitPassed { .. }
         | Event::LadderMoved { .. }
+        | Event::LineMoved { .. }
         | Event::LightChanged { .. } => {}
     }
 }
@@ -134,7 +135,8 @@ fn log(receipt: &Receipt) {
         | Event::CordPulled { .. }
         | Event::SurgeStarted { .. }
         | Event::SoftLimitPassed { .. }
-        | Event::LadderMoved { .. } => line!(warn),
+        | Event::LadderMoved { .. }
+        | Event::LineMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::HandlerRecovered { .. }

@@ -17,6 +17,7 @@ pub(super) enum Trouble {
     Breaker,
     Cord,
     Ladder,
+    Moved,
     Surge,
     SoftLimit,
     Stopping,
