@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use gemba::adaptive::AdaptiveRules;
+use gemba::admission::Tier;
+use gemba::control::Control;
+use gemba::jidoka::{Cause, JidokaRules, Reset};
 use gemba::rate::{Rate, RateError};
+use gemba::receipt::{Event, Seq};
+use gemba::view::LineState;
 use gemba::{LineSpec, Node, Plant, PlantError, PoolSpec, RateScope, RefusalReason, Signal, SubmitError};
-use gemba_kit::{finish, workers};
+use gemba_kit::{board, finish, receipt, workers};
 
 use crate::plant::{Input, Work, start_with};
 
@@ -44,4 +50,136 @@ async fn a_rate_that_cannot_be_kept_is_a_fault_of_the_plant() {
     plant.line(LineSpec::<Work>::new("work", Work).rate_per_key(Rate::new(1, SECOND).unwrap(), 0));
     let errors = plant.build().unwrap_err();
     assert_eq!(errors.0, [PlantError::Rate { line: "work".into(), error: RateError::Keys }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_downstream_gets_no_more_calls_than_it_bears() {
+    let rules = AdaptiveRules::builder().limits(1, 3, 3).build().unwrap();
+    let (node, line) = start_with(|spec| spec.adaptive(rules), PoolSpec::new("work").workers(8, 8)).await;
+    workers(node.system(), "work", 8).await;
+    let jobs: Vec<_> = (0..8)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move { line.submit(Signal::new(Input::Sleep(SECOND)), &()).await })
+        })
+        .collect();
+    let (mut done, mut busy) = (0, 0);
+    for job in jobs {
+        match job.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(SubmitError::Refused(refusal)) => {
+                assert_eq!(refusal.reason, RefusalReason::DownstreamBusy);
+                busy += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((done, busy), (3, 5), "nobody waited, and no worker was kept");
+    // A panic and a caller's deadline give their place back.
+    for _ in 0..4 {
+        let died = line.submit(Signal::new(Input::Panic), &()).await;
+        assert!(matches!(died, Err(SubmitError::WorkerDied)), "{died:?}");
+    }
+    assert_eq!(line.submit(Signal::new(Input::Answer(1)), &()).await.unwrap(), 1);
+    finish(node).await;
+}
+
+/// Lets a line answer and fail so often, one after another.
+async fn play(line: &gemba::Line<Work>, succeed: u32, fail: u32) {
+    for n in 0..succeed + fail {
+        let input = if n < fail { Input::Fail } else { Input::Answer(n) };
+        let _ = line.submit(Signal::new(input).tier(Tier::Critical), &()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_fails_sheds_then_takes_critical_signals_only_then_drains_and_runs_again() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(2, 2));
+    let spec = |name| LineSpec::<Work>::new(name, Work).pool("work").breaker(never_opens());
+    let (line, _other) = (plant.line(spec("one")), plant.line(spec("two")));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 2).await;
+    tokio::time::sleep(2 * SECOND).await;
+    let submit = |tier| {
+        let line = line.clone();
+        async move {
+            match line.submit(Signal::new(Input::Answer(7)).tier(tier), &()).await {
+                Ok(_) => None,
+                Err(SubmitError::Refused(refusal)) => Some(refusal.reason),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let sheds = |tier, reason: Option<RefusalReason>| {
+        assert!(matches!(reason, Some(RefusalReason::Shed { tier: of, .. }) if of == tier), "{reason:?}");
+    };
+    let moved = |after, state| {
+        receipt(
+            node.system(),
+            after,
+            move |receipt| matches!(&receipt.event, Event::LineMoved { line, to, .. } if line.as_str() == "one" && *to == state),
+        )
+    };
+    // 10 of 8000 are more than 0.05 % beyond chance, and less than 0.5 %.
+    play(&line, 7990, 10).await;
+    let slowed = moved(Seq(0), LineState::Slowed).await;
+    sheds(Tier::Batch, submit(Tier::Batch).await);
+    assert_eq!(submit(Tier::Normal).await, None);
+
+    play(&line, 0, 60).await;
+    let red = moved(slowed.seq, LineState::Slowed).await;
+    assert!(red.event.to_string().contains("critical signals only"), "{}", red.event);
+    sheds(Tier::Normal, submit(Tier::Normal).await);
+    assert_eq!(submit(Tier::Critical).await, None);
+
+    play(&line, 0, 200).await;
+    let stopped = moved(red.seq, LineState::Stopped).await;
+    let reason = submit(Tier::Critical).await;
+    assert!(matches!(reason, Some(RefusalReason::Stopped { .. })), "{reason:?}");
+    let seen = board(node.system(), |board| board.lines[0].state == LineState::Stopped).await;
+    assert_eq!(seen.lines[1].state, LineState::Running, "the other line has nothing to do with it");
+
+    // Nothing comes through, so its failures are soon a minute ago: critical signals try it first.
+    tokio::time::sleep(100 * SECOND).await;
+    moved(stopped.seq, LineState::Slowed).await;
+    assert_eq!(submit(Tier::Critical).await, None);
+    sheds(Tier::Normal, submit(Tier::Normal).await);
+    moved(stopped.seq, LineState::Running).await;
+    assert_eq!(submit(Tier::Batch).await, None);
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_waits_for_a_person_runs_when_the_person_says_so() {
+    let rules = JidokaRules::builder().reset(Cause::Failures, Reset::ByHand).build().unwrap();
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).jidoka(rules).pool(PoolSpec::new("work").workers(2, 2));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).breaker(never_opens()));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 2).await;
+    tokio::time::sleep(2 * SECOND).await;
+    play(&line, 400, 200).await;
+    // Purple; but a line alone does not stop.
+    board(node.system(), |board| board.lines[0].state == LineState::Slowed).await;
+    let submit = || line.submit(Signal::new(Input::Answer(1)), &());
+    tokio::time::sleep(600 * SECOND).await;
+    assert!(submit().await.is_err(), "nobody has looked at it");
+    let kill = node.system().kill(&"/plant/regulator".parse().unwrap(), "test").unwrap();
+    receipt(node.system(), kill, |receipt| receipt.path.name() == "kaizen").await;
+    assert!(submit().await.is_err(), "nor has a restart");
+    let reset = Control::ResetCord { line: "work".parse().unwrap(), by: "ann".into() };
+    while node.system().control(reset.clone()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(submit().await.unwrap(), 1);
+    finish(node).await;
+}
+
+fn never_opens() -> gemba::breaker::BreakerRules {
+    gemba::breaker::BreakerRules::builder()
+        .failures_in_a_row(u32::MAX)
+        .failure_ratio(1.0, u32::MAX, 10 * SECOND)
+        .build()
+        .expect("the rules are sound")
 }

@@ -9,7 +9,7 @@ use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
 use crate::receipt::{BreakerState, Event, Receipt, Seq};
 use crate::time::Timestamp;
-use crate::view::StationView;
+use crate::view::{LineState, StationView};
 
 mod entry;
 
@@ -157,6 +157,7 @@ impl Board {
                 fold.raise(Station::Node, Trouble::SoftLimit, Light::Yellow, Some(until));
             }
             Event::LadderMoved { line, to, .. } => fold.ladder_moved(line, *to),
+            Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
             Event::BurnMoved { line, to: Light::Green, .. } => {
                 fold.clear(Station::Line(line), &Trouble::Burn);
             }
@@ -285,6 +286,16 @@ impl Fold<'_> {
             self.clear(Station::Line(line), &Trouble::Ladder);
         } else {
             self.raise(Station::Line(line), Trouble::Ladder, to, None);
+        }
+    }
+
+    fn line_moved(&mut self, line: &Name, to: LineState) {
+        let station = Station::Line(line);
+        match to {
+            LineState::Running => self.clear(station, &Trouble::Moved),
+            LineState::Slowed => self.raise(station, Trouble::Moved, Light::Yellow, None),
+            LineState::Stopped => self.raise(station, Trouble::Moved, Light::Red, None),
+            LineState::Draining => self.raise(station, Trouble::Moved, Light::Purple, None),
         }
     }
 

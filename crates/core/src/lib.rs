@@ -4,6 +4,7 @@
 //! time included. That is what lets the tests, and a simulation, run it in microseconds.
 
 pub mod ab_test;
+pub mod adaptive;
 pub mod admission;
 pub mod alert;
 pub mod baseline;
@@ -17,6 +18,7 @@ pub mod cost;
 pub mod crew;
 pub mod exit;
 pub mod forecast;
+pub mod jidoka;
 pub mod kanban;
 pub mod ladder;
 pub mod leveller;

@@ -66,6 +66,7 @@ metrics! {
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
     BALANCE = Gauge "gemba_balancer_balance_ratio" [] "How evenly the pools are loaded: 1 is level.";
     BREAKER = Gauge "gemba_breaker_state" ["breaker", "state"] "1 for the state a breaker is in, 0 for the others.";
+    DOWNSTREAM = Gauge "gemba_downstream_calls" ["line", "what"] "Calls to the downstream of a line: in flight, and the limit that adapts to it.";
     BREAKER_MOVES = Counter "gemba_breaker_transitions_total" ["breaker", "to"] "Changes of a breaker's state.";
     POOL_RESIZES = Counter "gemba_pool_resizes_total" ["pool", "direction"] "Changes of a pool's size.";
     ARRIVALS = Gauge "gemba_burst_arrivals_per_second" ["window"] "Arrivals per second, refused ones included.";

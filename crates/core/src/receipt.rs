@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Tier;
 use crate::alert::NoticeKind;
 use crate::exit::{ExitReason, Incarnation};
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
 use crate::time::Timestamp;
+use crate::view::LineState;
 
 /// The number of a receipt. The first is 1; numbers have no gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -167,6 +169,19 @@ pub enum Event {
         /// Who reset it.
         by: Arc<str>,
     },
+    /// A line changed what it takes, because of what is wrong with it.
+    LineMoved {
+        /// The line.
+        line: Name,
+        /// Its state before.
+        from: LineState,
+        /// Its state now.
+        to: LineState,
+        /// The least urgent tier it takes; `None` if it takes nothing.
+        takes: Option<Tier>,
+        /// Why, in words.
+        why: Arc<str>,
+    },
     /// The line admits under new limits.
     LimitsChanged {
         /// Before: the number in flight at which everyone is refused.
@@ -306,6 +321,7 @@ impl Event {
             Self::SurgeEnded { .. } => "surge_ended",
             Self::CordPulled { .. } => "cord_pulled",
             Self::CordReset { .. } => "cord_reset",
+            Self::LineMoved { .. } => "line_moved",
             Self::LimitsChanged { .. } => "limits_changed",
             Self::SoftLimitPassed { .. } => "soft_limit_passed",
             Self::LadderMoved { .. } => "ladder_moved",
@@ -364,6 +380,13 @@ impl fmt::Display for Event {
             ),
             Self::CordPulled { line, by, why } => write!(f, "cord of line {line} pulled by {by}: {why}"),
             Self::CordReset { line, by } => write!(f, "cord of line {line} reset by {by}"),
+            Self::LineMoved { line, from, to, takes, why } => match takes {
+                None | Some(Tier::Batch) => write!(f, "line {line} {from} → {to}: {why}"),
+                Some(Tier::Normal) => write!(f, "line {line} {from} → {to}, sheds batch signals: {why}"),
+                Some(Tier::Critical) => {
+                    write!(f, "line {line} {from} → {to}, takes critical signals only: {why}")
+                }
+            },
             Self::LimitsChanged { hard_from, hard_to, why } => {
                 write!(f, "hard limit {hard_from} → {hard_to}: {why}")
             }

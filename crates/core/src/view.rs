@@ -201,9 +201,11 @@ pub enum LineState {
     /// It does.
     #[default]
     Running,
-    /// The cord was pulled: it refuses all until a reset.
+    /// Something is wrong with it: it refuses what is less urgent.
+    Slowed,
+    /// It refuses all: the cord was pulled, or too much is wrong with it.
     Stopped,
-    /// The node is going down: it refuses all and finishes what is in flight.
+    /// It refuses all and finishes what is in flight: it is going to stop, or the node is going down.
     Draining,
 }
 
@@ -211,6 +213,7 @@ impl fmt::Display for LineState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Running => "running",
+            Self::Slowed => "slowed",
             Self::Stopped => "stopped",
             Self::Draining => "draining",
         })

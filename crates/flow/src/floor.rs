@@ -5,8 +5,8 @@ use std::sync::Arc;
 use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
+use gemba_core::jidoka::Jidoka;
 use gemba_core::ladder::Ladder;
-use gemba_core::name::Name;
 use gemba_core::receipt::Seq;
 use gemba_core::view::{ArrivalsView, CostView, LineView};
 use gemba_kernel::Publisher;
@@ -29,6 +29,8 @@ pub(crate) struct Floor {
     pub line_views: Publisher<Vec<LineView>>,
     /// How far each line has climbed; published by kaizen, so that its next life goes on from there.
     pub ladders: Publisher<Vec<Ladder>>,
+    /// What each line takes and why; published by the regulator, so that its next life goes on from there.
+    pub stances: Publisher<Vec<Jidoka>>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// Published by burst.
@@ -66,10 +68,6 @@ pub(crate) struct PoolSurge {
 }
 
 impl Floor {
-    pub(crate) fn line(&self, name: &Name) -> Option<&Arc<LineCell>> {
-        self.lines.iter().find(|line| line.name == *name)
-    }
-
     /// The names of all lines, for an error that helps.
     pub(crate) fn line_names(&self) -> String {
         self.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ")

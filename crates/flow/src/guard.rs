@@ -1,11 +1,11 @@
-//! A cell: the breaker around an action, and the pass each call holds.
+//! A cell: the breaker around an action, the limit of calls to its downstream, and the pass each call holds.
 
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
+use gemba_core::adaptive::{Adaptive, AdaptiveRules, Slip};
 use gemba_core::breaker::{Breaker, BreakerRules, Moved, Outcome, Ticket};
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::Event;
@@ -13,33 +13,74 @@ use gemba_core::time::Timestamp;
 use gemba_core::view::BreakerView;
 use gemba_kernel::System;
 
+use crate::job::Because;
+
 /// A breaker by name. It outlives the workers that fail behind it.
 pub(crate) struct Guard {
     name: Name,
     path: ActorPath,
     system: System,
     breaker: Mutex<Breaker>,
+    /// Where nobody says how much the downstream can do.
+    adaptive: Option<Mutex<Adaptive>>,
 }
 
 impl Guard {
-    pub(crate) fn new(name: Name, path: ActorPath, rules: BreakerRules, system: System) -> Arc<Self> {
-        Arc::new(Self { name, path, system, breaker: Mutex::new(Breaker::new(rules)) })
+    pub(crate) fn new(
+        name: Name,
+        path: ActorPath,
+        rules: BreakerRules,
+        adaptive: Option<AdaptiveRules>,
+        system: System,
+    ) -> Arc<Self> {
+        let adaptive = adaptive.map(|rules| Mutex::new(Adaptive::new(rules, system.now())));
+        Arc::new(Self { name, path, system, breaker: Mutex::new(Breaker::new(rules)), adaptive })
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().expect("the breaker does not panic")
     }
 
-    /// Lets a call pass, or says when to come again.
-    pub(crate) fn enter(&self, now: Timestamp) -> Result<Pass<'_>, Duration> {
-        let entry = self.breaker().enter(now).map_err(|refused| refused.retry_in)?;
-        self.tell(entry.moved);
-        Ok(Pass { guard: self, ticket: Some(entry.ticket) })
+    fn adaptive(&self) -> Option<MutexGuard<'_, Adaptive>> {
+        Some(self.adaptive.as_ref()?.lock().expect("the limit does not panic"))
     }
 
-    fn record(&self, ticket: Ticket, outcome: Outcome, now: Timestamp) {
+    /// Lets a call pass, or says why not and when to come again.
+    pub(crate) fn enter(&self, now: Timestamp) -> Result<Pass<'_>, Because> {
+        let slip = match self.adaptive().map(|mut adaptive| adaptive.enter(now)) {
+            None => None,
+            Some(Ok(slip)) => Some(slip),
+            Some(Err(busy)) => return Err(Because::Busy { retry_in: busy.retry_in }),
+        };
+        // Bound to a name: a guard that lives in the scrutinee would still be held in the arms.
+        let entered = self.breaker().enter(now);
+        match entered {
+            Ok(entry) => {
+                self.tell(entry.moved);
+                Ok(Pass { guard: self, held: Some((entry.ticket, slip)) })
+            }
+            Err(refused) => {
+                self.leave(slip, Outcome::Ignored, now);
+                Err(Because::BreakerOpen { retry_in: refused.retry_in })
+            }
+        }
+    }
+
+    fn record(&self, ticket: Ticket, slip: Option<Slip>, outcome: Outcome, now: Timestamp) {
+        self.leave(slip, outcome, now);
         let moved = self.breaker().record(ticket, outcome, now);
         self.tell(moved);
+    }
+
+    fn leave(&self, slip: Option<Slip>, outcome: Outcome, now: Timestamp) {
+        if let (Some(slip), Some(mut adaptive)) = (slip, self.adaptive()) {
+            adaptive.leave(slip, outcome, now);
+        }
+    }
+
+    /// The limit of calls to the downstream, and how many are in flight; `None` if there is no limit.
+    pub(crate) fn calls(&self) -> Option<(u32, u32)> {
+        self.adaptive().map(|adaptive| (adaptive.limit(), adaptive.in_flight()))
     }
 
     fn tell(&self, moved: Option<Moved>) {
@@ -71,22 +112,22 @@ impl fmt::Debug for Guard {
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     guard: &'a Guard,
-    ticket: Option<Ticket>,
+    held: Option<(Ticket, Option<Slip>)>,
 }
 
 impl Pass<'_> {
     /// Says how the action went.
     pub(crate) fn spend(mut self, outcome: Outcome, now: Timestamp) {
-        if let Some(ticket) = self.ticket.take() {
-            self.guard.record(ticket, outcome, now);
+        if let Some((ticket, slip)) = self.held.take() {
+            self.guard.record(ticket, slip, outcome, now);
         }
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.guard.record(ticket, Outcome::Failure, self.guard.system.now());
+        if let Some((ticket, slip)) = self.held.take() {
+            self.guard.record(ticket, slip, Outcome::Failure, self.guard.system.now());
         }
     }
 }

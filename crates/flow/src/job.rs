@@ -47,6 +47,8 @@ pub(crate) enum Because {
     Expired,
     /// The breaker is open.
     BreakerOpen { retry_in: Duration },
+    /// As many calls to the downstream are in flight as it bears.
+    Busy { retry_in: Duration },
 }
 
 /// How a run came out, as far as its worker is concerned.
@@ -211,9 +213,9 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
     }
     let pass = match guard.enter(begun) {
         Ok(pass) => pass,
-        Err(retry_in) => {
+        Err(because) => {
             *is_answered = true;
-            seat.give_back(Because::BreakerOpen { retry_in });
+            seat.give_back(because);
             return not_begun;
         }
     };

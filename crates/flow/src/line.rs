@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::adaptive::AdaptiveRules;
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::leveller::TurnedOut;
@@ -32,6 +33,9 @@ use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// When a signal may try again that a stopped or slowed line refused: it stays so for a while.
+const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How often a job that came back unstarted is sent out again; the pause doubles from 1 ms, so a restart of
 /// the whole plant has 63 ms before callers notice it.
@@ -86,6 +90,7 @@ pub struct LineSpec<A: Action, F = ()> {
     pub(crate) deadline: Duration,
     pub(crate) breaker: BreakerRules,
     pub(crate) rates: Rates,
+    pub(crate) adaptive: Option<AdaptiveRules>,
 }
 
 impl<A: Action, F: 'static> LineSpec<A, F> {
@@ -100,6 +105,7 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             deadline: DEADLINE,
             breaker: BreakerRules::default(),
             rates: Rates::default(),
+            adaptive: None,
         }
     }
 
@@ -142,6 +148,13 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
         self
     }
 
+    /// Limits the calls to a downstream that nobody here owns to what it bears, which is found out from how
+    /// long they take. More are refused at once. Without it, the pools' workers are the limit.
+    pub fn adaptive(mut self, rules: AdaptiveRules) -> Self {
+        self.adaptive = Some(rules);
+        self
+    }
+
     /// When its breaker opens and closes.
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
         self.breaker = rules;
@@ -171,7 +184,7 @@ pub(crate) struct LineCell {
 impl LineCell {
     /// The line as it is now; rates and quantiles are for kaizen to fill in.
     pub(crate) fn view(&self) -> LineView {
-        let Standing { state, cord } = self.gate.standing();
+        let Standing { state, cord, .. } = self.gate.standing();
         let counts = self.meter.counts();
         LineView {
             name: self.name.clone(),
@@ -301,8 +314,8 @@ impl<A: Action, F> Inner<A, F> {
 
     /// Refuses at once, or gives the right to be in flight.
     fn admit(&self, tier: Tier, key: Option<u64>, now: Timestamp) -> Result<Permit, SubmitError<A::Error>> {
-        if let Some(standing) = self.cell.gate.closed() {
-            return Err(closed(standing));
+        if let Some(standing) = self.cell.gate.closed(tier) {
+            return Err(closed(standing, tier));
         }
         let permit = self.ceiling.admit(tier).map_err(|(in_flight, limit)| {
             refused(RefusalReason::Overloaded { in_flight, limit }, RETRY_AFTER)
@@ -359,7 +372,7 @@ impl<A: Action, F> Inner<A, F> {
                 now = self.station.system.now();
             }
         }
-        Err(self.turned_back(last))
+        Err(self.turned_back(last, route.tier))
     }
 
     /// Hands what is held to the pool that is to do it, if there is one.
@@ -380,14 +393,15 @@ impl<A: Action, F> Inner<A, F> {
         })
     }
 
-    fn turned_back(&self, because: Because) -> SubmitError<A::Error> {
+    fn turned_back(&self, because: Because, tier: Tier) -> SubmitError<A::Error> {
         match because {
             Because::QueueFull => refused(RefusalReason::QueueFull, RETRY_AFTER),
             Because::TurnedOut { why, retry_after } => refused(reason(why), retry_after),
             Because::Expired => refused(RefusalReason::Expired, RETRY_AFTER),
             Because::BreakerOpen { retry_in } => refused(RefusalReason::BreakerOpen, retry_in),
-            Because::HolderDied => match self.cell.gate.closed() {
-                Some(standing) => closed(standing),
+            Because::Busy { retry_in } => refused(RefusalReason::DownstreamBusy, retry_in),
+            Because::HolderDied => match self.cell.gate.closed(tier) {
+                Some(standing) => closed(standing, tier),
                 None => refused(RefusalReason::Restarting, Duration::from_millis(100)),
             },
         }
@@ -430,15 +444,20 @@ fn reason(why: TurnedOut) -> RefusalReason {
     }
 }
 
-fn closed<E>(standing: Standing) -> SubmitError<E> {
-    match (standing.state, standing.cord) {
-        (LineState::Stopped, Some(cord)) => {
-            refused(RefusalReason::Stopped { by: cord.by, why: cord.why }, Duration::from_secs(5))
+fn closed<E>(standing: Standing, tier: Tier) -> SubmitError<E> {
+    let (reason, retry_after) = match standing {
+        Standing { state: LineState::Stopped, cord: Some(cord), .. } => {
+            (RefusalReason::Stopped { by: cord.by, why: cord.why }, STOPPED_RETRY_AFTER)
         }
-        (LineState::Stopped | LineState::Draining | LineState::Running, _) => {
-            refused(RefusalReason::Draining, RETRY_AFTER)
+        Standing { state: LineState::Slowed, why: Some(why), .. } => {
+            (RefusalReason::Shed { tier, why }, STOPPED_RETRY_AFTER)
         }
-    }
+        Standing { why: Some(why), .. } => {
+            (RefusalReason::Stopped { by: "the line itself".into(), why }, STOPPED_RETRY_AFTER)
+        }
+        Standing { .. } => (RefusalReason::Draining, RETRY_AFTER),
+    };
+    refused(reason, retry_after)
 }
 
 impl<A: Action, F> Clone for Line<A, F> {

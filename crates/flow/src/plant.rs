@@ -9,6 +9,7 @@ use gemba_core::admission::Limits;
 use gemba_core::burst::BurstRules;
 use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
+use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::LadderRules;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::rate::RateError;
@@ -103,6 +104,7 @@ pub struct PlantBuilder {
     limits: Limits,
     levelling: Levelling,
     ladder: LadderRules,
+    jidoka: JidokaRules,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
     pools: Vec<PoolSpec>,
@@ -127,6 +129,7 @@ impl Plant {
             limits,
             levelling: Levelling::default(),
             ladder: LadderRules::default(),
+            jidoka: JidokaRules::default(),
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
             pools: Vec::new(),
@@ -186,6 +189,12 @@ impl PlantBuilder {
         self
     }
 
+    /// How lines slow down and stop because of what is wrong with them, and who lets them run again.
+    pub fn jidoka(mut self, rules: JidokaRules) -> Self {
+        self.jidoka = rules;
+        self
+    }
+
     /// Adds a pool.
     pub fn pool(mut self, pool: PoolSpec) -> Self {
         self.pools.push(pool);
@@ -203,7 +212,7 @@ impl PlantBuilder {
             self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
         }
         let plant = ActorPath::new("/plant").expect("a valid literal");
-        let guard = Guard::new(name.clone(), plant, spec.breaker, self.system.clone());
+        let guard = Guard::new(name.clone(), plant, spec.breaker, spec.adaptive, self.system.clone());
         let rate = RateGate::new(&spec.rates).unwrap_or_else(|error| {
             self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
             RateGate::new(&Rates::default()).expect("no rate is a sound one")
@@ -247,12 +256,13 @@ impl PlantBuilder {
             routes: self.routes,
             line_views: Publisher::new(Vec::new()),
             ladders: Publisher::new(Vec::new()),
+            stances: Publisher::new(Vec::new()),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, &self.system))
+        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, self.jidoka, &self.system))
     }
 
     fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
@@ -318,10 +328,12 @@ fn assemble(
     pool_specs: Vec<Supervisor>,
     levelling: Levelling,
     ladder_rules: LadderRules,
+    jidoka_rules: JidokaRules,
     system: &System,
 ) -> Plant {
     let (for_regulator, for_system) = (floor.clone(), system.clone());
-    let regulator = server("regulator", move || Regulator::new(for_regulator.clone(), for_system.clone()));
+    let regulator =
+        server("regulator", move || Regulator::new(for_regulator.clone(), jidoka_rules, for_system.clone()));
     let address = regulator.address();
     let (for_board, regulator_address) = (floor.clone(), address.clone());
     let board = server("board", move || AndonBoard::new(for_board.clone(), regulator_address.clone()));

@@ -6,6 +6,9 @@ use std::time::Duration;
 use gemba_core::admission::{Admission, Limits, Tier, admits};
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::ExitReason;
+use gemba_core::jidoka::{Cause, Defect, Jidoka, JidokaRules, Moved, Stance};
+use gemba_core::ladder::Ladder;
+use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
@@ -14,8 +17,7 @@ use gemba_core::view::{CordView, LineState};
 use gemba_kernel::{Address, CallError, Context, Reply, Server, Stop, System};
 
 use crate::floor::Floor;
-use crate::gate::Standing;
-use crate::line::LineCell;
+use crate::gate::{Standing, state_of};
 use crate::permit::Permit;
 use crate::rate::RateScope;
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason};
@@ -46,12 +48,16 @@ pub(crate) enum RegulatorMsg {
 pub(crate) struct Regulator {
     floor: Arc<Floor>,
     system: System,
+    rules: JidokaRules,
+    stances: Vec<Jidoka>,
     soft_passed_at: Option<Timestamp>,
 }
 
 impl Regulator {
-    pub(crate) fn new(floor: Arc<Floor>, system: System) -> Self {
-        Self { floor, system, soft_passed_at: None }
+    pub(crate) fn new(floor: Arc<Floor>, rules: JidokaRules, system: System) -> Self {
+        let mut stances = (*floor.stances.latest()).clone();
+        stances.resize_with(floor.lines.len(), || Jidoka::new(rules));
+        Self { floor, system, rules, stances, soft_passed_at: None }
     }
 
     fn set_limits(&self, limits: Limits, why: Arc<str>, ctx: &Context<RegulatorMsg>) -> Seq {
@@ -63,40 +69,87 @@ impl Regulator {
     }
 
     /// Checks, writes the receipt and sets the gate in one step, so that the three never disagree.
-    fn control(&self, control: Control, ctx: &Context<RegulatorMsg>) -> Result<Seq, ControlError> {
+    fn control(&mut self, control: Control, ctx: &Context<RegulatorMsg>) -> Result<Seq, ControlError> {
         match control {
             Control::PullCord { line, by, why } => {
-                let cell = self.line(&line)?;
+                let index = self.line(&line)?;
+                let cell = &self.floor.lines[index];
                 if let Some(cord) = cell.gate.standing().cord {
                     return Err(ControlError::AlreadyPulled { line, by: cord.by });
                 }
                 let cord = CordView { by, why, since_unix_ms: ctx.system().unix_ms() };
                 let event = Event::CordPulled { line, by: cord.by.clone(), why: cord.why.clone() };
                 let receipt = ctx.system().record(None, ctx.path(), event);
-                set_cord(cell, Some(cord));
+                self.set(index, Some(cord));
                 Ok(receipt)
             }
             Control::ResetCord { line, by } => {
-                let cell = self.line(&line)?;
-                if cell.gate.standing().cord.is_none() {
+                let index = self.line(&line)?;
+                let pulled = self.floor.lines[index].gate.standing().cord.is_some();
+                if !pulled && self.stances[index].stance() == Stance::Running {
                     return Err(ControlError::NotPulled { line });
                 }
                 let receipt = ctx.system().record(None, ctx.path(), Event::CordReset { line, by });
-                set_cord(cell, None);
+                let light = self.light(index);
+                let moved = self.stances[index].reset(light);
+                self.tell(index, moved, Some(receipt), ctx);
+                self.set(index, None);
                 Ok(receipt)
             }
         }
     }
 
-    fn line(&self, line: &Name) -> Result<&LineCell, ControlError> {
-        self.floor.line(line).map(AsRef::as_ref).ok_or_else(|| ControlError::UnknownLine {
+    /// Where the line stands in the list.
+    fn line(&self, line: &Name) -> Result<usize, ControlError> {
+        self.floor.lines.iter().position(|cell| cell.name == *line).ok_or_else(|| ControlError::UnknownLine {
             line: line.clone(),
             known: self.floor.line_names().into(),
         })
     }
 
+    /// What is wrong with a line.
+    fn defects(&self, index: usize) -> Vec<Defect> {
+        let light = self.floor.ladders.latest().get(index).map_or(Light::Green, Ladder::light);
+        vec![Defect { cause: Cause::Failures, light, why: format!("failures: {light}").into() }]
+    }
+
+    fn light(&self, index: usize) -> Light {
+        self.defects(index).iter().map(|defect| defect.light).max().unwrap_or_default()
+    }
+
+    /// Lets each line slow down, stop, or run again.
+    fn judge(&mut self, ctx: &Context<RegulatorMsg>) {
+        let most = self.rules.stopped_max(self.stances.len());
+        for index in 0..self.stances.len() {
+            let stopped = self.stances.iter().filter(|line| Stance::Draining <= line.stance()).count();
+            let defects = self.defects(index);
+            let in_flight = self.floor.lines[index].meter.counts().in_flight();
+            let moved = self.stances[index].observe(&defects, in_flight, stopped < most, ctx.now());
+            if moved.is_some() {
+                self.tell(index, moved, None, ctx);
+                self.set(index, self.floor.lines[index].gate.standing().cord);
+            }
+        }
+    }
+
+    fn tell(&self, index: usize, moved: Option<Moved>, cause: Option<Seq>, ctx: &Context<RegulatorMsg>) {
+        if let Some(Moved { from, to, why }) = moved {
+            let line = self.floor.lines[index].name.clone();
+            let (from, takes, to) = (state_of(from), to.takes(), state_of(to));
+            ctx.system().record(cause, ctx.path(), Event::LineMoved { line, from, to, takes, why });
+        }
+    }
+
+    /// Sets the gate of a line by its cord and by what it takes.
+    fn set(&self, index: usize, cord: Option<CordView>) {
+        let stance = &self.stances[index];
+        self.floor.lines[index].gate.set(Standing::of(cord, stance.stance(), stance.why()));
+        self.floor.stances.publish(self.stances.clone());
+    }
+
     fn tick(&mut self, ctx: &Context<RegulatorMsg>) {
         self.publish(ctx);
+        self.judge(ctx);
         let in_flight = self.floor.ceiling.in_flight();
         // As a tier without the reserve would find it: those are the first to be refused.
         let limits = self.floor.ceiling.limits();
@@ -128,6 +181,10 @@ impl Regulator {
                 let refused = instruments.counter(&metric::RATE_LIMITED, &[name, scope.word()]);
                 refused.absolute(line.rate.refused(scope));
             }
+            if let Some((limit, in_flight)) = line.guard.calls() {
+                instruments.gauge(&metric::DOWNSTREAM, &[name, "limit"]).set(f64::from(limit));
+                instruments.gauge(&metric::DOWNSTREAM, &[name, "in_flight"]).set(f64::from(in_flight));
+            }
             if let Some(keys) = line.rate.keys() {
                 instruments.gauge(&metric::RATE_KEYS, &[name]).set(keys as f64);
             }
@@ -137,18 +194,13 @@ impl Regulator {
     }
 }
 
-fn set_cord(line: &LineCell, cord: Option<CordView>) {
-    let state = if cord.is_some() { LineState::Stopped } else { LineState::Running };
-    line.gate.set(Standing { state, cord });
-}
-
 impl Server for Regulator {
     type Msg = RegulatorMsg;
 
     async fn init(&mut self, ctx: &mut Context<RegulatorMsg>) -> Result<(), Stop> {
-        for line in &self.floor.lines {
+        for index in 0..self.stances.len() {
             // A cord that was pulled before a restart stays pulled.
-            set_cord(line, line.gate.standing().cord);
+            self.set(index, self.floor.lines[index].gate.standing().cord);
         }
         self.publish(ctx);
         ctx.every(TICK, || RegulatorMsg::Tick);
@@ -168,7 +220,8 @@ impl Server for Regulator {
     async fn terminate(&mut self, _: &ExitReason) {
         if self.system.is_stopping() {
             for line in &self.floor.lines {
-                line.gate.set(Standing { state: LineState::Draining, cord: line.gate.standing().cord });
+                let cord = line.gate.standing().cord;
+                line.gate.set(Standing { state: LineState::Draining, cord, takes: None, why: None });
             }
         }
     }

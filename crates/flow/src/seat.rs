@@ -232,7 +232,7 @@ mod tests {
         let system = Node::builder("test").system().clone();
         let name = Name::new("echo").unwrap();
         let path = ActorPath::new("/plant").unwrap();
-        let guard = Guard::new(name, path, BreakerRules::default(), system.clone());
+        let guard = Guard::new(name, path, BreakerRules::default(), None, system.clone());
         let deadline = system.now() + PATIENCE;
         let station = Arc::new(Station { action: Echo, guard, system });
         let permit = ceiling.admit(gemba_core::admission::Tier::Normal).unwrap();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::admission::Tier;
 use gemba_core::policy::Violation;
 
 use crate::rate::RateScope;
@@ -74,17 +75,26 @@ pub enum RefusalReason {
     WaitedTooLong,
     /// It waited, and made room for a higher tier.
     Displaced,
-    /// Someone pulled the cord.
+    /// Someone pulled the cord, or the line stopped itself.
     Stopped {
         /// Who.
         by: Arc<str>,
         /// Why.
         why: Arc<str>,
     },
+    /// Something is wrong with the line, and it takes only what is more urgent.
+    Shed {
+        /// The tier of the signal.
+        tier: Tier,
+        /// What is wrong.
+        why: Arc<str>,
+    },
     /// The node is going down.
     Draining,
     /// The downstream fails, and its breaker is open.
     BreakerOpen,
+    /// As many calls to the downstream are in flight as it bears.
+    DownstreamBusy,
     /// When a worker was free, what was left until the deadline was not enough for the work.
     Expired,
     /// The pool is between two lives.
@@ -112,8 +122,10 @@ impl fmt::Display for RefusalReason {
                 f.write_str("it made room for a higher tier; send less, or give it a higher tier")
             }
             Self::Stopped { by, why } => write!(f, "line was stopped by {by}: {why}"),
+            Self::Shed { tier, why } => write!(f, "line sheds {tier} signals: {why}"),
             Self::Draining => f.write_str("line is draining"),
             Self::BreakerOpen => f.write_str("breaker is open"),
+            Self::DownstreamBusy => f.write_str("the downstream has all the calls it bears"),
             Self::Expired => f.write_str("deadline was too near when a worker was free"),
             Self::Restarting => f.write_str("pool is restarting"),
         }

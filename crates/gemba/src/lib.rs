@@ -100,8 +100,9 @@ struct Readme;
 struct Otp;
 
 pub use gemba_core::{
-    admission, board, breaker, burst, control, cost, exit, forecast, kanban, ladder, light, machine, metric,
-    name, policy, queue, rate, receipt, routing, scaling, supervision, sys, time, view, wait,
+    adaptive, admission, board, breaker, burst, control, cost, exit, forecast, jidoka, kanban, ladder, light,
+    machine, metric, name, policy, queue, rate, receipt, routing, scaling, supervision, sys, time, view,
+    wait,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

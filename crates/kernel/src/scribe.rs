@@ -105,6 +105,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::BaselineSet { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
+        | Event::LineMoved { .. }
         | Event::LightChanged { .. } => {}
     }
 }
@@ -150,7 +151,8 @@ fn log(receipt: &Receipt) {
         | Event::SoftLimitPassed { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
-        | Event::LadderMoved { .. } => line!(warn),
+        | Event::LadderMoved { .. }
+        | Event::LineMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::HandlerRecovered { .. }

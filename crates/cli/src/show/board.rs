@@ -68,6 +68,7 @@ fn station_rows(station: &StationView, now: u64, page: Page) -> Vec<String> {
 fn line_rows(line: &LineView, now: u64, page: Page) -> Vec<String> {
     let light = match line.state {
         LineState::Running => Light::Green,
+        LineState::Slowed => Light::Yellow,
         LineState::Stopped => Light::Red,
         LineState::Draining => Light::Purple,
     };

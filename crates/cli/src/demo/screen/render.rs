@@ -214,6 +214,7 @@ fn line_rows(scene: &Scene, board: &BoardView, width: usize) -> Vec<Line<'static
     for line in &board.lines {
         let light = match line.state {
             LineState::Running => Light::Green,
+            LineState::Slowed => Light::Yellow,
             LineState::Stopped => Light::Red,
             LineState::Draining => Light::Purple,
         };
