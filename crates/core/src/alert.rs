@@ -18,10 +18,12 @@ use crate::receipt::{Event, Receipt, Seq};
 use crate::time::Timestamp;
 
 mod incident;
+mod outbox;
 mod routes;
 mod rules;
 mod silence;
 
+pub use outbox::{GIVE_UP_AFTER, Next, OUTBOX_MAX, Outbox};
 pub use routes::Routes;
 pub use rules::{AlertRules, AlertRulesBuilder, AlertRulesError};
 pub use silence::{SILENCE_MAX, SILENCES_MAX};
@@ -109,13 +111,23 @@ pub struct Alerts {
     silences: Vec<Silence>,
     /// How many notices were made in the minute that began then.
     minute: (Timestamp, u32),
+    /// Whether the node is on its way down: what goes out then goes out on purpose.
+    is_stopping: bool,
 }
 
 impl Alerts {
     /// Alerts of a node on which all is green.
     pub const fn new(node: Name, rules: AlertRules, routes: Routes) -> Self {
         let minute = (Timestamp::START, 0);
-        Self { node, rules, routes, incidents: BTreeMap::new(), silences: Vec::new(), minute }
+        Self {
+            node,
+            rules,
+            routes,
+            incidents: BTreeMap::new(),
+            silences: Vec::new(),
+            minute,
+            is_stopping: false,
+        }
     }
 
     /// Takes note of a receipt: a light, an acknowledgement, a silence. Others say nothing here.
@@ -124,6 +136,9 @@ impl Alerts {
     pub fn apply(&mut self, receipt: &Receipt) {
         if let Event::LightChanged { station, to, why, .. } = &receipt.event {
             self.light_changed(station, *to, why, receipt);
+        }
+        if let Event::NodeStopping { .. } = &receipt.event {
+            self.is_stopping = true;
         }
         if let Event::AlertAcknowledged { station, by } = &receipt.event
             && let Some(incident) = self.incidents.get_mut(station)
@@ -151,8 +166,13 @@ impl Alerts {
 
     /// What is to be sent now; to be called after each receipt and about every second.
     ///
+    /// A node that was asked to stop sends nothing more: a stop on purpose is no incident.
+    ///
     /// What the limit of notices a minute leaves out comes in a later minute, as it is then.
     pub fn advance(&mut self, now: Timestamp, unix_ms: u64) -> Vec<Delivery> {
+        if self.is_stopping {
+            return Vec::new();
+        }
         self.silences.retain(|silence| now < silence.until);
         if Duration::from_secs(60) <= now.since(self.minute.0) {
             self.minute = (now, 0);

@@ -248,6 +248,14 @@ fn a_notice_says_since_when_and_because_of_what() {
     );
 }
 
+#[test]
+fn a_stop_on_purpose_is_no_incident() {
+    let mut desk = Desk::new();
+    desk.record(Event::NodeStopping { why: "SIGTERM".into() });
+    assert_eq!(desk.light("node", Purple), []);
+    assert_eq!(desk.pass(600), []);
+}
+
 proptest! {
     #[test]
     fn whoever_hears_everything_knows_the_worst_light_in_the_end(steps in vec((0usize..3, 0usize..4, 0u64..900), 1..60)) {
