@@ -17,8 +17,8 @@ const COLOURS: [&str; 10] = [
     "#ff7f0e",
 ];
 
-/// Steps of the y axis, and at most of the x axis.
-const STEPS: usize = 5;
+/// Steps that an axis has at most.
+const STEPS_MAX: f64 = 8.0;
 
 const WRITES: &str = "writing to a string cannot fail";
 
@@ -79,8 +79,7 @@ impl Plot {
 
     fn draw_axes(&self, svg: &mut String, frame: &Frame) {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        for step in 0..=STEPS {
-            let value = frame.y_max * step as f64 / STEPS as f64;
+        for value in steps(0.0, frame.y_max) {
             let y = frame.y(value);
             writeln!(
                 svg,
@@ -123,9 +122,23 @@ impl Plot {
             let longest = self.series.iter().max_by_key(|series| series.points.len());
             return longest.map(|series| series.points.iter().map(|(x, _)| *x).collect()).unwrap_or_default();
         }
-        let step = (frame.x_max - frame.x_min) / STEPS as f64;
-        (0..=STEPS).map(|number| frame.x_min + step * number as f64).collect()
+        steps(frame.x_min, frame.x_max)
     }
+}
+
+/// Round numbers from `least` to `most`, at most as many as there is room for.
+fn steps(least: f64, most: f64) -> Vec<f64> {
+    let rough = (most - least) / STEPS_MAX;
+    let unit = libm::pow(10.0, libm::floor(libm::log10(rough)));
+    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * unit).into_iter().find(|step| rough <= *step);
+    let step = step.unwrap_or(10.0 * unit);
+    let first = libm::ceil(least / step);
+    // The last step may miss the end of the axis by what a float cannot hold.
+    let most = most + 1e-9 * step;
+    (0..=STEPS_MAX as u32)
+        .map(|number| (first + f64::from(number)) * step)
+        .filter(|value| *value <= most)
+        .collect()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -208,6 +221,14 @@ mod tests {
         let frame = plot.frame();
         assert!((frame.x(10.0) - f64::midpoint(frame.x(1.0), frame.x(100.0))).abs() < 1e-6);
         assert_eq!(plot.ticks(&frame), [1.0, 10.0, 100.0]);
+    }
+
+    #[test]
+    fn steps_are_round_and_within_the_axis() {
+        assert_eq!(steps(0.0, 89.0), [0.0, 20.0, 40.0, 60.0, 80.0]);
+        assert_eq!(steps(-5.0, 15.0), [-5.0, 0.0, 5.0, 10.0, 15.0]);
+        assert_eq!(steps(0.0, 1.2).len(), 7);
+        assert_eq!(steps(0.0, 812.0).last(), Some(&800.0));
     }
 
     #[test]

@@ -165,7 +165,9 @@ pub struct Report {
     pub model: Model,
     /// The seed.
     pub seed: u64,
-    /// The figures, ours first.
+    /// Whether there was something to recover from.
+    pub has_trouble: bool,
+    /// The figures, in the order of the contenders.
     pub summaries: Vec<Summary>,
     /// What happened when, in the same order.
     pub histories: Vec<(&'static str, Vec<Bin>)>,
@@ -210,7 +212,8 @@ impl Scenario {
             contenders.iter().map(|contender| run.through(&mut *contender.controller(&model))).collect();
         let summaries = outcomes.iter().map(|outcome| summary(outcome, self.trouble_ends())).collect();
         let histories = outcomes.into_iter().map(|outcome| (outcome.controller, outcome.history)).collect();
-        Ok(Report { title: self.to_string(), model, seed, summaries, histories })
+        let has_trouble = self.trouble_ends().is_some();
+        Ok(Report { title: self.to_string(), model, seed, has_trouble, summaries, histories })
     }
 
     fn faults(&self, model: &Model) -> Vec<SettingError> {

@@ -14,8 +14,11 @@ pub const SIGNALS_MAX: usize = 5_000_000;
 /// Bad lines that are told one by one.
 const FAULTS_SHOWN: usize = 10;
 
-/// The longest time a trace may cover, in milliseconds: a day. Each 10 ms of it are an event.
-const AT_MS_MAX: f64 = 86_400_000.0;
+/// The longest time a trace may cover: a day. Each 10 ms of it are an event.
+const SPAN_MAX: Duration = Duration::from_secs(86_400);
+
+/// The latest moment, in milliseconds: the year 2286, if they are counted from 1970.
+const AT_MS_MAX: f64 = 1e13;
 
 /// The longest work, in milliseconds: an hour.
 const SERVICE_MS_MAX: f64 = 3_600_000.0;
@@ -56,7 +59,7 @@ pub enum Fault {
         /// What stands there.
         value: String,
         /// The largest that may.
-        most: u32,
+        most: u64,
     },
     /// A tier is none.
     #[error("tier is '{value}'; give critical, normal or batch")]
@@ -67,6 +70,12 @@ pub enum Fault {
     /// There are too many.
     #[error("this is more than {SIGNALS_MAX} signals; cut the trace")]
     TooMany,
+    /// It takes too long.
+    #[error("the last signal comes {span:?} after the first; {SPAN_MAX:?} is the limit, cut the trace")]
+    Span {
+        /// How much later.
+        span: Duration,
+    },
     /// There is nothing to simulate.
     #[error("no signal follows")]
     Empty,
@@ -160,7 +169,11 @@ pub fn parse(text: &str) -> Result<Vec<Arrival>, TraceErrors> {
     }
     arrivals.sort_by_key(|arrival| arrival.at);
     // Time begins with the first arrival, whatever clock the trace was taken from.
-    let began = arrivals[0].at;
+    let (began, last) = (arrivals[0].at, arrivals[arrivals.len() - 1].at);
+    if SPAN_MAX < last.since(began) {
+        faults.add(header, Fault::Span { span: last.since(began) });
+        return Err(faults);
+    }
     for arrival in &mut arrivals {
         arrival.at = Timestamp::START + arrival.at.since(began);
     }
@@ -184,17 +197,16 @@ fn arrival(line: &str, columns: Columns) -> Result<Arrival, Fault> {
     if values.len() != columns.count {
         return Err(Fault::Values { found: values.len(), columns: columns.count });
     }
-    let at = millis("at_ms", values[columns.at], f64::MAX)?;
+    let at = millis("at_ms", values[columns.at], AT_MS_MAX)?;
     let service = millis("service_ms", values[columns.service], SERVICE_MS_MAX)?;
     let tier = columns.tier.map_or(Ok(Tier::Normal), |place| tier(values[place]))?;
     Ok(Arrival { at: Timestamp::START + at, tier, service })
 }
 
 fn millis(column: &'static str, value: &str, most: f64) -> Result<Duration, Fault> {
-    let most = most.min(AT_MS_MAX);
     match value.parse::<f64>() {
         Ok(millis) if (0.0..=most).contains(&millis) => Ok(Duration::from_secs_f64(millis / 1e3)),
-        Ok(_) | Err(_) => Err(Fault::Number { column, value: value.to_owned(), most: most as u32 }),
+        Ok(_) | Err(_) => Err(Fault::Number { column, value: value.to_owned(), most: most as u64 }),
     }
 }
 
@@ -230,7 +242,7 @@ mod tests {
         for part in [
             "5 fault(s)",
             "line 2: 2 values for 3 columns",
-            "line 3: at_ms is '-1'; give a number from 0 to 86400000",
+            "line 3: at_ms is '-1'; give a number from 0 to 10000000000000",
             "line 4: service_ms is 'fast'; give a number from 0 to 3600000",
             "line 6: tier is 'vip'",
         ] {
@@ -243,6 +255,9 @@ mod tests {
         assert_eq!(parse("").unwrap_err().first[0].what, Fault::NoColumn { column: "at_ms" });
         assert_eq!(parse("at_ms,ms\n").unwrap_err().first[0].what, Fault::NoColumn { column: "service_ms" });
         assert_eq!(parse("at_ms,service_ms\n").unwrap_err().first[0].what, Fault::Empty);
+        let long = "at_ms,service_ms\n1700000000000,1\n1700086400001,1\n";
+        assert!(parse(long).unwrap_err().to_string().contains("after the first; 86400s is the limit"));
+        assert!(parse(&long.replace("0001,", "0000,")).is_ok(), "a day, from any moment on");
         let many = "at_ms,service_ms\n".to_owned() + &"x,y\n".repeat(12);
         assert!(parse(&many).unwrap_err().to_string().ends_with("and 2 more"));
     }

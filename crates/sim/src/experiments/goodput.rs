@@ -30,6 +30,7 @@ struct Figures {
     shed: f64,
     shed_others: f64,
     p99_ms: f64,
+    critical: f64,
 }
 
 impl Figures {
@@ -41,6 +42,7 @@ impl Figures {
             shed: outcome.shed(),
             shed_others: above,
             p99_ms: outcome.latency_ms(0.99),
+            critical: outcome.served(Tier::Critical),
         }
     }
 }
@@ -74,7 +76,8 @@ pub fn run(scale: &Scale) -> Vec<Experiment> {
     let p99: Vec<Vec<Spread>> = (0..LOADS.len()).map(slower).collect();
     let shed: Vec<Vec<Spread>> = (0..LOADS.len()).map(|load| of(load, |of| of.shed)).collect();
     let others = of(1, |of| of.shed_others);
-    vec![e1(&goodput, against), e2(&shed, &others, &model, scale), e3(&p99)]
+    let critical: Vec<Vec<Spread>> = (0..LOADS.len()).map(|load| of(load, |of| of.critical)).collect();
+    vec![e1(&goodput, &critical, against), e2(&shed, &others, &model, scale), e3(&p99)]
 }
 
 fn all(model: &Model, times: f64, scale: &Scale, seed: u64) -> Vec<Figures> {
@@ -85,7 +88,7 @@ fn all(model: &Model, times: f64, scale: &Scale, seed: u64) -> Vec<Figures> {
     Contender::ALL.iter().map(figures).collect()
 }
 
-fn e1(goodput: &[Vec<Spread>], against: impl Fn(usize) -> Spread) -> Experiment {
+fn e1(goodput: &[Vec<Spread>], critical: &[Vec<Spread>], against: impl Fn(usize) -> Spread) -> Experiment {
     let mut rows = Vec::new();
     for (load, times) in LOADS.iter().enumerate().skip(2) {
         let target = Target::AtLeast(if *times < 1.1 { 0.95 } else { 0.97 });
@@ -106,8 +109,10 @@ fn e1(goodput: &[Vec<Spread>], against: impl Fn(usize) -> Spread) -> Experiment 
         ours: seeds,
         others: Vec::new(),
     });
-    let plot = plot("Goodput under load", "answered in time / capacity", goodput, 1.2);
-    let plots = vec![("e1-goodput.svg", plot)];
+    let plots = vec![
+        ("e1-goodput.svg", plot("Goodput under load", "answered in time / capacity", goodput, 1.2)),
+        ("e1-critical.svg", plot("The critical tier under load", "share answered in time", critical, 1.2)),
+    ];
     Experiment { number: "E1", title: "goodput", clock: Clock::Virtual, rows, plots }
 }
 
