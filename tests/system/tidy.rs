@@ -113,9 +113,18 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/observe", &["gemba-core"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
         ("crates/store", &["gemba-core", "gemba-kernel"]),
+        ("crates/sim", &["gemba-core"]),
         (
             "crates/gemba",
-            &["gemba-core", "gemba-flow", "gemba-inspect", "gemba-kernel", "gemba-observe", "gemba-store"],
+            &[
+                "gemba-core",
+                "gemba-flow",
+                "gemba-inspect",
+                "gemba-kernel",
+                "gemba-observe",
+                "gemba-sim",
+                "gemba-store",
+            ],
         ),
         ("crates/cli", &["gemba", "gemba-payment"]),
         ("examples/payment", &["gemba"]),
@@ -149,9 +158,15 @@ fn a_crates_own_bans_include_the_roots() {
         read(path).lines().filter(|line| line.contains("path =")).map(|line| line.trim().to_owned()).collect()
     };
     let of_root = bans(".clippy.toml");
-    for folder in
-        ["crates/core", "crates/kernel", "crates/flow", "crates/observe", "crates/inspect", "crates/gemba"]
-    {
+    for folder in [
+        "crates/core",
+        "crates/kernel",
+        "crates/flow",
+        "crates/observe",
+        "crates/inspect",
+        "crates/sim",
+        "crates/gemba",
+    ] {
         let path = format!("{folder}/.clippy.toml");
         if root().join(&path).exists() {
             let own = bans(&path);

@@ -1,9 +1,12 @@
 //! What can be typed after `gemba`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, value_parser};
 use gemba::name::{ActorPath, Name};
+use gemba::sim::client::Client as Callers;
 use gemba::{Client, INSPECT, Token};
 
 /// Looks at running nodes, operates them, and runs the demonstration.
@@ -33,6 +36,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Stop a line, or let it run again
     Cord(CordArgs),
+    /// Run flow control in virtual time, ours beside others: docs/simulate.md
+    Simulate(SimulateArgs),
     /// Be one of the demonstration's other processes
     #[command(hide = true)]
     Payment {
@@ -154,6 +159,136 @@ pub(crate) enum CordAction {
     },
 }
 
+/// What is simulated, and with what.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct SimulateArgs {
+    /// What happens.
+    #[command(subcommand)]
+    pub(crate) scenario: SimulateScenario,
+    /// Where arrivals and work come from; the same seed gives the same output on every machine
+    #[arg(long, global = true, value_name = "S", default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Workers of the pool
+    #[arg(long, global = true, value_name = "N", default_value_t = 23)]
+    pub(crate) workers: u32,
+    /// Mean service time in milliseconds; a trace brings its own
+    #[arg(long, global = true, value_name = "MS", default_value = "42.5", value_parser = millis)]
+    pub(crate) service_ms: Duration,
+    /// Standard deviation of service times over their mean; a trace brings its own
+    #[arg(long, global = true, value_name = "CV", default_value_t = 1.0)]
+    pub(crate) cv: f64,
+    /// How long a signal may take, in milliseconds
+    #[arg(long, global = true, value_name = "MS", default_value = "500", value_parser = millis)]
+    pub(crate) deadline_ms: Duration,
+    /// Compare with all controllers, not only with four
+    #[arg(long, global = true)]
+    pub(crate) all: bool,
+    /// In which form it is printed.
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
+/// In which form a simulation is printed, if not as figures.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub(crate) struct FormArgs {
+    /// Print one JSON object: ours, and the others in it
+    #[arg(long, global = true, conflicts_with_all = ["csv", "svg"])]
+    pub(crate) json: bool,
+    /// Print what happened when, as comma-separated values
+    #[arg(long, global = true, conflicts_with = "svg")]
+    pub(crate) csv: bool,
+    /// Print a plot
+    #[arg(long, global = true)]
+    pub(crate) svg: bool,
+}
+
+/// The scenarios.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SimulateScenario {
+    /// A steady load
+    Overload {
+        /// Arrivals, in times of what the workers can do
+        #[arg(long, value_name = "X", default_value_t = 2.0)]
+        times: f64,
+        /// How long it is measured, after 15 s
+        #[arg(long, value_name = "N", default_value = "60", value_parser = seconds)]
+        seconds: Duration,
+    },
+    /// A load of 0.7, a higher one for a while, and 0.7 again
+    Spike {
+        /// The higher one, in times of what the workers can do
+        #[arg(long, value_name = "X", default_value_t = 10.0)]
+        times: f64,
+        /// How long it lasts
+        #[arg(long, value_name = "N", default_value = "10", value_parser = seconds)]
+        seconds: Duration,
+    },
+    /// A load of 0.8, work that is slow for a while, and callers who try again three times
+    RetryStorm {
+        /// By which factor work is slower
+        #[arg(long, value_name = "X", default_value_t = 4.0)]
+        slower: f64,
+        /// For how long
+        #[arg(long, value_name = "N", default_value = "10", value_parser = seconds)]
+        seconds: Duration,
+        /// How callers try again
+        #[arg(long, value_enum, default_value_t = Retries::InStep)]
+        client: Retries,
+    },
+    /// A load of 0.8 and work that is slow for a while
+    BrownOut {
+        /// By which factor work is slower
+        #[arg(long, value_name = "X", default_value_t = 4.0)]
+        slower: f64,
+        /// For how long
+        #[arg(long, value_name = "N", default_value = "30", value_parser = seconds)]
+        seconds: Duration,
+    },
+    /// Your own arrivals and service times: a CSV file with the columns at_ms, service_ms and, if you like, tier
+    Trace {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// How callers try again.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Retries {
+    /// All after the same pauses
+    InStep,
+    /// After pauses that are drawn
+    Jitter,
+    /// In step, but only a tenth as often as they succeed
+    Budget,
+    /// With jitter and budget, and when a refusal asks them to
+    Ours,
+}
+
+impl From<Retries> for Callers {
+    fn from(retries: Retries) -> Self {
+        match retries {
+            Retries::InStep => Self::IN_STEP,
+            Retries::Jitter => Self::SPREAD,
+            Retries::Budget => Self::THRIFTY,
+            Retries::Ours => Self::OURS,
+        }
+    }
+}
+
+fn millis(text: &str) -> Result<Duration, String> {
+    duration(text, 1e3, "milliseconds")
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    duration(text, 1.0, "seconds")
+}
+
+fn duration(text: &str, per_second: f64, unit: &str) -> Result<Duration, String> {
+    let number = text.parse::<f64>().ok().map(|number| number / per_second);
+    let duration = number.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| format!("give a number of {unit}"))
+}
+
 fn page_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(limit @ 1..=Client::RECEIPTS_MAX) => Ok(limit),
@@ -187,6 +322,12 @@ mod tests {
             "gemba demo --rate 0",
             "gemba demo --rate 10001",
             "gemba demo --inspect somewhere",
+            "gemba simulate",
+            "gemba simulate overload --json --svg",
+            "gemba simulate overload --seconds -1",
+            "gemba simulate spike --service-ms many",
+            "gemba simulate retry-storm --client shy",
+            "gemba simulate trace",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
@@ -195,6 +336,10 @@ mod tests {
             "gemba kill /plant/board --url http://127.0.0.1:1",
             "gemba cord pull payment --why smoke",
             "gemba receipts --limit 1000 --after 7 --path / --follow --json",
+            "gemba simulate overload --times 10 --seed 7 --json",
+            "gemba simulate --workers 4 brown-out --slower 3 --seconds 5 --service-ms 12.5 --cv 0 --csv",
+            "gemba simulate retry-storm --client ours --deadline-ms 2000 --all",
+            "gemba simulate trace arrivals.csv --svg",
             "gemba tree --token sixteen-letters! --depth 2",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -1,10 +1,11 @@
-//! The `gemba` command: looks at running nodes, operates them, and runs the demonstration.
+//! The `gemba` command: looks at running nodes, operates them, and runs demonstration and simulation.
 
 mod args;
 mod demo;
 mod exit;
 mod remote;
 mod show;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Receipts(args) => remote::receipts(args).await.into(),
         Command::Kill(args) => remote::kill(args).await.into(),
         Command::Cord(args) => remote::cord(args).await.into(),
+        Command::Simulate(args) => simulate::run(&args).into(),
         Command::Payment { leashed, command } => {
             if leashed {
                 demo::leash();

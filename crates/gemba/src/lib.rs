@@ -100,9 +100,9 @@ struct Readme;
 struct Otp;
 
 pub use gemba_core::{
-    adaptive, admission, board, breaker, burst, control, cost, exit, forecast, jidoka, kanban, ladder, light,
-    machine, metric, name, policy, queue, rate, receipt, routing, scaling, supervision, sys, time, view,
-    wait,
+    adaptive, admission, board, breaker, burst, control, cost, exit, forecast, jidoka, kanban, ladder,
+    leveller, light, machine, metric, name, policy, queue, rate, receipt, routing, scaling, supervision, sys,
+    time, view, wait,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
@@ -123,6 +123,9 @@ pub use gemba_kernel::{
     supervisor, task,
 };
 pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
+/// Flow control in virtual time.
+#[cfg(feature = "sim")]
+pub use gemba_sim as sim;
 #[cfg(feature = "store")]
 pub use gemba_store::{
     AckError, AppendError, Appended, Card, Database, DatabaseError, DeadCard, OpenError, PAYLOAD_MAX,

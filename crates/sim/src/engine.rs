@@ -1,0 +1,216 @@
+//! Runs a workload through a controller, event by event, in virtual time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use gemba_core::time::Timestamp;
+
+use crate::client::{Client, Clients};
+use crate::controller::{Attempt, Controller, Decision, Finished};
+use crate::outcome::{Outcome, Recorder};
+use crate::workload::{Model, Workload};
+
+/// How often a controller may look for who has to go.
+const SWEEP: Duration = Duration::from_millis(10);
+
+/// How long after the last arrival a run goes on.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Events after which a run is broken off: a controller that never ends one would run for ever.
+const EVENTS_MAX: u64 = 200_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A worker is done.
+    Done(usize),
+    /// The caller of an attempt has waited for as long as it does.
+    GivenUp(usize),
+    /// An arrival tries again.
+    Retry {
+        arrival: u32,
+        number: u8,
+    },
+    Sweep,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The pool.
+    pub model: Model,
+    /// What arrives.
+    pub workload: &'a Workload,
+    /// What callers do when they are refused.
+    pub client: Client,
+    /// Where the callers' jitter comes from.
+    pub seed: u64,
+    /// From when on it is measured.
+    pub measured_from: Timestamp,
+}
+
+impl Run<'_> {
+    /// Runs it to its end.
+    pub fn through(self, controller: &mut dyn Controller) -> Outcome {
+        Engine {
+            recorder: Recorder::new(&self, controller.name()),
+            clients: Clients::new(self.client, self.seed),
+            idle: self.model.workers,
+            run: self,
+            controller,
+            events: BinaryHeap::new(),
+            number: 0,
+            attempts: Vec::new(),
+            out: Vec::new(),
+        }
+        .run()
+    }
+}
+
+/// An attempt, and how it stands.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    attempt: Attempt,
+    started: Timestamp,
+}
+
+struct Engine<'a> {
+    run: Run<'a>,
+    controller: &'a mut dyn Controller,
+    clients: Clients,
+    recorder: Recorder,
+    events: BinaryHeap<Reverse<(Timestamp, u64, Event)>>,
+    /// Events of one moment happen in the order in which they were planned.
+    number: u64,
+    attempts: Vec<Standing>,
+    idle: u32,
+    out: Vec<Attempt>,
+}
+
+impl Engine<'_> {
+    fn run(mut self) -> Outcome {
+        let end = self.run.workload.end + DRAIN;
+        self.plan(Timestamp::START + SWEEP, Event::Sweep);
+        let mut arrivals = self.run.workload.arrivals.iter().enumerate().peekable();
+        for _ in 0..EVENTS_MAX {
+            let planned = self.events.peek().map(|Reverse((at, _, _))| *at);
+            let arrives = arrivals.peek().map(|(_, arrival)| arrival.at);
+            match (arrives, planned) {
+                (Some(at), planned) if planned.is_none_or(|planned| at <= planned) => {
+                    let (index, arrival) = arrivals.next().expect("it was peeked at");
+                    self.recorder.offered(arrival.tier, at);
+                    self.attempt(index as u32, 0, at);
+                }
+                (_, Some(at)) if at <= end => {
+                    let Reverse((_, _, event)) = self.events.pop().expect("it was peeked at");
+                    self.happen(event, at);
+                }
+                _ => break,
+            }
+        }
+        self.recorder.finish()
+    }
+
+    fn plan(&mut self, at: Timestamp, event: Event) {
+        self.number += 1;
+        self.events.push(Reverse((at, self.number, event)));
+    }
+
+    fn happen(&mut self, event: Event, now: Timestamp) {
+        match event {
+            Event::Done(index) => {
+                let Standing { attempt, started } = self.attempts[index];
+                self.idle += 1;
+                self.controller.finished(Finished { attempt, took: now.since(started) }, now);
+                if self.recorder.answered(&attempt, started, now) {
+                    self.clients.succeeded();
+                }
+                self.feed(now);
+            }
+            Event::GivenUp(index) => {
+                let attempt = self.attempts[index].attempt;
+                if self.recorder.gives_up(&attempt) {
+                    self.retry(&attempt, Duration::ZERO, now);
+                }
+            }
+            Event::Retry { arrival, number } => self.attempt(arrival, number, now),
+            Event::Sweep => {
+                self.controller.sweep(now, &mut self.out);
+                self.turn_out(now);
+                self.recorder.waiting(self.controller.waiting(), now);
+                if now < self.run.workload.end + DRAIN {
+                    self.plan(now + SWEEP, Event::Sweep);
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, arrival: u32, number: u8, now: Timestamp) {
+        let tier = self.run.workload.arrivals[arrival as usize].tier;
+        let deadline = now + self.run.model.deadline;
+        let attempt = Attempt { arrival, number, tier, came: now, deadline };
+        self.recorder.attempted(&attempt);
+        let decision = self.controller.arrive(attempt, self.idle, now, &mut self.out);
+        self.recorder.decided(&attempt, decision, now);
+        match decision {
+            Decision::Start => self.start(attempt, now),
+            Decision::Wait => {
+                if self.clients.gives_up_at_deadline() {
+                    let index = self.keep(attempt, now);
+                    self.plan(deadline, Event::GivenUp(index));
+                }
+            }
+            Decision::Refuse(retry_after) => {
+                self.recorder.turned_away(&attempt);
+                self.retry(&attempt, retry_after, now);
+            }
+        }
+        self.turn_out(now);
+        self.feed(now);
+    }
+
+    fn keep(&mut self, attempt: Attempt, started: Timestamp) -> usize {
+        self.attempts.push(Standing { attempt, started });
+        self.attempts.len() - 1
+    }
+
+    fn start(&mut self, attempt: Attempt, now: Timestamp) {
+        assert!(0 < self.idle, "{} starts work without a worker", self.controller.name());
+        self.idle -= 1;
+        let index = self.keep(attempt, now);
+        let work = self.run.workload.service(attempt.arrival, attempt.number, now);
+        self.recorder.started(&attempt, now);
+        self.plan(now + work, Event::Done(index));
+        if self.clients.gives_up_at_deadline() && attempt.came == now {
+            self.plan(attempt.deadline, Event::GivenUp(index));
+        }
+    }
+
+    fn feed(&mut self, now: Timestamp) {
+        while 0 < self.idle {
+            let next = self.controller.next(now, &mut self.out);
+            self.turn_out(now);
+            match next {
+                Some(attempt) => self.start(attempt, now),
+                None => break,
+            }
+        }
+    }
+
+    /// Tells those that waited in vain.
+    fn turn_out(&mut self, now: Timestamp) {
+        for attempt in std::mem::take(&mut self.out) {
+            self.recorder.turned_out(&attempt, now);
+            self.retry(&attempt, Duration::ZERO, now);
+        }
+    }
+
+    fn retry(&mut self, attempt: &Attempt, retry_after: Duration, now: Timestamp) {
+        if self.recorder.is_answered(attempt) {
+            return;
+        }
+        if let Some(pause) = self.clients.retry(attempt.number, retry_after) {
+            self.plan(now + pause, Event::Retry { arrival: attempt.arrival, number: attempt.number + 1 });
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Small versions of the experiments: what must hold for every seed, within seconds.
+
+use std::time::Duration;
+
+use gemba_core::admission::Tier;
+use gemba_core::time::Timestamp;
+use gemba_sim::client::Client;
+use gemba_sim::contenders::Contender;
+use gemba_sim::engine::Run;
+use gemba_sim::experiments::determinism::{DECISIONS_OF_SEED_7, decisions};
+use gemba_sim::experiments::{Scale, determinism, goodput, priority, table};
+use gemba_sim::outcome::Outcome;
+use gemba_sim::workload::{Model, Phase, Trouble, Workload};
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn run(contender: Contender, workload: &Workload, client: Client) -> Outcome {
+    let (model, measured_from) = (Model::default(), Timestamp::from_secs(3));
+    Run { model, workload, client, seed: 1, measured_from }.through(&mut *contender.controller(&model))
+}
+
+fn steady(times: f64, seconds: u64) -> Workload {
+    let model = Model::default();
+    Workload::poisson(&model, &[model.phase(secs(seconds), times)], 1)
+}
+
+#[test]
+fn a_seed_gives_the_same_decisions_on_every_machine() {
+    assert_eq!(decisions(7), decisions(7));
+    assert_ne!(decisions(7), decisions(8));
+    assert_eq!(
+        decisions(7),
+        DECISIONS_OF_SEED_7,
+        "a decision has changed; if that is meant, so is the constant"
+    );
+}
+
+#[test]
+fn overload_costs_no_goodput_and_the_critical_tier_notices_nothing() {
+    let workload = steady(3.0, 15);
+    let ours = run(Contender::Ours, &workload, Client::ONCE);
+    assert!(0.95 < ours.goodput(), "{}", ours.goodput());
+    assert!(0.995 < ours.served(Tier::Critical), "{}", ours.served(Tier::Critical));
+    let calm = run(Contender::Ours, &steady(0.7, 15), Client::ONCE);
+    assert!(ours.latency_ms(0.99) < 1.4 * calm.latency_ms(0.99));
+    let seeds = run(Contender::Seeds, &workload, Client::ONCE);
+    assert!(seeds.goodput() < 0.05, "the control: {}", seeds.goodput());
+}
+
+#[test]
+fn nothing_is_shed_without_need() {
+    let outcome = run(Contender::Ours, &steady(0.7, 20), Client::ONCE);
+    assert_eq!(outcome.tiers.map(|tier| tier.shed), [0; 3]);
+}
+
+#[test]
+fn the_lower_tiers_get_their_share_of_a_pool_that_the_critical_one_fills() {
+    let model = Model::default();
+    let workload = Workload::poisson(&model, &[Phase { lasts: secs(15), load: [2.0, 2.0, 2.0] }], 1);
+    let outcome = run(Contender::Ours, &workload, Client::ONCE);
+    let capacity = model.capacity_per_s() * outcome.measured.as_secs_f64();
+    let [critical, normal, batch] = outcome.tiers.map(|tier| tier.good as f64 / capacity);
+    assert!(0.9 < critical, "{critical}");
+    assert!(0.015 < normal && 0.015 < batch && 0.04 < normal + batch, "{normal} {batch}");
+}
+
+#[test]
+fn a_spike_is_over_when_it_ends() {
+    let model = Model::default();
+    let phases = [model.phase(secs(5), 0.7), model.phase(secs(3), 10.0), model.phase(secs(10), 0.7)];
+    let workload = Workload::poisson(&model, &phases, 1);
+    let recovery = run(Contender::Ours, &workload, Client::ONCE).recovery(secs(8));
+    assert!(recovery.is_some_and(|after| after <= secs(1)), "{recovery:?}");
+    assert_eq!(run(Contender::NoControl, &workload, Client::ONCE).recovery(secs(8)), None);
+}
+
+#[test]
+fn retries_do_not_keep_a_pool_down_that_was_slow() {
+    let model = Model::default();
+    let trouble = Trouble { from: Timestamp::from_secs(5), to: Timestamp::from_secs(9), slower: 4.0 };
+    let workload = Workload::poisson(&model, &[model.phase(secs(25), 0.8)], 1).with(trouble);
+    for client in Client::ALL {
+        let recovery = run(Contender::Ours, &workload, client).recovery(secs(9));
+        assert!(recovery.is_some_and(|after| after <= secs(1)), "{}: {recovery:?}", client.name);
+    }
+    let never = run(Contender::NoControl, &workload, Client::IN_STEP).recovery(secs(9));
+    assert_eq!(never, None, "the storm that the controllers are compared in");
+}
+
+#[test]
+fn whoever_arrives_is_accounted_for() {
+    let workload = steady(2.0, 8);
+    for contender in Contender::ALL {
+        let outcome = run(contender, &workload, Client::OURS);
+        for tier in outcome.tiers {
+            assert!(tier.good <= tier.offered, "{contender:?}");
+        }
+        let offered: u64 = outcome.tiers.iter().map(|tier| tier.offered).sum();
+        assert!(offered <= outcome.attempts, "{contender:?}");
+        let bins = outcome.between(Duration::ZERO, Duration::MAX, |bin| bin.offered);
+        assert_eq!(bins, workload.arrivals.len() as u64, "{contender:?}");
+    }
+}
+
+#[test]
+fn every_experiment_prints_its_figures_and_what_it_missed() {
+    let scale = Scale { seeds: 1, measured: secs(1), warm_up: secs(0), watched: secs(5), idle_signals: 500 };
+    // The spike and the storms are as long at any scale; the tests above have shorter ones.
+    let experiments: Vec<_> =
+        [goodput::run, priority::run, determinism::run].iter().flat_map(|run| run(&scale)).collect();
+    let numbers: Vec<_> = experiments.iter().map(|experiment| experiment.number).collect();
+    assert_eq!(numbers, ["E1", "E2", "E3", "E5", "E26"]);
+    let text = table::print(&experiments);
+    let missed =
+        experiments.iter().flat_map(|experiment| &experiment.rows).filter(|row| !row.is_met()).count();
+    assert_eq!(text.matches("MISSED").count(), missed, "{text}");
+    for (name, svg) in experiments.iter().flat_map(|experiment| &experiment.plots) {
+        assert!(svg.contains("<polyline") && !svg.contains("NaN"), "{name}");
+    }
+}
