@@ -9,7 +9,7 @@ use std::time::Duration;
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::name::Name;
-use gemba_core::policy::{BoxPolicy, Policy, Verdict, approve_all};
+use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
 use gemba_core::rate::Rate;
 use gemba_core::routing::{RouteError, key_hash};
 use gemba_core::time::Timestamp;
@@ -259,9 +259,7 @@ impl<A: Action, F> Inner<A, F> {
         let deadline = self.system.now() + deadline.unwrap_or(self.deadline);
 
         let permit = self.admit(tier, key)?;
-        if let Verdict::Reject(violations) = self.evaluate(&input, facts) {
-            return Err(SubmitError::Rejected(violations));
-        }
+        self.evaluate(&input, facts).map_err(SubmitError::Rejected)?;
         match self.perform(input, permit, key, tier, deadline).await? {
             Ok(output) => Ok(output),
             Err(error) => Err(SubmitError::Failed(error)),
@@ -284,10 +282,14 @@ impl<A: Action, F> Inner<A, F> {
         Ok(permit)
     }
 
-    fn evaluate(&self, input: &A::Input, facts: &F) -> Verdict {
-        let span =
-            tracing::debug_span!(target: "gemba::signal", "evaluate_policy", policy = self.policy.name());
-        span.in_scope(|| self.policy.evaluate(input, facts))
+    fn evaluate(&self, input: &A::Input, facts: &F) -> Result<(), Rejection> {
+        let span = tracing::debug_span!(
+            target: "gemba::signal",
+            "evaluate_policy",
+            policy = self.policy.name(),
+            version = self.policy.version(),
+        );
+        span.in_scope(|| self.policy.decide(input, facts))
     }
 
     /// Sends the job to a pool and waits for its answer; a job that comes back unstarted because its holder
