@@ -6,7 +6,7 @@ use gemba::admission::Limits;
 use gemba::breaker::BreakerRules;
 use gemba::control::{Control, ControlError};
 use gemba::light::Light;
-use gemba::policy::rule;
+use gemba::policy::{Policy, all, rule};
 use gemba::receipt::{BreakerState, Event, Seq};
 use gemba::view::LineState;
 use gemba::{LineSpec, Node, Plant, PoolSpec, RefusalReason, Resized, Signal, SubmitError};
@@ -141,16 +141,22 @@ async fn a_policy_rejects_with_every_violation_and_nothing_is_done() {
     let odd = rule("odd", 3, |input: &Input, facts: &u32| {
         matches!(input, Input::Answer(n) if n % 2 == 1).then(|| format!("odd, and the facts say {facts}"))
     });
+    let three = rule("three", 1, |input: &Input, _: &u32| {
+        matches!(input, Input::Answer(3)).then(|| "it is three".to_owned())
+    });
+    let policy = all("parity", 7, [odd.boxed(), three.boxed()]);
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
-    let line = plant.line(LineSpec::new("work", Work).policy(odd));
+    let line = plant.line(LineSpec::new("work", Work).policy(policy));
     let node = node.child(plant.build().unwrap()).start().await.unwrap();
     assert_eq!(line.submit(Signal::new(Input::Answer(2)), &9).await.unwrap(), 2);
-    let Err(SubmitError::Rejected(violations)) = line.submit(Signal::new(Input::Answer(3)), &9).await else {
+    let Err(SubmitError::Rejected(rejection)) = line.submit(Signal::new(Input::Answer(3)), &9).await else {
         panic!("it is odd")
     };
-    assert_eq!((&*violations[0].rule, violations[0].version), ("odd", 3));
-    assert_eq!(&*violations[0].message, "odd, and the facts say 9");
+    assert_eq!((&*rejection.policy, rejection.version), ("parity", 7));
+    let rules: Vec<_> = rejection.violations.iter().map(|found| (&*found.rule, found.version)).collect();
+    assert_eq!(rules, [("odd", 3), ("three", 1)]);
+    assert_eq!(rejection.to_string(), "rejected by policy parity v7: odd, and the facts say 9; it is three");
     finish(node).await;
 }
 

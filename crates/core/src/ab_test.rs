@@ -89,17 +89,17 @@ impl Verdict {
 
 /// What one arm has shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Observed {
+pub(crate) struct Observed {
     outcomes: u64,
-    successes: u64,
+    pub(crate) successes: u64,
     /// Mean of the logarithms of the latencies of successes.
-    mean_log: f64,
+    pub(crate) mean_log: f64,
     /// Sum of their squared distances from it (Welford).
     squares: f64,
 }
 
 impl Observed {
-    fn add(&mut self, latency: Duration, succeeded: bool) {
+    pub(crate) fn add(&mut self, latency: Duration, succeeded: bool) {
         self.outcomes += 1;
         if !succeeded {
             return;
@@ -113,7 +113,7 @@ impl Observed {
     }
 
     /// The variance of the mean of the logarithms.
-    fn latency_variance(&self) -> f64 {
+    pub(crate) fn latency_variance(&self) -> f64 {
         let n = self.successes as f64;
         self.squares / (n - 1.0) / n
     }
@@ -331,7 +331,7 @@ impl Evidence {
 ///
 /// The likelihood ratio is mixed over effects normally distributed with the deviation `typical`, where the
 /// test is to be sharpest. Source: Robbins 1970; Johari, Koomen, Pekelis, Walsh 2017, "Peeking at A/B tests".
-fn half_width(variance: f64, typical: f64, alpha: f64) -> f64 {
+pub(crate) fn half_width(variance: f64, typical: f64, alpha: f64) -> f64 {
     // Samples that are all the same have none; the formula needs some.
     let variance = variance.max(VARIANCE_MIN);
     let mixture = typical * typical;

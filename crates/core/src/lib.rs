@@ -33,6 +33,7 @@ pub mod queue;
 pub mod rank_test;
 pub mod rate;
 pub mod receipt;
+pub mod rollout;
 pub mod routing;
 pub mod sample;
 pub mod scaling;

@@ -61,6 +61,29 @@ impl Verdict {
     }
 }
 
+/// A verdict of no, with the policy that gave it, as it stands in answer and trail: with the same signal and
+/// facts the policy of this name and version gives it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// The name of the policy.
+    pub policy: Arc<str>,
+    /// Its version.
+    pub version: u32,
+    /// Every rule that was found violated; at least one.
+    pub violations: Vec<Violation>,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rejected by policy {} v{}", self.policy, self.version)?;
+        for (index, violation) in self.violations.iter().enumerate() {
+            f.write_str(if index == 0 { ": " } else { "; " })?;
+            f.write_str(&violation.message)?;
+        }
+        Ok(())
+    }
+}
+
 /// Decides about a signal `S` from facts `F` that were gathered before.
 ///
 /// A policy keeps nothing and looks nothing up: the same signal and facts give the same verdict for ever.
@@ -97,6 +120,20 @@ pub trait Policy<S: ?Sized, F: ?Sized>: Send + Sync {
 
     /// What it says about `signal`, given `facts`.
     fn evaluate(&self, signal: &S, facts: &F) -> Verdict;
+
+    /// The same for those who act on it: nothing, or the rejection under the policy's own name and version.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection`], when the policy says no. Asking again changes nothing.
+    fn decide(&self, signal: &S, facts: &F) -> Result<(), Rejection> {
+        match self.evaluate(signal, facts) {
+            Verdict::Approve => Ok(()),
+            Verdict::Reject(violations) => {
+                Err(Rejection { policy: self.name().into(), version: self.version(), violations })
+            }
+        }
+    }
 
     /// This policy as a part that stands beside parts of other types.
     fn boxed(self) -> BoxPolicy<S, F>
@@ -214,6 +251,9 @@ impl<S: ?Sized, F: ?Sized> Policy<S, F> for ApproveAll {
 }
 
 #[cfg(test)]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -231,6 +271,18 @@ mod tests {
         let verdict = below(5).evaluate(&5, &());
         let violation = Violation { rule: "below".into(), version: 5, message: "5 is not below 5".into() };
         assert_eq!(verdict, Verdict::Reject(vec![violation]));
+    }
+
+    #[test]
+    fn a_rejection_carries_the_name_and_version_of_the_policy_that_gave_it() {
+        let policy = all("both", 4, [below(5), below(7)]);
+        assert_eq!(policy.decide(&4, &()), Ok(()));
+        let no = policy.decide(&8, &()).unwrap_err();
+        assert_eq!((&*no.policy, no.version, no.violations.len()), ("both", 4, 2));
+        assert_eq!(no.to_string(), "rejected by policy both v4: 8 is not below 5; 8 is not below 7");
+        let kept = serde_json::to_string(&no).unwrap();
+        assert!(kept.starts_with(r#"{"policy":"both","version":4,"violations":[{"rule":"below""#), "{kept}");
+        assert_eq!(serde_json::from_str::<Rejection>(&kept).unwrap(), no);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::leveller::TurnedOut;
 use gemba_core::name::Name;
-use gemba_core::policy::{BoxPolicy, Policy, Verdict, approve_all};
+use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
 use gemba_core::rate::Rate;
 use gemba_core::routing::{RouteError, key_hash};
 use gemba_core::time::Timestamp;
@@ -306,10 +306,8 @@ impl<A: Action, F> Inner<A, F> {
         now: Timestamp,
     ) -> Result<Permit, SubmitError<A::Error>> {
         let permit = self.admit(tier, key, now)?;
-        match self.evaluate(input, facts) {
-            Verdict::Approve => Ok(permit),
-            Verdict::Reject(violations) => Err(SubmitError::Rejected(violations)),
-        }
+        self.evaluate(input, facts).map_err(SubmitError::Rejected)?;
+        Ok(permit)
     }
 
     /// Refuses at once, or gives the right to be in flight.
@@ -328,10 +326,14 @@ impl<A: Action, F> Inner<A, F> {
         Ok(permit)
     }
 
-    fn evaluate(&self, input: &A::Input, facts: &F) -> Verdict {
-        let span =
-            tracing::debug_span!(target: "gemba::signal", "evaluate_policy", policy = self.policy.name());
-        span.in_scope(|| self.policy.evaluate(input, facts))
+    fn evaluate(&self, input: &A::Input, facts: &F) -> Result<(), Rejection> {
+        let span = tracing::debug_span!(
+            target: "gemba::signal",
+            "evaluate_policy",
+            policy = self.policy.name(),
+            version = self.policy.version(),
+        );
+        span.in_scope(|| self.policy.decide(input, facts))
     }
 
     /// Sends the job to a pool and waits for its answer; a job that comes back unstarted because its holder

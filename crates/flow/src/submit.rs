@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::admission::Tier;
-use gemba_core::policy::Violation;
+use gemba_core::policy::Rejection;
 
 use crate::rate::RateScope;
 
@@ -19,9 +19,10 @@ pub enum SubmitError<E> {
     /// Nothing was done. Try again after the time it names, or somewhere else.
     #[error("{0}")]
     Refused(Refusal),
-    /// A policy says no, for every reason it found. Nothing was done; trying again changes nothing.
-    #[error("rejected by policy: {}", list(.0))]
-    Rejected(Vec<Violation>),
+    /// The line's policy says no, under its name and version and for every reason it found. Nothing was done;
+    /// trying again changes nothing.
+    #[error("{0}")]
+    Rejected(Rejection),
     /// The action failed.
     #[error("the action failed")]
     Failed(#[source] E),
@@ -31,10 +32,6 @@ pub enum SubmitError<E> {
     /// The deadline passed while the action ran. What it had begun may have happened.
     #[error("the deadline passed in the action; what it had begun may have happened")]
     TimedOut,
-}
-
-fn list(violations: &[Violation]) -> String {
-    violations.iter().map(|violation| &*violation.message).collect::<Vec<_>>().join("; ")
 }
 
 /// A refusal: nothing was done, and when it is worth trying again.

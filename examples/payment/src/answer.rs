@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::payment::{Payment, PaymentId, State};
 use crate::problem::{Kind, Problem};
-use gemba::policy::Violation;
+use gemba::policy::Rejection;
 
 /// An answer as it is stored and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,16 +18,16 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer for a payment that has just moved; `violations` are those it was rejected for.
+    /// The answer for a payment that has just moved; `rejection` is what it was rejected for.
     ///
     /// `None` for a payment that is not answered by its state: it is still worked on, or it failed
     /// before anything was sent and its key is free again.
-    pub fn of(payment: &Payment, violations: &[Violation]) -> Option<Self> {
+    pub fn of(payment: &Payment, rejection: Option<&Rejection>) -> Option<Self> {
         let (status, body) = match payment.state {
             State::Captured => (201, payment.view()),
             State::Unknown => (202, payment.view()),
             State::Declined => problem(&declined(payment)),
-            State::RejectedByPolicy => problem(&rejected(payment, violations)),
+            State::RejectedByPolicy => problem(&rejected(payment, rejection)),
             State::Authorising | State::Failed => return None,
         };
         Some(Self { payment: payment.id, status, body: body.to_string() })
@@ -46,14 +46,20 @@ fn declined(payment: &Payment) -> Problem {
         .with("payment", payment.id.to_string())
 }
 
-fn rejected(payment: &Payment, violations: &[Violation]) -> Problem {
-    Problem::new(
+fn rejected(payment: &Payment, rejection: Option<&Rejection>) -> Problem {
+    let problem = Problem::new(
         Kind::RejectedByPolicy,
         "nothing was charged; see violations for each rule that does not hold",
     )
     .about(payment.location())
-    .with("payment", payment.id.to_string())
-    .with("violations", json!(violations))
+    .with("payment", payment.id.to_string());
+    match rejection {
+        Some(Rejection { policy, version, violations }) => problem
+            .with("policy", json!(policy))
+            .with("policy_version", json!(version))
+            .with("violations", json!(violations)),
+        None => problem,
+    }
 }
 
 #[cfg(test)]
@@ -63,9 +69,9 @@ mod tests {
     use super::*;
     use crate::store::tests::payment;
 
-    fn answer_in(state: State, violations: &[Violation]) -> Option<(u16, Value)> {
+    fn answer_in(state: State, rejection: Option<&Rejection>) -> Option<(u16, Value)> {
         let payment = Payment { state, decline_code: Some("card_declined".into()), ..payment() };
-        Answer::of(&payment, violations).map(|a| (a.status, serde_json::from_str(&a.body).unwrap()))
+        Answer::of(&payment, rejection).map(|a| (a.status, serde_json::from_str(&a.body).unwrap()))
     }
 
     #[test]
@@ -78,19 +84,22 @@ mod tests {
             (State::Authorising, None),
             (State::Failed, None),
         ] {
-            assert_eq!(answer_in(state, &[]).map(|(status, _)| status), status, "{state:?}");
+            assert_eq!(answer_in(state, None).map(|(status, _)| status), status, "{state:?}");
         }
     }
 
     #[test]
     fn a_refusal_names_its_reasons_and_never_the_card() {
-        let violation = Violation { rule: "velocity".into(), version: 3, message: "too fast".into() };
-        let (_, rejected) = answer_in(State::RejectedByPolicy, &[violation]).unwrap();
+        let violation =
+            gemba::policy::Violation { rule: "velocity".into(), version: 3, message: "too fast".into() };
+        let rejection = Rejection { policy: "fraud".into(), version: 2, violations: vec![violation] };
+        let (_, rejected) = answer_in(State::RejectedByPolicy, Some(&rejection)).unwrap();
+        assert_eq!((&rejected["policy"], &rejected["policy_version"]), (&"fraud".into(), &2.into()));
         assert_eq!(rejected["violations"][0]["rule"], "velocity");
         assert_eq!(rejected["violations"][0]["version"], 3);
-        let (_, declined) = answer_in(State::Declined, &[]).unwrap();
+        let (_, declined) = answer_in(State::Declined, None).unwrap();
         assert_eq!(declined["decline_code"], "card_declined");
-        let (_, captured) = answer_in(State::Captured, &[]).unwrap();
+        let (_, captured) = answer_in(State::Captured, None).unwrap();
         assert_eq!(captured["status"], "captured");
         for body in [rejected, declined, captured] {
             assert!(!body.to_string().contains("tok_"), "{body}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gemba::policy::Violation;
+use gemba::policy::Rejection;
 use gemba::{Signal, SubmitError};
 
 use crate::facts::Facts;
@@ -60,7 +60,7 @@ pub enum ChargeOutcome {
         code: Arc<str>,
     },
     /// A policy rejected; nothing was sent.
-    Rejected(Vec<Violation>),
+    Rejected(Rejection),
     /// It is certain that nothing was sent.
     Refused {
         /// Why, in words for the customer.
@@ -102,7 +102,7 @@ impl From<Result<GatewayAnswer, SubmitError<GatewayError>>> for ChargeOutcome {
         match result {
             Ok(GatewayAnswer::Charged { charge }) => Self::Captured { charge },
             Ok(GatewayAnswer::Declined { code }) => Self::Declined { code },
-            Err(SubmitError::Rejected(violations)) => Self::Rejected(violations),
+            Err(SubmitError::Rejected(rejection)) => Self::Rejected(rejection),
             Err(SubmitError::Refused(refusal)) => {
                 Self::Refused { why: refusal.reason.to_string().into(), retry_after: refusal.retry_after }
             }
@@ -159,9 +159,7 @@ pub(crate) mod tests {
         let facts =
             Facts { attempts: 1, currencies: 1, median_minor: None, blacklisted: true, trusted: false };
         let rejected = charges.submit(order("c", 1, "EUR"), facts.clone()).await;
-        assert!(
-            matches!(rejected, ChargeOutcome::Rejected(violations) if &*violations[0].rule == "blacklist")
-        );
+        assert!(matches!(rejected, ChargeOutcome::Rejected(no) if &*no.violations[0].rule == "blacklist"));
         let refused = charges.submit(order("c", 1, "EUR"), Facts { blacklisted: false, ..facts }).await;
         assert!(matches!(refused, ChargeOutcome::Refused { .. }), "{refused:?}");
     }

@@ -108,8 +108,8 @@ impl Service {
                 let recorded = self.store.finish(&payment, GatewayAnswer::Declined { code }).await;
                 self.reply(&payment, recorded).await
             }
-            ChargeOutcome::Rejected(violations) => {
-                let recorded = self.store.reject(&payment, violations).await;
+            ChargeOutcome::Rejected(rejection) => {
+                let recorded = self.store.reject(&payment, rejection).await;
                 self.reply(&payment, recorded).await
             }
             ChargeOutcome::Unknown { why } => {

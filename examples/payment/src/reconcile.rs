@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use gemba::policy::{BoxPolicy, Policy, Verdict};
+use gemba::policy::{BoxPolicy, Policy};
 use gemba::time::Timestamp;
 
 use crate::charge::Order;
@@ -192,15 +192,15 @@ impl Reconciler {
         now: Timestamp,
     ) -> Result<Progress, StoreError> {
         let facts = self.facts.look(order, self.clock.moment_of(payment.created_unix_ms));
-        match self.policy.evaluate(order, &facts) {
-            Verdict::Approve if may_send => {
+        match self.policy.decide(order, &facts) {
+            Ok(()) if may_send => {
                 self.store.mark_unknown(payment, "left behind, and taken over".into()).await?;
                 Ok(Progress::Open)
             }
-            Verdict::Approve => Ok(Progress::Open),
-            Verdict::Reject(violations) => {
+            Ok(()) => Ok(Progress::Open),
+            Err(rejection) => {
                 if note.absent_since.is_some_and(|since| ABSENCE_PROOF <= now.since(since)) {
-                    self.store.reject(payment, violations).await?;
+                    self.store.reject(payment, rejection).await?;
                     Ok(Progress::Resolved)
                 } else {
                     Ok(Progress::Absent)

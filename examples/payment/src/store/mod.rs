@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gemba::policy::Violation;
+use gemba::policy::Rejection;
 use gemba::{Database, DatabaseError};
 use rusqlite::{Connection, params};
 use serde_json::json;
@@ -103,8 +103,8 @@ impl Store {
     }
 
     /// Records that a policy rejected, and the answer to the request.
-    pub async fn reject(&self, payment: &Payment, violations: Vec<Violation>) -> Result<Answer, StoreError> {
-        self.answered(payment, Step::Rejected(violations)).await
+    pub async fn reject(&self, payment: &Payment, rejection: Rejection) -> Result<Answer, StoreError> {
+        self.answered(payment, Step::Rejected(rejection)).await
     }
 
     /// Records that the gateway may have charged, and the answer to the request.

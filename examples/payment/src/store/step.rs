@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gemba::policy::Violation;
+use gemba::policy::Rejection;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::payment::{Payment, State};
 pub(super) enum Step {
     Captured { charge: i64 },
     Declined { code: Arc<str> },
-    Rejected(Vec<Violation>),
+    Rejected(Rejection),
     Unknown { why: Arc<str> },
     Abandoned { why: Arc<str> },
 }
@@ -36,7 +36,7 @@ impl Step {
         match self {
             Self::Captured { charge } => json!({ "charge": charge }),
             Self::Declined { code } => json!({ "code": code }),
-            Self::Rejected(violations) => json!({ "violations": violations }),
+            Self::Rejected(rejection) => json!(rejection),
             Self::Unknown { why } | Self::Abandoned { why } => json!({ "why": why }),
         }
     }
@@ -89,11 +89,11 @@ fn update(connection: &Connection, payment: &Payment) -> rusqlite::Result<()> {
 
 /// Stores the answer under the key, or gives the key back if nothing was sent.
 fn settle_key(connection: &Connection, payment: &Payment, step: &Step) -> rusqlite::Result<Option<Answer>> {
-    let violations = match step {
-        Step::Rejected(violations) => violations.as_slice(),
-        Step::Captured { .. } | Step::Declined { .. } | Step::Unknown { .. } | Step::Abandoned { .. } => &[],
+    let rejection = match step {
+        Step::Rejected(rejection) => Some(rejection),
+        Step::Captured { .. } | Step::Declined { .. } | Step::Unknown { .. } | Step::Abandoned { .. } => None,
     };
-    let answer = Answer::of(payment, violations);
+    let answer = Answer::of(payment, rejection);
     match &answer {
         Some(answer) => connection
             .prepare_cached("UPDATE idempotency SET state = 'done', status = ?2, body = ?3 WHERE key = ?1")?
