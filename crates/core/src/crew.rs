@@ -9,8 +9,10 @@ use crate::leveller::{self, Leveller, TurnedOut};
 use crate::scaling::Sample;
 use crate::time::Timestamp;
 use crate::wait::WaitRules;
+pub use outcome::{Dismissed, Next, Offered, Resize, Turn};
 use usage::Usage;
 
+mod outcome;
 mod usage;
 
 /// When a signal that was turned out may try again, while the overload that did it lasts.
@@ -18,6 +20,13 @@ const RETRY_LASTING: Duration = Duration::from_secs(1);
 
 /// When it may try again at the earliest.
 const RETRY_SOON: Duration = Duration::from_millis(1);
+
+/// How often the crew learns how long work takes, at the most: a worker that is done a million times a second has
+/// better things to do.
+const LEARN_EVERY: Duration = Duration::from_micros(100);
+
+/// Between how many places idle workers are told apart.
+const PLACES: usize = 8;
 
 /// The shortest time that work is taken to last: none at all would be no time to learn from.
 const TOOK_MIN: Duration = Duration::from_nanos(1);
@@ -48,67 +57,6 @@ pub struct Life<R> {
     pub reach: R,
 }
 
-/// A job that is not started: answer it.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a job that is not started must be answered"]
-pub struct Dismissed<T> {
-    /// The job.
-    pub task: T,
-    /// Why.
-    pub why: TurnedOut,
-    /// When it is worth trying again.
-    pub retry_after: Duration,
-}
-
-/// What became of a job that was offered.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a job that is not kept must be sent or answered"]
-pub enum Offered<R, T> {
-    /// This worker was idle and counts as busy from now on: send it the job.
-    Given(Life<R>, T),
-    /// It waits.
-    Queued,
-    /// It waits, and this one of a lower tier had to go for it.
-    Displaced(Dismissed<T>),
-    /// It does not wait: it would wait too long, or there is no room.
-    Dismissed(Dismissed<T>),
-    /// No worker is idle, and nobody looks after the queue.
-    Closed(T),
-}
-
-/// What a worker does that has nothing in hand.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a job that is handed out must be worked on"]
-pub enum Turn<T> {
-    /// This job, whose turn it is.
-    Work(T),
-    /// It waits; it is idle now.
-    Wait,
-    /// It ends; another size is wanted, or nobody knows it.
-    Retire,
-}
-
-/// A worker's turn, and what is not worked on any more.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Next<T> {
-    /// What the worker does.
-    pub turn: Turn<T>,
-    /// What had waited too long when it came.
-    pub dismissed: Vec<Dismissed<T>>,
-}
-
-/// What a change of size asks for.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "workers are hired and retired by whoever asked"]
-pub struct Resize<R> {
-    /// Workers wanted before.
-    pub from: u32,
-    /// Idle workers that are to end now. Others that are too many end when they are done.
-    pub retired: Vec<Life<R>>,
-    /// Workers to be started.
-    pub hired: Vec<u64>,
-}
-
 /// The size and the work of a crew at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CrewLoad {
@@ -124,6 +72,8 @@ pub struct CrewLoad {
 ///
 /// A job meets an idle worker at once, so that never both wait: nothing is queued while a worker is idle, and
 /// whoever has nothing in hand takes from the queue before it is idle. Hence no job can overtake a queued one.
+/// Callers and workers say at which place they are, which is a thread of the machine: a job goes to a worker of the
+/// same place if one is idle there.
 /// What waits, who is next and who is turned out is up to the [`Leveller`].
 ///
 /// A worker is known by its number, and reached by the life it is in: a job that is sent to a life which is over
@@ -165,23 +115,27 @@ pub struct CrewLoad {
 /// let mut crew = Crew::new(WaitRules::default(), 10, now);
 /// crew.open();
 /// let ann = Life { worker: crew.hire(now), incarnation: Incarnation(1), reach: "ann's desk" };
-/// assert_eq!(crew.join(ann.clone(), now).turn, Turn::Wait);
-/// assert_eq!(crew.offer(Job("a"), now), Offered::Given(ann.clone(), Job("a")));
-/// assert_eq!(crew.offer(Job("b"), now), Offered::Queued);
+/// assert_eq!(crew.join(ann.clone(), 0, now).turn, Turn::Wait);
+/// assert_eq!(crew.offer(Job("a"), 0, now), Offered::Given(ann.clone(), Job("a")));
+/// assert_eq!(crew.offer(Job("b"), 0, now), Offered::Queued);
 /// let took = Some(Duration::from_millis(40));
-/// assert_eq!(crew.done(ann.worker, ann.incarnation, took, now).turn, Turn::Work(Job("b")));
+/// assert_eq!(crew.done(ann.worker, ann.incarnation, took, 0, now).turn, Turn::Work(Job("b")));
 /// ```
 #[derive(Debug)]
 #[doc(alias = "kanban")]
 pub struct Crew<R, T: Task> {
     roster: BTreeMap<u64, Hand<R, T::Trace>>,
-    /// Numbers of the idle ones; whoever worked last goes first, because its caches are warm.
-    idle: Vec<u64>,
+    /// Numbers of the idle ones, by the place where they worked last; whoever worked last goes first there, because
+    /// the caches of that place know it.
+    idle: [Vec<u64>; PLACES],
     busy: u32,
     /// Workers that are to end when they are done.
     retiring: u32,
     next_worker: u64,
     queue: Leveller<T>,
+    /// By tier: signals that idle workers took, and that the queue has not been told of.
+    passed: [u64; Tier::ALL.len()],
+    learnt_at: Timestamp,
     is_open: bool,
     usage: Usage,
 }
@@ -209,33 +163,37 @@ impl<R: Clone, T: Task> Crew<R, T> {
     pub fn new(rules: WaitRules, queue_max: usize, now: Timestamp) -> Self {
         Self {
             roster: BTreeMap::new(),
-            idle: Vec::new(),
+            idle: [const { Vec::new() }; PLACES],
             busy: 0,
             retiring: 0,
             next_worker: 1,
             queue: Leveller::new(rules, queue_max, now),
+            passed: [0; Tier::ALL.len()],
+            learnt_at: Timestamp::START,
             is_open: false,
             usage: Usage::since(now),
         }
     }
 
-    /// Gives the job to the worker that was idle the shortest, or queues it if its wait leaves it time.
-    pub fn offer(&mut self, task: T, now: Timestamp) -> Offered<R, T> {
+    /// Gives the job to the worker that was idle the shortest, at this place (any number) if there is one, or queues
+    /// it if its wait leaves it time.
+    pub fn offer(&mut self, task: T, place: usize, now: Timestamp) -> Offered<R, T> {
         self.usage.arrived();
         let (tier, deadline) = (task.tier(), task.deadline());
-        while let Some(worker) = self.idle.pop() {
+        while let Some(worker) = self.take_idle(place) {
             // An idle worker is on the roster and has a life: both end together.
             let Some(hand) = self.roster.get_mut(&worker) else { continue };
             let Some((incarnation, reach)) = hand.life.clone() else { continue };
             hand.state = State::Busy { tier, deadline, trace: task.trace() };
             self.usage.note(self.busy, self.roster.len() as u32, now);
             self.busy += 1;
-            self.queue.passed(tier, now);
+            self.passed[tier as usize] += 1;
             return Offered::Given(Life { worker, incarnation, reach }, task);
         }
         if !self.is_open {
             return Offered::Closed(task);
         }
+        self.tell_passed(now);
         match self.queue.offer(task, tier, deadline, now) {
             leveller::Offered::Waits => Offered::Queued,
             leveller::Offered::Displaced(other) => {
@@ -245,11 +203,28 @@ impl<R: Clone, T: Task> Crew<R, T> {
         }
     }
 
+    /// An idle worker, one of this place first.
+    fn take_idle(&mut self, place: usize) -> Option<u64> {
+        (0..PLACES).find_map(|step| self.idle[(place + step) % PLACES].pop())
+    }
+
+    /// Tells the queue of signals that it has not seen: before it foretells anything, and each sweep.
+    fn tell_passed(&mut self, now: Timestamp) {
+        for tier in Tier::ALL {
+            let signals = std::mem::take(&mut self.passed[tier as usize]);
+            if 0 < signals {
+                self.queue.passed_many(tier, signals, now);
+            }
+        }
+    }
+
     fn dismiss(&mut self, task: T, why: TurnedOut, now: Timestamp) -> Dismissed<T> {
         let retry_after = if let TurnedOut::Refused(refused) = why {
             refused.retry_after
         } else {
-            let forecast = self.queue.forecast(self.idle.len() as u32, now);
+            self.tell_passed(now);
+            let idle = self.idle.iter().map(Vec::len).sum::<usize>();
+            let forecast = self.queue.forecast(idle as u32, now);
             let wait = forecast.wait(task.tier(), task.deadline().since(now));
             if forecast.lasting { RETRY_LASTING } else { wait.clamp(RETRY_SOON, RETRY_LASTING) }
         };
@@ -268,14 +243,14 @@ impl<R: Clone, T: Task> Crew<R, T> {
     }
 
     /// A life of a worker begins, or it asks for the first time: what it had in hand before is over.
-    pub fn join(&mut self, life: Life<R>, now: Timestamp) -> Next<T> {
+    pub fn join(&mut self, life: Life<R>, place: usize, now: Timestamp) -> Next<T> {
         let Life { worker, incarnation, reach } = life;
         self.leave(worker, now);
         match self.roster.get_mut(&worker) {
             Some(hand) => hand.life = Some((incarnation, reach)),
             None => return Next { turn: Turn::Retire, dismissed: Vec::new() },
         }
-        self.next(worker, now)
+        self.next(worker, place, now)
     }
 
     /// A life of a worker is done with what it had in hand, which kept it busy for `took`; `None` if it was not
@@ -285,6 +260,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
         worker: u64,
         incarnation: Incarnation,
         took: Option<Duration>,
+        place: usize,
         now: Timestamp,
     ) -> Next<T> {
         let Some(hand) = self.roster.get(&worker) else {
@@ -295,16 +271,19 @@ impl<R: Clone, T: Task> Crew<R, T> {
         }
         if let State::Busy { tier, .. } = &hand.state {
             self.usage.finished();
-            if let Some(took) = took {
+            if let Some(took) = took
+                && self.learnt_at + LEARN_EVERY <= now
+            {
+                self.learnt_at = now;
                 self.queue.finished(*tier, took.max(TOOK_MIN));
             }
         }
         self.leave(worker, now);
-        self.next(worker, now)
+        self.next(worker, place, now)
     }
 
     /// What a worker without a job does next.
-    fn next(&mut self, worker: u64, now: Timestamp) -> Next<T> {
+    fn next(&mut self, worker: u64, place: usize, now: Timestamp) -> Next<T> {
         let mut dismissed = Vec::new();
         if 0 < self.retiring {
             self.retiring -= 1;
@@ -324,7 +303,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
             }
         }
         self.set(worker, State::Idle);
-        self.idle.push(worker);
+        self.idle[place % PLACES].push(worker);
         Next { turn: Turn::Wait, dismissed }
     }
 
@@ -341,7 +320,9 @@ impl<R: Clone, T: Task> Crew<R, T> {
         match std::mem::replace(&mut hand.state, State::Absent) {
             State::Absent => None,
             State::Idle => {
-                self.idle.retain(|other| *other != worker);
+                for idle in &mut self.idle {
+                    idle.retain(|other| *other != worker);
+                }
                 None
             }
             State::Busy { trace, .. } => {
@@ -376,7 +357,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
         let from = self.wanted();
         let mut resize = Resize { from, retired: Vec::new(), hired: Vec::new() };
         for _ in workers..from {
-            let Some(worker) = self.idle.last().copied() else {
+            let Some(worker) = self.idle.iter().find_map(|idle| idle.last().copied()) else {
                 self.retiring += 1;
                 continue;
             };
@@ -433,6 +414,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
     /// Takes out of the queue what has waited too long, what can no longer be done in time, and what nobody waits
     /// for.
     pub fn sweep(&mut self, now: Timestamp, is_abandoned: impl Fn(&T) -> bool) -> Vec<Dismissed<T>> {
+        self.tell_passed(now);
         if self.queue.is_empty() {
             return Vec::new();
         }

@@ -146,7 +146,12 @@ impl<T> Leveller<T> {
 
     /// Counts a signal that an idle worker took at once: it is an arrival like those that wait.
     pub fn passed(&mut self, tier: Tier, now: Timestamp) {
-        self.arrivals[tier as usize].add(Tally { failures: 0, outcomes: 1 }, now);
+        self.passed_many(tier, 1, now);
+    }
+
+    /// [`passed`](Self::passed) for several that came since the last time, a part of the rate's window ago at most.
+    pub fn passed_many(&mut self, tier: Tier, signals: u64, now: Timestamp) {
+        self.arrivals[tier as usize].add(Tally { failures: 0, outcomes: signals }, now);
     }
 
     /// Queues `item` if its wait leaves it time for its work, in place of the newest of a lower tier where the

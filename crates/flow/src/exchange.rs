@@ -19,6 +19,7 @@ use gemba_kernel::Pinned;
 
 use crate::job::{Because, Job, Ran};
 use crate::load::LoadCell;
+use crate::meter::stripe;
 use crate::seat::ANSWER_GRACE;
 use crate::worker::WorkerMsg;
 
@@ -52,7 +53,7 @@ impl Exchange {
     /// somebody sees to it that its caller does not wait for ever.
     pub(crate) fn offer(&self, mut job: Job, now: Timestamp) -> bool {
         loop {
-            let (offered, is_open) = self.with(|crew| (crew.offer(job, now), crew.is_open()));
+            let (offered, is_open) = self.with(|crew| (crew.offer(job, stripe(), now), crew.is_open()));
             match offered {
                 Offered::Given(Life { worker, incarnation, reach }, given) => {
                     match reach.cast(WorkerMsg::Work(given)) {
@@ -75,12 +76,12 @@ impl Exchange {
 
     /// A life of a worker begins, and is told what to do.
     pub(crate) fn join(&self, life: Life<Reach>, now: Timestamp) -> Turn<Job> {
-        told(self.with(|crew| crew.join(life, now)))
+        told(self.with(|crew| crew.join(life, stripe(), now)))
     }
 
     /// A worker is done, and is told what to do next.
     pub(crate) fn done(&self, worker: u64, incarnation: Incarnation, ran: &Ran) -> Turn<Job> {
-        told(self.with(|crew| crew.done(worker, incarnation, ran.took, ran.ended)))
+        told(self.with(|crew| crew.done(worker, incarnation, ran.took, stripe(), ran.ended)))
     }
 
     /// A life of the dispatcher begins: only these workers are there, and from now on jobs may wait.

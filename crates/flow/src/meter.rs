@@ -14,7 +14,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// Stripes; a power of two, so that a mask finds one.
-const STRIPES: usize = 8;
+pub(crate) const STRIPES: usize = 8;
 
 /// The longest latency told apart, in microseconds; longer ones count as this.
 const LATENCY_MAX_US: u64 = 600_000_000;
@@ -82,6 +82,11 @@ thread_local! {
     });
 }
 
+/// The stripe of this thread.
+pub(crate) fn stripe() -> usize {
+    STRIPE.get()
+}
+
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in range")
 }
@@ -97,7 +102,7 @@ impl Meter {
     }
 
     fn mine(&self) -> &Stripe {
-        &self.stripes[STRIPE.get()]
+        &self.stripes[stripe()]
     }
 
     pub(crate) fn arrived(&self) {

@@ -56,7 +56,7 @@ fn crew(workers: u32, queue_max: usize) -> TestCrew {
     crew.open();
     for _ in 0..workers {
         let worker = crew.hire(NOW);
-        assert_eq!(crew.join(life(worker, 1), NOW).turn, Turn::Wait);
+        assert_eq!(crew.join(life(worker, 1), 0, NOW).turn, Turn::Wait);
     }
     crew
 }
@@ -65,7 +65,7 @@ fn crew(workers: u32, queue_max: usize) -> TestCrew {
 const TOOK: Option<Duration> = Some(Duration::from_millis(1));
 
 fn turn(crew: &mut TestCrew, worker: u64) -> Turn<Job> {
-    crew.done(worker, Incarnation(1), TOOK, NOW).turn
+    crew.done(worker, Incarnation(1), TOOK, 0, NOW).turn
 }
 
 #[test]
@@ -73,71 +73,71 @@ fn the_worker_that_worked_last_goes_first_and_the_queue_before_anyone_is_idle() 
     let mut crew = crew(2, 10);
     let (a, b, c, d) =
         (job(1, Tier::Normal), job(2, Tier::Normal), job(3, Tier::Batch), job(4, Tier::Critical));
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(2, 1), a));
-    assert_eq!(crew.offer(b, NOW), Offered::Given(life(1, 1), b));
-    assert_eq!((crew.offer(c, NOW), crew.offer(d, NOW)), (Offered::Queued, Offered::Queued));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(2, 1), a));
+    assert_eq!(crew.offer(b, 0, NOW), Offered::Given(life(1, 1), b));
+    assert_eq!((crew.offer(c, 0, NOW), crew.offer(d, 0, NOW)), (Offered::Queued, Offered::Queued));
     assert_eq!(crew.load(), CrewLoad { workers: 2, busy: 2, queued: 2 });
     assert_eq!(turn(&mut crew, 1), Turn::Work(d));
     assert_eq!(turn(&mut crew, 2), Turn::Work(c));
     assert_eq!((turn(&mut crew, 2), turn(&mut crew, 1)), (Turn::Wait, Turn::Wait));
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(1, 1), a));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(1, 1), a));
 }
 
 #[test]
 fn a_life_that_is_over_gets_no_job_and_its_successor_does() {
     let mut crew = crew(1, 10);
     let a = job(1, Tier::Normal);
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(1, 1), a));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(1, 1), a));
     // The successor came before the sender noticed: it is not struck.
-    assert_eq!(crew.join(life(1, 2), NOW).turn, Turn::Wait);
+    assert_eq!(crew.join(life(1, 2), 0, NOW).turn, Turn::Wait);
     crew.unreachable(1, Incarnation(1), NOW);
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(1, 2), a));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(1, 2), a));
     crew.unreachable(1, Incarnation(2), NOW);
     assert_eq!(crew.load(), CrewLoad { workers: 1, busy: 0, queued: 0 });
-    assert_eq!(crew.offer(a, NOW), Offered::Queued);
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Queued);
     assert_eq!(
-        crew.done(1, Incarnation(2), TOOK, NOW).turn,
+        crew.done(1, Incarnation(2), TOOK, 0, NOW).turn,
         Turn::Retire,
         "a life that was struck is not there"
     );
-    assert_eq!(crew.join(life(1, 3), NOW).turn, Turn::Work(a));
+    assert_eq!(crew.join(life(1, 3), 0, NOW).turn, Turn::Work(a));
 }
 
 #[test]
 fn too_many_workers_end_when_they_are_done_and_idle_ones_at_once() {
     let mut crew = crew(3, 10);
     let a = job(1, Tier::Normal);
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(3, 1), a));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(3, 1), a));
     let resize = crew.resize(0, NOW);
     assert_eq!(resize, Resize { from: 3, retired: vec![life(2, 1), life(1, 1)], hired: vec![] });
     assert_eq!((crew.wanted(), crew.load().workers), (0, 1));
     assert_eq!(crew.resize(2, NOW), Resize { from: 0, retired: vec![], hired: vec![4] }, "one stays instead");
     assert_eq!(crew.resize(1, NOW).from, 2);
     assert_eq!(turn(&mut crew, 3), Turn::Retire);
-    assert_eq!(crew.join(life(3, 2), NOW).turn, Turn::Retire, "nobody knows it any more");
-    assert_eq!(crew.join(life(4, 1), NOW).turn, Turn::Wait);
+    assert_eq!(crew.join(life(3, 2), 0, NOW).turn, Turn::Retire, "nobody knows it any more");
+    assert_eq!(crew.join(life(4, 1), 0, NOW).turn, Turn::Wait);
 }
 
 #[test]
 fn a_closed_crew_gives_its_queue_back_and_keeps_idle_workers_at_work() {
     let mut crew = crew(1, 10);
     let (a, b, c) = (job(1, Tier::Normal), job(2, Tier::Batch), job(3, Tier::Critical));
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(1, 1), a));
-    assert_eq!((crew.offer(b, NOW), crew.offer(c, NOW)), (Offered::Queued, Offered::Queued));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(1, 1), a));
+    assert_eq!((crew.offer(b, 0, NOW), crew.offer(c, 0, NOW)), (Offered::Queued, Offered::Queued));
     assert_eq!(crew.close(), (vec![c, b], vec![1]));
-    assert_eq!(crew.offer(b, NOW), Offered::Closed(b));
+    assert_eq!(crew.offer(b, 0, NOW), Offered::Closed(b));
     assert_eq!(turn(&mut crew, 1), Turn::Wait);
-    assert_eq!(crew.offer(b, NOW), Offered::Given(life(1, 1), b));
+    assert_eq!(crew.offer(b, 0, NOW), Offered::Given(life(1, 1), b));
 }
 
 #[test]
 fn who_is_gone_for_good_is_struck_with_what_it_had_in_hand() {
     let mut crew = crew(3, 10);
     let a = job(7, Tier::Normal);
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(3, 1), a));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(3, 1), a));
     assert_eq!(crew.retain(|worker| worker == 1, NOW), vec![7]);
     assert_eq!(crew.load(), CrewLoad { workers: 1, busy: 0, queued: 0 });
-    assert_eq!(crew.offer(a, NOW), Offered::Given(life(1, 1), a));
+    assert_eq!(crew.offer(a, 0, NOW), Offered::Given(life(1, 1), a));
     assert_eq!(crew.hire(NOW), 4);
     assert_eq!(crew.retain(|_| false, NOW), vec![7]);
     assert_eq!(crew.hire(NOW), 1, "numbers begin anew");
@@ -147,15 +147,15 @@ fn who_is_gone_for_good_is_struck_with_what_it_had_in_hand() {
 fn what_is_late_is_found_in_the_queue_and_in_hand() {
     let mut crew = crew(1, 10);
     let (a, b) = (job(1, Tier::Normal), job(2, Tier::Normal));
-    let _ = (crew.offer(a, NOW), crew.offer(b, NOW));
+    let _ = (crew.offer(a, 0, NOW), crew.offer(b, 0, NOW));
     assert!(crew.overdue(Timestamp::from_secs(199)).is_empty());
     assert_eq!(crew.overdue(Timestamp::from_secs(200)), [1]);
     let retry_after = Duration::from_secs(1);
     let abandoned = Dismissed { task: b, why: TurnedOut::Abandoned, retry_after };
     assert_eq!(crew.sweep(NOW, |job| job.number == 2), [abandoned]);
-    assert_eq!(crew.offer(b, NOW), Offered::Queued);
+    assert_eq!(crew.offer(b, 0, NOW), Offered::Queued);
     let late = Timestamp::from_secs(200);
-    let next = crew.done(1, Incarnation(1), TOOK, late);
+    let next = crew.done(1, Incarnation(1), TOOK, 0, late);
     let late = Dismissed { task: b, why: TurnedOut::TooLate, retry_after: RETRY_SOON };
     assert_eq!(next, Next { turn: Turn::Wait, dismissed: vec![late] });
 }
@@ -165,16 +165,16 @@ fn what_would_wait_too_long_is_dismissed_at_once_and_told_when_to_come_back() {
     let mut crew = Crew::new(WaitRules::default(), 10, NOW);
     crew.open();
     let worker = crew.hire(NOW);
-    assert_eq!(crew.join(life(worker, 1), NOW).turn, Turn::Wait);
+    assert_eq!(crew.join(life(worker, 1), 0, NOW).turn, Turn::Wait);
     let due_in =
         |number, secs| Job { deadline: NOW + Duration::from_secs(secs), ..job(number, Tier::Normal) };
-    assert!(matches!(crew.offer(due_in(1, 10), NOW), Offered::Given(..)));
+    assert!(matches!(crew.offer(due_in(1, 10), 0, NOW), Offered::Given(..)));
     let took = Some(Duration::from_millis(800));
-    assert_eq!(crew.done(worker, Incarnation(1), took, NOW).turn, Turn::Wait);
-    assert!(matches!(crew.offer(due_in(2, 10), NOW), Offered::Given(..)));
+    assert_eq!(crew.done(worker, Incarnation(1), took, 0, NOW).turn, Turn::Wait);
+    assert!(matches!(crew.offer(due_in(2, 10), 0, NOW), Offered::Given(..)));
     // Each waits 800 ms more than the one before, and may wait a quarter of its deadline.
-    assert_eq!(crew.offer(due_in(3, 10), NOW), Offered::Queued);
-    let Offered::Dismissed(dismissed) = crew.offer(due_in(4, 6), NOW) else {
+    assert_eq!(crew.offer(due_in(3, 10), 0, NOW), Offered::Queued);
+    let Offered::Dismissed(dismissed) = crew.offer(due_in(4, 6), 0, NOW) else {
         panic!("1.6 s are more than 1.5 s")
     };
     let refused = Refused {
@@ -183,10 +183,10 @@ fn what_would_wait_too_long_is_dismissed_at_once_and_told_when_to_come_back() {
         retry_after: Duration::from_secs(1),
     };
     assert_eq!((dismissed.why, dismissed.retry_after), (TurnedOut::Refused(refused), refused.retry_after));
-    assert_eq!(crew.offer(due_in(5, 7), NOW), Offered::Queued);
+    assert_eq!(crew.offer(due_in(5, 7), 0, NOW), Offered::Queued);
     // What was not worked on says nothing about how long work takes.
-    assert_eq!(crew.done(worker, Incarnation(1), None, NOW).turn, Turn::Work(due_in(3, 10)));
-    assert!(matches!(crew.offer(due_in(6, 6), NOW), Offered::Dismissed(_)));
+    assert_eq!(crew.done(worker, Incarnation(1), None, 0, NOW).turn, Turn::Work(due_in(3, 10)));
+    assert!(matches!(crew.offer(due_in(6, 6), 0, NOW), Offered::Dismissed(_)));
 }
 
 #[test]
@@ -194,15 +194,15 @@ fn worker_time_is_counted_to_the_nanosecond_and_begins_anew_with_each_look() {
     let mut crew = crew(2, 10);
     let _ = crew.sample(NOW);
     let secs = Duration::from_secs;
-    let _ = crew.offer(job(1, Tier::Normal), NOW + secs(1));
+    let _ = crew.offer(job(1, Tier::Normal), 0, NOW + secs(1));
     let (busy, offered) = (secs(3), secs(8));
     assert_eq!(
         crew.sample(NOW + secs(4)),
         Sample { arrived: 1, finished: 0, busy, offered, elapsed: secs(4) }
     );
-    let _ = crew.done(2, Incarnation(1), TOOK, NOW + secs(6));
+    let _ = crew.done(2, Incarnation(1), TOOK, 0, NOW + secs(6));
     // A clock that is a little behind does not count time twice.
-    let _ = crew.offer(job(1, Tier::Normal), NOW + secs(5));
+    let _ = crew.offer(job(1, Tier::Normal), 0, NOW + secs(5));
     let (busy, offered) = (secs(6), secs(12));
     assert_eq!(
         crew.sample(NOW + secs(10)),
@@ -317,7 +317,7 @@ impl World {
                     self.answer(job);
                     let took = (job.number % 3 != 0)
                         .then(|| Duration::from_millis(u64::from(job.number) * 7 % 1000));
-                    let next = crew.done(worker, incarnation, took, *now);
+                    let next = crew.done(worker, incarnation, took, worker as usize, *now);
                     self.turns(worker, next)?;
                 }
             }
@@ -348,7 +348,7 @@ impl World {
                 {
                     self.begun += 1;
                     (body.incarnation, body.alive) = (self.begun, true);
-                    let next = crew.join(life(worker, self.begun), *now);
+                    let next = crew.join(life(worker, self.begun), self.begun as usize, *now);
                     self.turns(worker, next)?;
                 }
             }
@@ -404,7 +404,7 @@ impl World {
         let mut job =
             Job { number: self.offered, tier: Tier::ALL[usize::from(tier)], deadline: now + patience };
         loop {
-            match crew.offer(job, now) {
+            match crew.offer(job, job.number as usize, now) {
                 Offered::Given(Life { worker, incarnation, .. }, given) => {
                     prop_assert_eq!(self.first(), None, "nothing is overtaken");
                     let body = self.lives.get_mut(&worker).expect("it is on the roster");
@@ -448,7 +448,7 @@ proptest! {
             let CrewLoad { busy, queued, workers } = crew.load();
             prop_assert_eq!(queued as usize, world.waiting.len());
             prop_assert!(queued as usize <= queue_max);
-            prop_assert!(crew.idle.is_empty() || queued == 0, "work and an idle worker both wait");
+            prop_assert!(crew.idle.iter().all(Vec::is_empty) || queued == 0, "work and an idle worker both wait");
             prop_assert_eq!(workers as usize, crew.roster.len());
             let in_hand = crew.roster.values().filter(|hand| matches!(hand.state, State::Busy { .. })).count();
             prop_assert_eq!(busy as usize, in_hand);
