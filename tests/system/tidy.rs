@@ -111,8 +111,12 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/kernel", &["gemba-core"]),
         ("crates/flow", &["gemba-core", "gemba-kernel"]),
         ("crates/observe", &["gemba-core"]),
+        ("crates/alert", &["gemba-core", "gemba-kernel"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
-        ("crates/gemba", &["gemba-core", "gemba-flow", "gemba-inspect", "gemba-kernel", "gemba-observe"]),
+        (
+            "crates/gemba",
+            &["gemba-alert", "gemba-core", "gemba-flow", "gemba-inspect", "gemba-kernel", "gemba-observe"],
+        ),
         ("crates/cli", &["gemba", "gemba-payment"]),
         ("examples/payment", &["gemba"]),
         ("tests", &["gemba"]),

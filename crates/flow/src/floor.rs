@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use gemba_core::baseline::{Baselines, Comparison};
+use gemba_core::bottleneck::Finding;
+use gemba_core::burn_rate::{BurnRate, Objective};
 use gemba_core::burst::Burst;
-use gemba_core::ladder::Ladder;
+use gemba_core::ladder::{Ladder, LadderRules};
 use gemba_core::name::Name;
 use gemba_core::receipt::Seq;
-use gemba_core::view::{ArrivalsView, LineView};
+use gemba_core::time::Timestamp;
+use gemba_core::view::{ArrivalsView, LineView, StudyView};
 use gemba_kernel::Publisher;
 
 use crate::balancer::Routes;
@@ -25,8 +29,13 @@ pub(crate) struct Floor {
     pub routes: Arc<Routes>,
     /// Published by kaizen each second.
     pub line_views: Publisher<Vec<LineView>>,
-    /// How far each line has climbed; published by kaizen, so that its next life goes on from there.
-    pub ladders: Publisher<Vec<Ladder>>,
+    /// What each line has shown; published by kaizen, so that its next life goes on from there.
+    pub learnt: Publisher<Vec<Learnt>>,
+    /// What the board shows of that, and where most of the time goes.
+    pub studies: Publisher<Vec<StudyView>>,
+    pub bottlenecks: Publisher<Vec<Finding>>,
+    /// How each line was when it was good; kept in a file if there is one.
+    pub baselines: Publisher<Baselines>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// What burst has learnt; published by it, so that its next life goes on from there.
@@ -40,6 +49,23 @@ pub(crate) struct Floor {
 pub(crate) struct Surge {
     pub burst: Option<Burst>,
     pub receipt: Option<Seq>,
+}
+
+/// How far a line has climbed on its ladder, how fast it burns its budget, how it stands against its baseline.
+#[derive(Debug, Clone)]
+pub(crate) struct Learnt {
+    pub ladder: Ladder,
+    pub burn: BurnRate,
+    pub comparison: Option<Comparison>,
+    pub regressed: Option<Seq>,
+}
+
+impl Learnt {
+    /// Nothing yet.
+    pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
+        let (ladder, burn) = (Ladder::new(ladder, now), BurnRate::new(objective, now));
+        Self { ladder, burn, comparison: None, regressed: None }
+    }
 }
 
 impl Floor {

@@ -84,6 +84,10 @@ impl Regulator {
                 set_cord(cell, None);
                 Ok(receipt)
             }
+            // The board and kaizen take these.
+            Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
+                Err(ControlError::Unavailable)
+            }
         }
     }
 

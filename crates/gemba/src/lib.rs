@@ -78,9 +78,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/otp.md")]
 struct Otp;
 
+pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 pub use gemba_core::{
-    admission, board, breaker, burst, control, exit, ladder, light, machine, metric, name, policy, queue,
-    receipt, routing, scaling, supervision, time, view,
+    ab_test, admission, alert, baseline, board, bottleneck, breaker, burn_rate, burst, control, exit, ladder,
+    light, machine, metric, name, policy, queue, receipt, routing, scaling, six_sigma, supervision, time,
+    view,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

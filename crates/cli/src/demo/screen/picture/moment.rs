@@ -147,6 +147,8 @@ fn board() -> BoardView {
         breakers: SHOPS.iter().map(breaker_view).collect(),
         arrivals: ArrivalsView { fast_per_s: 599.2, baseline_per_s: None, surge: false },
         balance_ratio: 0.74,
+        studies: Vec::new(),
+        bottlenecks: Vec::new(),
     }
 }
 
