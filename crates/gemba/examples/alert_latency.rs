@@ -65,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let builder = Node::builder("latency").alerts(routes);
     let mut plant = Plant::builder(builder.system()).pool(PoolSpec::new("work").workers(1, 1));
     for number in 0..LINES {
-        plant.line(LineSpec::new(&format!("line{number}"), Nothing).pool("work"));
+        plant.line(LineSpec::<_, ()>::new(&format!("line{number}"), Nothing).pool("work"));
     }
     let node = builder.child(plant.build()?).start().await?;
     let mut took = Vec::new();
