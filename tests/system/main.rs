@@ -1,5 +1,6 @@
 //! System tests: behaviour across actors, in virtual time, as one binary.
 
+mod alerts;
 mod faults;
 mod flow;
 mod limits;

@@ -111,12 +111,14 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/kernel", &["gemba-core"]),
         ("crates/flow", &["gemba-core", "gemba-kernel"]),
         ("crates/observe", &["gemba-core"]),
+        ("crates/alert", &["gemba-core", "gemba-kernel"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
         ("crates/store", &["gemba-core", "gemba-kernel"]),
         ("crates/sim", &["gemba-core"]),
         (
             "crates/gemba",
             &[
+                "gemba-alert",
                 "gemba-core",
                 "gemba-flow",
                 "gemba-inspect",

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, value_parser};
+use gemba::alert::SILENCE_MAX;
 use gemba::name::{ActorPath, Name};
 use gemba::sim::client::Client as Callers;
 use gemba::{Client, INSPECT, Token};
@@ -38,6 +39,14 @@ pub(crate) enum Command {
     Cord(CordArgs),
     /// Run flow control in virtual time, ours beside others: docs/simulate.md
     Simulate(SimulateArgs),
+    /// Acknowledge an alert, or silence some for a while
+    Alerts(AlertsArgs),
+    /// Take how a line is now for what it is compared with
+    Baseline(BaselineArgs),
+    /// Show the chain of causes that led to a receipt, the first cause last
+    Why(WhyArgs),
+    /// Write the monthly review of a node, in Markdown
+    Review(ReviewArgs),
     /// Be one of the demonstration's other processes
     #[command(hide = true)]
     Payment {
@@ -289,6 +298,66 @@ fn duration(text: &str, per_second: f64, unit: &str) -> Result<Duration, String>
     duration.ok_or_else(|| format!("give a number of {unit}"))
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AlertsArgs {
+    /// Acknowledge or silence.
+    #[command(subcommand)]
+    pub(crate) action: AlertsAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertsAction {
+    /// Take care of what a station shows: its alert is neither repeated nor escalated
+    Acknowledge {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// The station, as `gemba board` shows it: line:payment
+        station: Name,
+    },
+    /// Hear nothing of some stations for a while
+    Silence {
+        #[command(flatten)]
+        node: NodeArgs,
+        /// A station, or the beginning of names with a * behind it: pool:*
+        stations: String,
+        /// For so many minutes, a week at most; 0 ends a silence
+        #[arg(long, value_name = "MINUTES", value_parser = value_parser!(u64).range(..=SILENCE_MAX.as_secs() / 60))]
+        minutes: u64,
+        /// Why; it stands in the receipt
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BaselineArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The line, as `gemba board` shows it
+    pub(crate) line: Name,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The number of the receipt, as `gemba receipts` shows it
+    #[arg(value_parser = receipt_number)]
+    pub(crate) receipt: u64,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReviewArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+/// With or without the # that stands before it everywhere.
+fn receipt_number(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix('#').unwrap_or(text).parse();
+    number.ok().filter(|number| 0 < *number).ok_or_else(|| "give the number of a receipt, such as 42".into())
+}
+
 fn page_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(limit @ 1..=Client::RECEIPTS_MAX) => Ok(limit),
@@ -321,6 +390,10 @@ mod tests {
             "gemba nonsense",
             "gemba demo --rate 0",
             "gemba demo --rate 10001",
+            "gemba why 0",
+            "gemba why first",
+            "gemba alerts silence pool:*",
+            "gemba alerts silence pool:* --minutes 10081",
             "gemba demo --inspect somewhere",
             "gemba simulate",
             "gemba simulate overload --json --svg",
@@ -340,6 +413,11 @@ mod tests {
             "gemba simulate --workers 4 brown-out --slower 3 --seconds 5 --service-ms 12.5 --cv 0 --csv",
             "gemba simulate retry-storm --client ours --deadline-ms 2000 --all",
             "gemba simulate trace arrivals.csv --svg",
+            "gemba why #42 --json",
+            "gemba review",
+            "gemba alerts acknowledge line:payment",
+            "gemba alerts silence pool:* --minutes 30 --why maintenance",
+            "gemba baseline payment",
             "gemba tree --token sixteen-letters! --depth 2",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -4,6 +4,7 @@ mod args;
 mod demo;
 mod exit;
 mod remote;
+mod review;
 mod show;
 mod simulate;
 
@@ -35,6 +36,10 @@ async fn run(command: Command) -> ExitCode {
         Command::Kill(args) => remote::kill(args).await.into(),
         Command::Cord(args) => remote::cord(args).await.into(),
         Command::Simulate(args) => simulate::run(&args).into(),
+        Command::Alerts(args) => remote::alerts(args).await.into(),
+        Command::Baseline(args) => remote::baseline(args).await.into(),
+        Command::Why(args) => remote::why(args).await.into(),
+        Command::Review(args) => remote::review(args).await.into(),
         Command::Payment { leashed, command } => {
             if leashed {
                 demo::leash();

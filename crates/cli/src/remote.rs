@@ -1,16 +1,21 @@
 //! The commands that ask a running node.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
-use gemba::receipt::Seq;
+use gemba::receipt::{Receipt, Seq};
 use gemba::view::ReceiptsView;
 use gemba::{Client, ClientError};
 use serde::Serialize;
 
-use crate::args::{BoardArgs, CordAction, CordArgs, KillArgs, NodeArgs, ReceiptsArgs, TreeArgs};
+use crate::args::{
+    AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, KillArgs, NodeArgs,
+    ReceiptsArgs, ReviewArgs, TreeArgs, WhyArgs,
+};
 use crate::exit::{Exit, sentence};
-use crate::show::{self, Page};
+use crate::review::Review;
+use crate::show::{self, Chain, Page};
 
 /// How often `--follow` asks for more.
 const FOLLOW_PERIOD: Duration = Duration::from_millis(500);
@@ -77,6 +82,68 @@ pub(crate) async fn cord(args: CordArgs) -> Exit {
                 done(&node, receipt, &format!("reset the cord of line {line}"))
             }
         }
+    })
+    .await
+}
+
+/// `gemba alerts acknowledge STATION` and `gemba alerts silence STATIONS`.
+pub(crate) async fn alerts(args: AlertsArgs) -> Exit {
+    end(async {
+        match args.action {
+            AlertsAction::Acknowledge { node, station } => {
+                let receipt = connect(&node)?.acknowledge(&station, &operator()).await?;
+                done(&node, receipt, &format!("acknowledged {station}"))
+            }
+            AlertsAction::Silence { node, stations, minutes, why } => {
+                let lasts = Duration::from_secs(60 * minutes);
+                let client = connect(&node)?;
+                let receipt = client.silence(&stations, lasts, &operator(), why.as_deref()).await?;
+                done(&node, receipt, &format!("silenced {stations} for {minutes} min"))
+            }
+        }
+    })
+    .await
+}
+
+/// `gemba baseline LINE`.
+pub(crate) async fn baseline(args: BaselineArgs) -> Exit {
+    end(async {
+        let receipt = connect(&args.node)?.accept_baseline(&args.line, &operator()).await?;
+        done(&args.node, receipt, &format!("line {} has a new baseline", args.line))
+    })
+    .await
+}
+
+/// `gemba why N`.
+pub(crate) async fn why(args: WhyArgs) -> Exit {
+    end(async {
+        let client = connect(&args.node)?;
+        let mut chain = Chain::default();
+        let mut next = Some(Seq(args.receipt));
+        while let Some(seq) = next {
+            let page = client.receipts(Some(Seq(seq.0 - 1)), None, 1).await?;
+            next = chain.add(seq, page.receipts.into_iter().next());
+        }
+        print(&args.node, &chain, |page| show::why(&chain, page))
+    })
+    .await
+}
+
+/// `gemba review`.
+pub(crate) async fn review(args: ReviewArgs) -> Exit {
+    end(async {
+        let client = connect(&args.node)?;
+        let board = client.board().await?;
+        let mut receipts: Vec<Arc<Receipt>> = Vec::new();
+        let (mut after, mut forgotten) = (Seq(0), None);
+        while after < board.receipt {
+            let page = client.receipts(Some(after), None, Client::RECEIPTS_MAX).await?;
+            forgotten.get_or_insert(page.forgotten);
+            after = page.next;
+            receipts.extend(page.receipts);
+        }
+        let review = Review::new(&board, &receipts, forgotten.unwrap_or_default());
+        print(&args.node, &review, |_| show::review(&review))
     })
     .await
 }

@@ -2,13 +2,17 @@
 
 mod board;
 mod receipts;
+mod review;
 mod text;
 mod tree;
+mod why;
 
 pub(crate) use board::{bar, board};
 pub(crate) use receipts::receipts;
+pub(crate) use review::review;
 pub(crate) use text::{Page, clean, clock, colours_are_wanted, cut, left, right, span};
 pub(crate) use tree::{state_light, tree};
+pub(crate) use why::{Chain, why};
 
 #[cfg(test)]
 pub(crate) use board::sample::troubled as board_sample;

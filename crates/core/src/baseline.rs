@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Name;
 use crate::sample::Sample;
+use crate::view::BaselineView;
 
 /// The version of the file of baselines; a file of another version is not read.
 pub const FORMAT: u32 = 1;
@@ -45,6 +46,11 @@ pub struct BaselineRulesError {
 }
 
 impl BaselineRules {
+    /// Outcomes a window needs.
+    pub const fn outcomes_min(&self) -> u64 {
+        self.outcomes_min
+    }
+
     /// Rules of one's own: by which share of the baseline the p95 may be above it, how likely chance may
     /// explain what is called a regression, and how many outcomes a window needs.
     ///
@@ -109,6 +115,20 @@ impl Baseline {
             p95_us: quantile(0.95),
             p99_us: quantile(0.99),
             latencies: measured.latencies,
+        }
+    }
+}
+
+impl From<&Baseline> for BaselineView {
+    fn from(baseline: &Baseline) -> Self {
+        let milli = |micros: u64| micros as f64 / 1e3;
+        Self {
+            unix_ms: baseline.unix_ms,
+            build: baseline.build.clone(),
+            rate_per_s: baseline.rate_per_s,
+            p50_ms: milli(baseline.p50_us),
+            p95_ms: milli(baseline.p95_us),
+            p99_ms: milli(baseline.p99_us),
         }
     }
 }

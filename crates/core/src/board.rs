@@ -51,6 +51,8 @@ pub enum Station<'a> {
     Node,
     /// A line.
     Line(&'a Name),
+    /// A line's error budget: what it has spent stays spent when the line works again.
+    Budget(&'a Name),
     /// A pool.
     Pool(&'a Name),
     /// A breaker.
@@ -67,6 +69,7 @@ impl Station<'_> {
         let (kind, text) = match self {
             Self::Node => ("node", None),
             Self::Line(line) => ("line:", Some(line.as_str().to_owned())),
+            Self::Budget(line) => ("budget:", Some(line.as_str().to_owned())),
             Self::Pool(pool) => ("pool:", Some(pool.as_str().to_owned())),
             Self::Breaker(breaker) => ("breaker:", Some(breaker.as_str().to_owned())),
             Self::Supervisor(path) if path.is_root() => ("supervisor:", Some(".".to_owned())),
@@ -159,9 +162,9 @@ impl Board {
             Event::LadderMoved { line, to, .. } => fold.ladder_moved(line, *to),
             Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
             Event::BurnMoved { line, to: Light::Green, .. } => {
-                fold.clear(Station::Line(line), &Trouble::Burn);
+                fold.clear(Station::Budget(line), &Trouble::Burn);
             }
-            Event::BurnMoved { line, to, .. } => fold.raise(Station::Line(line), Trouble::Burn, *to, None),
+            Event::BurnMoved { line, to, .. } => fold.raise(Station::Budget(line), Trouble::Burn, *to, None),
             Event::RegressionFound { line, .. } => {
                 fold.raise(Station::Line(line), Trouble::Regression, Light::Yellow, None);
             }
@@ -450,15 +453,15 @@ mod tests {
     const POOLS: &str = "supervisor:plant.pools";
 
     #[test]
-    fn a_burning_budget_and_a_regression_are_troubles_of_their_line() {
+    fn a_regression_is_trouble_of_its_line_and_a_budget_has_a_light_of_its_own() {
         let mut floor = Floor::new();
         let line = || "payment".parse().unwrap();
         let burn = |from, to| Event::BurnMoved { line: line(), from, to, burn_milli: 15_000 };
         let slow =
             Event::RegressionFound { line: line(), p95_us_then: 1, p95_us_now: 2, chance_millionths: 3 };
         assert_eq!(floor.at("/plant/kaizen", slow), [("line:payment".to_owned(), Green, Yellow)]);
-        assert_eq!(floor.at("/plant/kaizen", burn(Green, Red)), [("line:payment".to_owned(), Yellow, Red)]);
-        assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("line:payment".to_owned(), Red, Yellow)]);
+        assert_eq!(floor.at("/plant/kaizen", burn(Green, Red)), [("budget:payment".to_owned(), Green, Red)]);
+        assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("budget:payment".to_owned(), Red, Green)]);
         let over = Event::RegressionOver { line: line() };
         assert_eq!(floor.at("/plant/kaizen", over), [("line:payment".to_owned(), Yellow, Green)]);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::SILENCE_MAX;
 use crate::name::Name;
 
 /// A request of an operator to the actors of the plant. It travels as a message like everything else.
@@ -21,6 +22,31 @@ pub enum Control {
     },
     /// Let a stopped line run again.
     ResetCord {
+        /// The line.
+        line: Name,
+        /// Who asks.
+        by: Arc<str>,
+    },
+    /// Take care of what a station shows: its alert is neither repeated nor escalated.
+    Acknowledge {
+        /// The station.
+        station: Name,
+        /// Who asks.
+        by: Arc<str>,
+    },
+    /// Hear nothing of some stations for a while.
+    Silence {
+        /// A station's name, or the beginning of names with a `*` behind it.
+        stations: Arc<str>,
+        /// For how long, in milliseconds; zero ends a silence.
+        for_ms: u64,
+        /// Who asks.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// Compare a line with how it is now, not with its baseline so far.
+    AcceptBaseline {
         /// The line.
         line: Name,
         /// Who asks.
@@ -53,6 +79,38 @@ pub enum ControlError {
     NotPulled {
         /// The line.
         line: Name,
+    },
+    /// No station has this name.
+    #[error("no station is called '{station}'; the board shows: {known}")]
+    UnknownStation {
+        /// The name asked for.
+        station: Name,
+        /// The stations there are, the worst first.
+        known: Arc<str>,
+    },
+    /// The station is green: there is nothing to take care of.
+    #[error("'{station}' is green; there is nothing to acknowledge")]
+    Green {
+        /// The station.
+        station: Name,
+    },
+    /// The silence is too long.
+    #[error("a silence of {} s is too long; {} s is the limit", for_ms / 1000, SILENCE_MAX.as_secs())]
+    TooLong {
+        /// What was asked for, in milliseconds.
+        for_ms: u64,
+    },
+    /// The line has not been measured for long enough.
+    #[error(
+        "line '{line}' has {outcomes} outcomes in its window, a baseline takes {needed}; try again later"
+    )]
+    TooFewOutcomes {
+        /// The line.
+        line: Name,
+        /// Outcomes there are.
+        outcomes: u64,
+        /// Outcomes it takes.
+        needed: u64,
     },
     /// Nothing on this node takes such requests, or it is just restarting.
     #[error("no board answers on this node now; it has no plant, or the plant is restarting: try again")]

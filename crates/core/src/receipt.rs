@@ -289,7 +289,7 @@ pub enum Event {
     },
     /// A station's light changed.
     LightChanged {
-        /// The station: a line, pool, breaker, supervisor, or the node.
+        /// The station: a line, its budget, a pool, breaker, supervisor, or the node.
         station: Name,
         /// The light before.
         from: Light,

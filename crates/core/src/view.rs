@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Comparison;
+use crate::bottleneck::Finding;
 use crate::exit::{ExitReason, Incarnation};
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
+use crate::proportion::Interval;
 use crate::receipt::{BreakerState, Receipt, Seq};
+use crate::six_sigma::Quality;
 use crate::supervision::Strategy;
 
 /// What kind of actor stands at a path.
@@ -175,14 +179,58 @@ pub struct BoardView {
     pub cost: CostView,
     /// How evenly the pools are loaded: 1 is level, 0 is one full and one idle.
     pub balance_ratio: f64,
+    /// What kaizen has learnt of each line.
+    pub studies: Vec<StudyView>,
+    /// Where most of the time goes, worst first, over the last minute.
+    pub bottlenecks: Vec<Finding>,
     /// The number of the newest receipt in it.
     pub receipt: Seq,
+}
+
+/// What kaizen has learnt of one line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StudyView {
+    /// The line.
+    pub line: Name,
+    /// Failures among what was worked on since the node started.
+    pub quality: Quality,
+    /// Defects per million; `None` without an outcome.
+    pub dpmo: Option<f64>,
+    /// The defects per million that explain the count, with a confidence of 95 %.
+    pub dpmo_interval: Interval,
+    /// The defects per million it is proven to stay below.
+    pub proven_dpmo: f64,
+    /// The sigma level, with the shift of 1.5.
+    pub sigma: Option<f64>,
+    /// How many times faster than sustainable the error budget burns, by window.
+    pub burn_rates: Vec<(Arc<str>, f64)>,
+    /// How the line was when it was good.
+    pub baseline: Option<BaselineView>,
+    /// How the last full window stands against that.
+    pub comparison: Option<Comparison>,
+}
+
+/// A baseline without the latencies themselves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BaselineView {
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// The build that was measured.
+    pub build: Arc<str>,
+    /// Outcomes per second.
+    pub rate_per_s: f64,
+    /// Median latency in milliseconds.
+    pub p50_ms: f64,
+    /// 95th percentile.
+    pub p95_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
 }
 
 /// One station of the board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StationView {
-    /// `line:payment`, `pool:payment`, `breaker:gateway`, `supervisor:…`, `node`.
+    /// `line:payment`, `budget:payment`, `pool:payment`, `breaker:gateway`, `supervisor:…`, `node`.
     pub name: Name,
     /// What it shows.
     pub light: Light,

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::alert::SILENCE_MAX;
 use gemba_core::board::{Board, BoardRules, LightChange, Station};
 use gemba_core::control::{Control, ControlError};
+use gemba_core::light::Light;
+use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
 use crate::floor::Floor;
+use crate::kaizen::KaizenMsg;
 use crate::line::LineCell;
 use crate::regulator::RegulatorMsg;
 
@@ -18,6 +22,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How many receipts it folds at one go.
 const PAGE: usize = 1024;
+
+/// How many stations an error names.
+const KNOWN_MAX: usize = 20;
 
 /// What the board understands.
 #[derive(Debug)]
@@ -30,13 +37,18 @@ pub(crate) enum BoardMsg {
 pub(crate) struct AndonBoard {
     floor: Arc<Floor>,
     regulator: Address<RegulatorMsg>,
+    kaizen: Address<KaizenMsg>,
     board: Board,
     read: Seq,
 }
 
 impl AndonBoard {
-    pub(crate) fn new(floor: Arc<Floor>, regulator: Address<RegulatorMsg>) -> Self {
-        Self { floor, regulator, board: Board::new(BoardRules::default()), read: Seq(0) }
+    pub(crate) fn new(
+        floor: Arc<Floor>,
+        regulator: Address<RegulatorMsg>,
+        kaizen: Address<KaizenMsg>,
+    ) -> Self {
+        Self { floor, regulator, kaizen, board: Board::new(BoardRules::default()), read: Seq(0) }
     }
 
     fn fold(&mut self, ctx: &Context<BoardMsg>) {
@@ -55,6 +67,44 @@ impl AndonBoard {
             }
             self.read = page.next;
             self.floor.told.publish(self.read.max(*self.floor.told.latest()));
+        }
+    }
+
+    /// Hands a request to whom it concerns, who answers it; one that is down takes this board with it, and the
+    /// operator is told to try again.
+    fn control(&self, control: Control, reply: Reply<Result<Seq, ControlError>>, ctx: &Context<BoardMsg>) {
+        match control {
+            // The regulator owns the gates: it checks and carries out.
+            Control::PullCord { .. } | Control::ResetCord { .. } => {
+                let _ = self.regulator.cast(RegulatorMsg::Control { control, reply });
+            }
+            Control::AcceptBaseline { line, by } => {
+                let _ = self.kaizen.cast(KaizenMsg::Accept { line, by, reply });
+            }
+            Control::Acknowledge { station, by } => reply.send(self.acknowledge(station, by, ctx)),
+            Control::Silence { stations, for_ms, by, why } => {
+                let is_short = Duration::from_millis(for_ms) <= SILENCE_MAX;
+                let event = Event::AlertsSilenced { stations, for_ms, by, why };
+                let recorded = || ctx.system().record(None, ctx.path(), event);
+                reply.send(is_short.then(recorded).ok_or(ControlError::TooLong { for_ms }));
+            }
+        }
+    }
+
+    fn acknowledge(&self, station: Name, by: Arc<str>, ctx: &Context<BoardMsg>) -> Result<Seq, ControlError> {
+        let stations = self.board.stations();
+        match stations.iter().find(|shown| shown.name == station) {
+            None => {
+                let known = stations.iter().take(KNOWN_MAX).map(|shown| shown.name.as_str());
+                let known = known.collect::<Vec<_>>().join(", ").into();
+                Err(ControlError::UnknownStation { station, known })
+            }
+            Some(shown) if shown.light == Light::Green => Err(ControlError::Green { station }),
+            // The receipt of the light is the cause: the chain from the alert goes on there.
+            Some(shown) => {
+                let event = Event::AlertAcknowledged { station, by };
+                Ok(ctx.system().record(shown.receipt, ctx.path(), event))
+            }
         }
     }
 
@@ -84,6 +134,8 @@ impl AndonBoard {
             arrivals: *self.floor.arrivals.latest(),
             cost: *self.floor.cost.latest(),
             balance_ratio: self.floor.routes.balance(),
+            studies: (*self.floor.studies.latest()).clone(),
+            bottlenecks: (*self.floor.bottlenecks.latest()).clone(),
             receipt: self.read,
         }
     }
@@ -117,11 +169,7 @@ impl Server for AndonBoard {
 
     async fn handle(&mut self, msg: BoardMsg, ctx: &mut Context<BoardMsg>) -> Result<(), Stop> {
         match msg {
-            // The regulator, which owns the gates, checks and carries out; a regulator that is down takes this
-            // board with it, and the operator is told to try again.
-            BoardMsg::Control { control, reply } => {
-                let _ = self.regulator.cast(RegulatorMsg::Control { control, reply });
-            }
+            BoardMsg::Control { control, reply } => self.control(control, reply, ctx),
             BoardMsg::Tick => self.tick(ctx),
         }
         Ok(())

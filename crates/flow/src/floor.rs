@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use gemba_core::baseline::{Baselines, Comparison};
+use gemba_core::bottleneck::Finding;
+use gemba_core::burn_rate::{BurnRate, Objective};
 use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
 use gemba_core::jidoka::Jidoka;
-use gemba_core::ladder::Ladder;
+use gemba_core::ladder::{Ladder, LadderRules};
 use gemba_core::receipt::Seq;
-use gemba_core::view::{ArrivalsView, CostView, LineView};
+use gemba_core::time::Timestamp;
+use gemba_core::view::{ArrivalsView, CostView, LineView, StudyView};
 use gemba_kernel::Publisher;
 
 use crate::balancer::Routes;
@@ -27,10 +31,15 @@ pub(crate) struct Floor {
     pub routes: Arc<Routes>,
     /// Published by kaizen each second.
     pub line_views: Publisher<Vec<LineView>>,
-    /// How far each line has climbed; published by kaizen, so that its next life goes on from there.
-    pub ladders: Publisher<Vec<Ladder>>,
     /// What each line takes and why; published by the regulator, so that its next life goes on from there.
     pub stances: Publisher<Vec<Jidoka>>,
+    /// What each line has shown; published by kaizen, so that its next life goes on from there.
+    pub learnt: Publisher<Vec<Learnt>>,
+    /// What the board shows of that, and where most of the time goes.
+    pub studies: Publisher<Vec<StudyView>>,
+    pub bottlenecks: Publisher<Vec<Finding>>,
+    /// How each line was when it was good; kept in a file if there is one.
+    pub baselines: Publisher<Baselines>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// Published by burst.
@@ -65,6 +74,23 @@ pub(crate) struct PoolSurge {
     pub calm: u32,
     /// Its size when the surge began to fade.
     pub held: u32,
+}
+
+/// How far a line has climbed on its ladder, how fast it burns its budget, how it stands against its baseline.
+#[derive(Debug, Clone)]
+pub(crate) struct Learnt {
+    pub ladder: Ladder,
+    pub burn: BurnRate,
+    pub comparison: Option<Comparison>,
+    pub regressed: Option<Seq>,
+}
+
+impl Learnt {
+    /// Nothing yet.
+    pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
+        let (ladder, burn) = (Ladder::new(ladder, now), BurnRate::new(objective, now));
+        Self { ladder, burn, comparison: None, regressed: None }
+    }
 }
 
 impl Floor {

@@ -1,77 +1,193 @@
-//! Kaizen: measures each line second by second, and tells when its share of failures changes step.
+//! Kaizen: measures each line second by second, and tells when its failures, its budget or its speed change.
 
-use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gemba_core::ladder::{Ladder, LadderRules, Step};
+use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured};
+use gemba_core::burn_rate::BurnStep;
+use gemba_core::control::ControlError;
+use gemba_core::ladder::{LadderRules, Step};
 use gemba_core::light::Light;
 use gemba_core::metric;
-use gemba_core::receipt::{BreakerState, Event};
+use gemba_core::name::Name;
+use gemba_core::receipt::{BreakerState, Event, Seq};
 use gemba_core::time::Timestamp;
-use gemba_core::view::LineView;
-use gemba_kernel::{Context, Instruments, Server, Stop};
-use hdrhistogram::Histogram;
+use gemba_kernel::{Context, Instruments, Reply, Server, Stop};
 
 use crate::floor::Floor;
-use crate::line::LineCell;
-use crate::meter::{Counts, Ended};
+
+pub(crate) mod file;
+mod record;
+mod stations;
+
+use record::{Record, Studied};
+use stations::Stations;
 
 /// How often the lines are measured.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Over how many ticks rates and quantiles are taken.
-const WINDOW: usize = 10;
+/// How often the pools are looked at: a queue that comes and goes within a second is seen as well.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Over how long the bottleneck is sought.
+const BOTTLENECK_WINDOW: Duration = Duration::from_secs(60);
 
 /// What kaizen understands.
 #[derive(Debug)]
 pub(crate) enum KaizenMsg {
     Tick,
+    Look,
+    /// Takes the window so far for the line's baseline.
+    Accept {
+        line: Name,
+        by: Arc<str>,
+        reply: Reply<Result<Seq, ControlError>>,
+    },
+}
+
+/// What kaizen goes by.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KaizenRules {
+    pub ladder: LadderRules,
+    pub baseline: BaselineRules,
+    /// Where the baselines are kept, if anywhere.
+    pub file: Option<PathBuf>,
+    /// What stands in a baseline for the build it was taken from.
+    pub build: Arc<str>,
 }
 
 /// The actor.
 pub(crate) struct Kaizen {
     floor: Arc<Floor>,
-    rules: LadderRules,
+    rules: KaizenRules,
     records: Vec<Record>,
-}
-
-/// What is kept of one line.
-struct Record {
-    ladder: Ladder,
-    counts: Counts,
-    window: VecDeque<Second>,
-}
-
-/// One tick of a line.
-struct Second {
-    outcomes: u64,
-    lasted: Duration,
-    latency_us: Histogram<u64>,
-    at: Timestamp,
+    stations: Stations,
+    stations_since: Timestamp,
 }
 
 impl Kaizen {
-    pub(crate) fn new(floor: Arc<Floor>, rules: LadderRules) -> Self {
-        Self { floor, rules, records: Vec::new() }
+    pub(crate) fn new(floor: Arc<Floor>, rules: KaizenRules) -> Self {
+        let stations_since = Timestamp::START;
+        Self { floor, rules, records: Vec::new(), stations: Stations::default(), stations_since }
     }
 
-    fn tick(&mut self, ctx: &Context<KaizenMsg>) {
+    async fn tick(&mut self, ctx: &Context<KaizenMsg>) {
         let now = ctx.now();
         let instruments = ctx.system().instruments();
         let mut views = Vec::with_capacity(self.records.len());
+        let mut firsts = Vec::new();
+        let baselines = self.floor.baselines.latest();
         for (line, record) in self.floor.lines.iter().zip(&mut self.records) {
-            let counts = line.meter.counts();
-            record.measure(line, counts, now, instruments);
-            if let Some(Step { from, to, failures, outcomes }) = record.climb(counts, now) {
+            record.measure(line, line.meter.counts(), now, instruments);
+            let (step, burn) = record.climb(now);
+            if let Some(Step { from, to, failures, outcomes }) = step {
                 let event = Event::LadderMoved { line: line.name.clone(), from, to, failures, outcomes };
                 ctx.system().record(None, ctx.path(), event);
             }
+            if let Some(BurnStep { from, to, rate }) = burn {
+                let burn_milli = (rate * 1e3) as u64;
+                let event = Event::BurnMoved { line: line.name.clone(), from, to, burn_milli };
+                ctx.system().record(None, ctx.path(), event);
+            }
+            let baseline = baselines.get(&line.name);
+            match record.study(baseline, &self.rules.baseline, now) {
+                None => {}
+                Some(Studied::First(measured)) => firsts.push((line.name.clone(), measured)),
+                Some(Studied::Compared(comparison, p95_us_now)) => {
+                    let p95_us_then = baseline.map_or(0, |baseline| baseline.p95_us);
+                    let ends = (p95_us_then, p95_us_now);
+                    tell_comparison(&line.name, comparison, ends, &mut record.learnt.regressed, ctx);
+                }
+            }
             views.push(record.view(line));
         }
+        for (line, measured) in firsts {
+            self.set_baseline(line, measured, "the first full window".into(), ctx).await;
+        }
+        self.conclude(now);
         self.floor.line_views.publish(views);
-        self.floor.ladders.publish(self.records.iter().map(|record| record.ladder.clone()).collect());
+        self.show(now, instruments);
+        self.floor.learnt.publish(self.records.iter().map(|record| record.learnt.clone()).collect());
         self.publish(instruments, ctx.system().board().overall);
+    }
+
+    /// Publishes what was learnt of each line.
+    fn show(&mut self, now: Timestamp, to: &Instruments) {
+        let baselines = self.floor.baselines.latest();
+        let mut studies = Vec::with_capacity(self.records.len());
+        for (line, record) in self.floor.lines.iter().zip(&mut self.records) {
+            let (name, baseline) = (line.name.as_str(), baselines.get(&line.name));
+            if let Some(baseline) = baseline {
+                to.gauge(&metric::P95_BASELINE, &[name]).set(baseline.p95_us as f64 / 1e6);
+            }
+            match record.learnt.comparison {
+                Some(Comparison::Sound { p95_ratio } | Comparison::Regression { p95_ratio, .. }) => {
+                    to.gauge(&metric::P95_RATIO, &[name]).set(p95_ratio);
+                }
+                Some(Comparison::TooFew { .. }) | None => {}
+            }
+            studies.push(record.study_view(&line.name, baseline, now));
+        }
+        self.floor.studies.publish(studies);
+    }
+
+    /// Seeks the bottleneck when its window is over.
+    fn conclude(&mut self, now: Timestamp) {
+        let lasted = now.since(self.stations_since);
+        if lasted < BOTTLENECK_WINDOW {
+            return;
+        }
+        self.stations_since = now;
+        let through: Vec<_> = self.records.iter_mut().map(Record::take_through).collect();
+        let findings = self.stations.conclude(&self.floor, &through, lasted.as_secs_f64());
+        self.floor.bottlenecks.publish(findings);
+    }
+
+    async fn accept(&mut self, line: Name, by: &str, ctx: &Context<KaizenMsg>) -> Result<Seq, ControlError> {
+        let Some(index) = self.floor.lines.iter().position(|known| known.name == line) else {
+            return Err(ControlError::UnknownLine { line, known: self.floor.line_names().into() });
+        };
+        let (outcomes, needed) = (self.records[index].study_outcomes(), self.rules.baseline.outcomes_min());
+        if outcomes < needed {
+            return Err(ControlError::TooFewOutcomes { line, outcomes, needed });
+        }
+        let record = &mut self.records[index];
+        let measured = record.take_study(ctx.now());
+        record.learnt.comparison = None;
+        let was_regressed = record.learnt.regressed.take();
+        let receipt =
+            self.set_baseline(line.clone(), measured, format!("accepted by {by}").into(), ctx).await;
+        if was_regressed.is_some() {
+            ctx.system().record(Some(receipt), ctx.path(), Event::RegressionOver { line });
+        }
+        Ok(receipt)
+    }
+
+    async fn set_baseline(
+        &self,
+        line: Name,
+        measured: Measured,
+        why: Arc<str>,
+        ctx: &Context<KaizenMsg>,
+    ) -> Seq {
+        let outcomes = measured.latencies.count();
+        let baseline = Baseline::new(measured, self.rules.build.clone(), ctx.system().unix_ms());
+        let p95_us = baseline.p95_us;
+        let mut baselines = (*self.floor.baselines.latest()).clone();
+        baselines.set(line.clone(), baseline);
+        self.floor.baselines.publish(baselines.clone());
+        if let Some(path) = self.rules.file.clone() {
+            let shown = path.display().to_string();
+            let written = tokio::task::spawn_blocking(move || file::write(&path, &baselines)).await;
+            // What was measured is kept in memory all the same; the next baseline is the next attempt.
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(file = shown, %error, "baselines not written"),
+                Err(error) => tracing::error!(file = shown, %error, "baselines not written"),
+            }
+        }
+        ctx.system().record(None, ctx.path(), Event::BaselineSet { line, p95_us, outcomes, why })
     }
 
     fn publish(&self, to: &Instruments, overall: Light) {
@@ -100,50 +216,28 @@ impl Kaizen {
     }
 }
 
-impl Record {
-    fn measure(&mut self, line: &LineCell, counts: Counts, now: Timestamp, to: &Instruments) {
-        let name = line.name.as_str();
-        let latency_us = line.meter.take_latencies();
-        let histogram = to.histogram(&metric::LATENCY, &[name]);
-        for bucket in latency_us.iter_recorded() {
-            histogram.record_many(bucket.value_iterated_to() as f64 / 1e6, bucket.count_at_value() as usize);
+/// Tells of a regression when it begins and when it ends, not with each window in between.
+fn tell_comparison(
+    line: &Name,
+    comparison: Comparison,
+    (p95_us_then, p95_us_now): (u64, u64),
+    regressed: &mut Option<Seq>,
+    ctx: &Context<KaizenMsg>,
+) {
+    match comparison {
+        Comparison::Regression { chance, .. } if regressed.is_none() => {
+            let chance_millionths = (chance * 1e6) as u64;
+            let line = line.clone();
+            let event = Event::RegressionFound { line, p95_us_then, p95_us_now, chance_millionths };
+            *regressed = Some(ctx.system().record(None, ctx.path(), event));
         }
-        let mut outcomes = 0;
-        for ended in Ended::ALL {
-            let new = counts.of(ended) - self.counts.of(ended);
-            outcomes += new;
-            to.counter(&metric::SIGNALS, &[name, ended.word()]).absolute(counts.of(ended));
+        Comparison::Sound { .. } => {
+            if let Some(cause) = regressed.take() {
+                let event = Event::RegressionOver { line: line.clone() };
+                ctx.system().record(Some(cause), ctx.path(), event);
+            }
         }
-        to.gauge(&metric::IN_FLIGHT, &[name]).set(counts.in_flight() as f64);
-        let last = self.window.back().map_or(now - TICK, |second| second.at);
-        self.window.push_back(Second { outcomes, lasted: now.since(last), latency_us, at: now });
-        if WINDOW < self.window.len() {
-            self.window.pop_front();
-        }
-        self.counts = counts;
-    }
-
-    /// Failures are those of the work: what was refused or rejected did no harm.
-    fn climb(&mut self, counts: Counts, now: Timestamp) -> Option<Step> {
-        let failures = counts.of(Ended::Failed);
-        self.ladder.observe(failures, failures + counts.of(Ended::Succeeded), now)
-    }
-
-    fn view(&self, line: &LineCell) -> LineView {
-        let mut latency = Histogram::<u64>::new(2).expect("two digits are in range");
-        let (mut outcomes, mut seconds) = (0, 0.0);
-        for second in &self.window {
-            latency.add(&second.latency_us).expect("it grows as needed");
-            outcomes += second.outcomes;
-            seconds += second.lasted.as_secs_f64();
-        }
-        let milli = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
-        LineView {
-            throughput_per_s: if seconds > 0.0 { outcomes as f64 / seconds } else { 0.0 },
-            p50_ms: milli(0.50),
-            p99_ms: milli(0.99),
-            ..line.view()
-        }
+        Comparison::Regression { .. } | Comparison::TooFew { .. } => {}
     }
 }
 
@@ -153,22 +247,25 @@ impl Server for Kaizen {
     async fn init(&mut self, ctx: &mut Context<KaizenMsg>) -> Result<(), Stop> {
         let now = ctx.now();
         // An earlier life's light goes out by the rules, not by the crash.
-        let ladders = self.floor.ladders.latest();
+        let learnt = self.floor.learnt.latest();
         let lines = self.floor.lines.iter().enumerate();
         self.records = lines
-            .map(|(index, line)| Record {
-                ladder: ladders.get(index).cloned().unwrap_or_else(|| Ladder::new(self.rules, now)),
-                counts: line.meter.counts(),
-                window: VecDeque::new(),
-            })
+            .map(|(index, line)| Record::new(learnt.get(index).cloned(), self.rules.ladder, line, now))
             .collect();
+        self.stations_since = now;
         ctx.every(TICK, || KaizenMsg::Tick);
+        ctx.every(LOOK, || KaizenMsg::Look);
         Ok(())
     }
 
     async fn handle(&mut self, msg: KaizenMsg, ctx: &mut Context<KaizenMsg>) -> Result<(), Stop> {
         match msg {
-            KaizenMsg::Tick => self.tick(ctx),
+            KaizenMsg::Tick => self.tick(ctx).await,
+            KaizenMsg::Look => self.stations.look(&self.floor),
+            KaizenMsg::Accept { line, by, reply } => {
+                let accepted = self.accept(line, &by, ctx).await;
+                reply.send(accepted);
+            }
         }
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gemba_core::admission::Limits;
+use gemba_core::baseline::{BaselineRules, Baselines};
 use gemba_core::burst::BurstRules;
 use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
@@ -27,7 +29,7 @@ use crate::dispatcher::Dispatcher;
 use crate::floor::{Floor, Surge};
 use crate::gate::Gate;
 use crate::guard::Guard;
-use crate::kaizen::Kaizen;
+use crate::kaizen::{self, Kaizen, KaizenRules};
 use crate::line::{Line, LineCell, LineSpec};
 use crate::meter::Meter;
 use crate::permit::Ceiling;
@@ -66,6 +68,14 @@ pub enum PlantError {
         /// How many it names.
         pools: usize,
     },
+    /// The file of baselines cannot be used.
+    #[error("baselines in '{path}': {why}")]
+    Baselines {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A pool's rules contradict each other.
     #[error("pool '{pool}': {error}")]
     Scaling {
@@ -103,7 +113,7 @@ pub struct PlantBuilder {
     system: System,
     limits: Limits,
     levelling: Levelling,
-    ladder: LadderRules,
+    kaizen: KaizenRules,
     jidoka: JidokaRules,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
@@ -128,7 +138,7 @@ impl Plant {
             system: system.clone(),
             limits,
             levelling: Levelling::default(),
-            ladder: LadderRules::default(),
+            kaizen: KaizenRules::default(),
             jidoka: JidokaRules::default(),
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
@@ -185,7 +195,20 @@ impl PlantBuilder {
 
     /// Which share of failures lights which light.
     pub fn ladder(mut self, rules: LadderRules) -> Self {
-        self.ladder = rules;
+        self.kaizen.ladder = rules;
+        self
+    }
+
+    /// Keeps the baselines of the lines in this file, across restarts, and writes `build` into each, so that
+    /// one build is compared with another. Without it they last as long as the node.
+    pub fn baselines(mut self, file: impl Into<PathBuf>, build: &str) -> Self {
+        (self.kaizen.file, self.kaizen.build) = (Some(file.into()), build.into());
+        self
+    }
+
+    /// When a line is slower than its baseline.
+    pub fn regressions(mut self, rules: BaselineRules) -> Self {
+        self.kaizen.baseline = rules;
         self
     }
 
@@ -245,6 +268,7 @@ impl PlantBuilder {
         }
         self.check_pool_names(&pools);
         let serves = self.resolve(&pools);
+        let baselines = self.read_baselines();
         if !self.errors.is_empty() {
             return Err(PlantErrors(self.errors));
         }
@@ -255,14 +279,26 @@ impl PlantBuilder {
             ceiling: self.ceiling,
             routes: self.routes,
             line_views: Publisher::new(Vec::new()),
-            ladders: Publisher::new(Vec::new()),
             stances: Publisher::new(Vec::new()),
+            learnt: Publisher::new(Vec::new()),
+            studies: Publisher::new(Vec::new()),
+            bottlenecks: Publisher::new(Vec::new()),
+            baselines: Publisher::new(baselines),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, self.jidoka, &self.system))
+        Ok(assemble(&floor, pool_specs, self.levelling, self.kaizen, self.jidoka, &self.system))
+    }
+
+    fn read_baselines(&mut self) -> Baselines {
+        let Some(path) = &self.kaizen.file else { return Baselines::new() };
+        kaizen::file::read(path).unwrap_or_else(|error| {
+            let path = path.display().to_string();
+            self.errors.push(PlantError::Baselines { path, why: error.to_string() });
+            Baselines::new()
+        })
     }
 
     fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
@@ -327,7 +363,7 @@ fn assemble(
     floor: &Arc<Floor>,
     pool_specs: Vec<Supervisor>,
     levelling: Levelling,
-    ladder_rules: LadderRules,
+    kaizen_rules: KaizenRules,
     jidoka_rules: JidokaRules,
     system: &System,
 ) -> Plant {
@@ -336,13 +372,16 @@ fn assemble(
         server("regulator", move || Regulator::new(for_regulator.clone(), jidoka_rules, for_system.clone()));
     let address = regulator.address();
     let (for_board, regulator_address) = (floor.clone(), address.clone());
-    let board = server("board", move || AndonBoard::new(for_board.clone(), regulator_address.clone()));
+    let for_kaizen = floor.clone();
+    let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), kaizen_rules.clone()));
+    let kaizen_address = kaizen.address();
+    let board = server("board", move || {
+        AndonBoard::new(for_board.clone(), regulator_address.clone(), kaizen_address.clone())
+    });
     let for_balancer = floor.clone();
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let for_burst = floor.clone();
     let burst = server("burst", move || BurstHandler::new(for_burst.clone(), levelling));
-    let for_kaizen = floor.clone();
-    let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), ladder_rules));
 
     let board_address = board.address();
     system.on_control(move |control, reply| {

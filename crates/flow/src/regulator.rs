@@ -7,7 +7,6 @@ use gemba_core::admission::{Admission, Limits, Tier, admits};
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::ExitReason;
 use gemba_core::jidoka::{Cause, Defect, Jidoka, JidokaRules, Moved, Stance};
-use gemba_core::ladder::Ladder;
 use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
@@ -96,6 +95,10 @@ impl Regulator {
                 self.set(index, None);
                 Ok(receipt)
             }
+            // The board and kaizen take these.
+            Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
+                Err(ControlError::Unavailable)
+            }
         }
     }
 
@@ -109,7 +112,7 @@ impl Regulator {
 
     /// What is wrong with a line.
     fn defects(&self, index: usize) -> Vec<Defect> {
-        let light = self.floor.ladders.latest().get(index).map_or(Light::Green, Ladder::light);
+        let light = self.floor.learnt.latest().get(index).map_or(Light::Green, |line| line.ladder.light());
         vec![Defect { cause: Cause::Failures, light, why: format!("failures: {light}").into() }]
     }
 

@@ -99,10 +99,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/otp.md")]
 struct Otp;
 
+pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 pub use gemba_core::{
-    adaptive, admission, board, breaker, burst, control, cost, exit, forecast, jidoka, kanban, ladder,
-    leveller, light, machine, metric, name, policy, queue, rate, receipt, routing, scaling, supervision, sys,
-    time, view, wait,
+    ab_test, adaptive, admission, alert, baseline, board, bottleneck, breaker, burn_rate, burst, control,
+    cost, exit, forecast, jidoka, kanban, ladder, leveller, light, machine, metric, name, policy, queue,
+    rate, receipt, routing, scaling, six_sigma, supervision, sys, time, view, wait,
 };
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,

@@ -1,8 +1,10 @@
 //! A node with its inspector and its metrics.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gemba_alert::{AlertRoutes, RouteErrors};
 use gemba_core::exit::ExitReason;
 use gemba_inspect::Token;
 use gemba_kernel::{ChildSpec, Instruments, System};
@@ -20,6 +22,9 @@ pub enum NodeError {
     /// The inspector cannot listen.
     #[error(transparent)]
     Inspect(#[from] InspectError),
+    /// A route of the alerts cannot be one.
+    #[error(transparent)]
+    Alerts(#[from] RouteErrors),
 }
 
 /// The inspector to be, and before which child it starts.
@@ -36,6 +41,7 @@ pub struct NodeBuilder {
     kernel: gemba_kernel::NodeBuilder,
     prometheus: Prometheus,
     inspect: Option<Inspect>,
+    alerts: Option<(AlertRoutes, usize)>,
     children: Vec<ChildSpec>,
 }
 
@@ -76,6 +82,16 @@ impl NodeBuilder {
         self
     }
 
+    /// Tells people of lights: who of which, and how. Faults in the routes are told by
+    /// [`start`](Self::start).
+    ///
+    /// The supervisor `alerts` is a child like the others: it outlives what is added after it, and tells of
+    /// its restarts too.
+    pub fn alerts(mut self, routes: AlertRoutes) -> Self {
+        self.alerts = Some((routes, self.children.len()));
+        self
+    }
+
     /// The node's system, for what is built before the node starts: [`Plant::builder`](crate::Plant::builder).
     pub fn system(&self) -> &System {
         self.kernel.system()
@@ -100,14 +116,24 @@ impl NodeBuilder {
     ///
     /// Dropping the future kills what was started.
     pub async fn start(self) -> Result<Node, NodeError> {
+        let node = self.kernel.system().node().clone();
         let mut kernel = self.kernel.instruments(Instruments::new(self.prometheus.recorder()));
         let mut children = self.children;
         let mut inspector = None;
+        let mut added = Vec::new();
+        if let Some((routes, place)) = self.alerts {
+            added.push((place, routes.child(&node)?));
+        }
         if let Some(Inspect { address, token, place }) = self.inspect {
             let bound = Bound::new(address, token.clone())?;
             let address = bound.address().map_err(|source| InspectError::Bind { address, source })?;
-            children.insert(place, bound.child(self.prometheus));
+            added.push((place, bound.child(self.prometheus)));
             inspector = Some((address, token));
+        }
+        // The last first, so that the places of the others still hold.
+        added.sort_by_key(|(place, _)| Reverse(*place));
+        for (place, child) in added {
+            children.insert(place, child);
         }
         for child in children {
             kernel = kernel.child(child);
@@ -146,6 +172,7 @@ impl Node {
             kernel: gemba_kernel::Node::builder(name),
             prometheus: Prometheus::new(),
             inspect: None,
+            alerts: None,
             children: Vec::new(),
         }
     }

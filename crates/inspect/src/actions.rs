@@ -36,6 +36,9 @@ pub(crate) struct Ask {
     /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
+    /// For how long, in seconds; silences only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) for_s: Option<u64>,
 }
 
 /// What a change answers with.
@@ -79,6 +82,53 @@ pub(crate) async fn reset_cord(
     let line = line_name(&line)?;
     let ask = read(body).await?;
     let receipt = shared.system.control(Control::ResetCord { line, by: who(&ask).into() }).await?;
+    Ok(Json(Done { receipt }))
+}
+
+/// `POST /api/v1/lines/{line}/baseline`.
+pub(crate) async fn accept_baseline(
+    State(shared): State<Arc<Shared>>,
+    Path(line): Path<String>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let line = line_name(&line)?;
+    let ask = read(body).await?;
+    let receipt = shared.system.control(Control::AcceptBaseline { line, by: who(&ask).into() }).await?;
+    Ok(Json(Done { receipt }))
+}
+
+/// `POST /api/v1/alerts/{station}/acknowledgement`.
+pub(crate) async fn acknowledge(
+    State(shared): State<Arc<Shared>>,
+    Path(station): Path<String>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let station = Name::new(&station)
+        .map_err(|error| Problem::new(Kind::BadRequest, format!("the station's name is wrong: {error}")))?;
+    let ask = read(body).await?;
+    let receipt = shared.system.control(Control::Acknowledge { station, by: who(&ask).into() }).await?;
+    Ok(Json(Done { receipt }))
+}
+
+/// `POST /api/v1/alerts/{stations}/silence`: a station, or the beginning of names with a `*` behind it.
+pub(crate) async fn silence(
+    State(shared): State<Arc<Shared>>,
+    Path(stations): Path<String>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let named = stations.strip_suffix('*').unwrap_or(&stations);
+    if !(named.is_empty() && stations == "*") {
+        Name::new(named)
+            .map_err(|error| Problem::new(Kind::BadRequest, format!("the stations are wrong: {error}")))?;
+    }
+    let ask = read(body).await?;
+    let seconds = ask.for_s.ok_or_else(|| {
+        Problem::new(Kind::BadRequest, "a silence has an end; say it with {\"for_s\": 1800}, or 0 to end one")
+    })?;
+    let why = ask.why.as_deref().unwrap_or("no reason given").into();
+    let (stations, by) = (stations.as_str().into(), who(&ask).into());
+    let for_ms = seconds.saturating_mul(1000);
+    let receipt = shared.system.control(Control::Silence { stations, for_ms, by, why }).await?;
     Ok(Json(Done { receipt }))
 }
 

@@ -176,7 +176,7 @@ impl Client {
         let address = format!("api/v1/actors/{}/kill", path.as_str().trim_start_matches('/'));
         // The root's path is empty there.
         let address = address.replace("//", "/");
-        self.change(Method::POST, &address, &Ask { by: Some(by.to_owned()), why: None }).await
+        self.change(Method::POST, &address, &Ask { by: Some(by.to_owned()), ..Ask::default() }).await
     }
 
     /// Stops a line: it refuses every signal until the cord is reset.
@@ -186,7 +186,7 @@ impl Client {
     /// [`ClientError::NotFound`] if there is no such line, [`ClientError::Unauthorized`] without the token; after
     /// [`ClientError::Unreachable`] the line may have been stopped.
     pub async fn pull_cord(&self, line: &Name, by: &str, why: Option<&str>) -> Result<Seq, ClientError> {
-        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned) };
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), for_s: None };
         self.change(Method::POST, &format!("api/v1/lines/{line}/cord"), &ask).await
     }
 
@@ -196,8 +196,47 @@ impl Client {
     ///
     /// As [`pull_cord`](Self::pull_cord); after [`ClientError::Unreachable`] the line may run again.
     pub async fn reset_cord(&self, line: &Name, by: &str) -> Result<Seq, ClientError> {
-        let ask = Ask { by: Some(by.to_owned()), why: None };
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
         self.change(Method::DELETE, &format!("api/v1/lines/{line}/cord"), &ask).await
+    }
+
+    /// Compares a line with how it is now from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] if the line has not been measured for long enough.
+    pub async fn accept_baseline(&self, line: &Name, by: &str) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.change(Method::POST, &format!("api/v1/lines/{line}/baseline"), &ask).await
+    }
+
+    /// Takes care of what a station shows: its alert is neither repeated nor escalated.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] if the station has no alert; the others as [`pull_cord`](Self::pull_cord).
+    pub async fn acknowledge(&self, station: &Name, by: &str) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.change(Method::POST, &format!("api/v1/alerts/{station}/acknowledgement"), &ask).await
+    }
+
+    /// Hears nothing of some stations for a while: one, or all whose names begin as given before a `*`. Zero
+    /// ends a silence.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] if the silence would last longer than is allowed; the others as
+    /// [`pull_cord`](Self::pull_cord).
+    pub async fn silence(
+        &self,
+        stations: &str,
+        lasts: Duration,
+        by: &str,
+        why: Option<&str>,
+    ) -> Result<Seq, ClientError> {
+        let (by, why) = (Some(by.to_owned()), why.map(str::to_owned));
+        let ask = Ask { by, why, for_s: Some(lasts.as_secs()) };
+        self.change(Method::POST, &format!("api/v1/alerts/{stations}/silence"), &ask).await
     }
 
     /// Whether the node takes work.

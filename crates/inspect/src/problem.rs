@@ -142,8 +142,12 @@ impl From<KillError> for Problem {
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let kind = match &error {
-            ControlError::UnknownLine { .. } => Kind::NotFound,
-            ControlError::AlreadyPulled { .. } | ControlError::NotPulled { .. } => Kind::Conflict,
+            ControlError::UnknownLine { .. } | ControlError::UnknownStation { .. } => Kind::NotFound,
+            ControlError::AlreadyPulled { .. }
+            | ControlError::NotPulled { .. }
+            | ControlError::Green { .. }
+            | ControlError::TooFewOutcomes { .. } => Kind::Conflict,
+            ControlError::TooLong { .. } => Kind::BadRequest,
             ControlError::Unavailable | _ => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())

@@ -88,7 +88,16 @@ impl Inspector {
             .route("/api/v1/receipts", get(reads::receipts))
             .route("/api/v1/events", get(events::events))
             .route("/api/v1/actors/{*rest}", post(actions::kill).route_layer(with_token.clone()))
-            .route("/api/v1/lines/{line}/cord", cord.route_layer(with_token))
+            .route("/api/v1/lines/{line}/cord", cord.route_layer(with_token.clone()))
+            .route(
+                "/api/v1/lines/{line}/baseline",
+                post(actions::accept_baseline).route_layer(with_token.clone()),
+            )
+            .route(
+                "/api/v1/alerts/{station}/acknowledgement",
+                post(actions::acknowledge).route_layer(with_token.clone()),
+            )
+            .route("/api/v1/alerts/{stations}/silence", post(actions::silence).route_layer(with_token))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)
             .layer(from_fn_with_state(Arc::clone(&state), gate::gate))

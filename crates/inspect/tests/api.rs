@@ -214,6 +214,9 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
                 return reply.send(Err(ControlError::NotPulled { line }));
             }
             Control::ResetCord { line, by } => Event::CordReset { line, by },
+            Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
+                return reply.send(Err(ControlError::Unavailable));
+            }
         };
         reply.send(Ok(system.record(None, &ActorPath::root(), event)));
     });
@@ -233,6 +236,63 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
     assert!(matches!(idle, Err(ClientError::Failed { status: StatusCode::CONFLICT, .. })), "{idle:?}");
     let bare = bench.ask("POST", "/api/v1/lines/payment/cord").bearer_auth(TOKEN).send().await.unwrap();
     assert_eq!(bare.status(), StatusCode::OK, "a body may be left out");
+}
+
+#[tokio::test]
+async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted() {
+    let bench = Bench::start().await;
+    let system = bench.system().clone();
+    bench.system().on_control(move |control, reply| {
+        let event = match control {
+            Control::Acknowledge { station, .. } if station.as_str() == "node" => {
+                return reply.send(Err(ControlError::Green { station }));
+            }
+            Control::Acknowledge { station, by } => Event::AlertAcknowledged { station, by },
+            Control::Silence { for_ms, .. } if 1_000_000 < for_ms => {
+                return reply.send(Err(ControlError::TooLong { for_ms }));
+            }
+            Control::Silence { stations, for_ms, by, why } => {
+                Event::AlertsSilenced { stations, for_ms, by, why }
+            }
+            Control::AcceptBaseline { line, by } => {
+                Event::BaselineSet { line, p95_us: 1, outcomes: 2, why: by }
+            }
+            Control::PullCord { .. } | Control::ResetCord { .. } => {
+                return reply.send(Err(ControlError::Unavailable));
+            }
+        };
+        reply.send(Ok(system.record(None, &ActorPath::root(), event)));
+    });
+    let client = bench.client(Some(TOKEN));
+    let (pool, node) = ("pool:a".parse().unwrap(), "node".parse().unwrap());
+    let seq = client.acknowledge(&pool, "ann").await.unwrap();
+    let receipt = bench.receipt(|candidate| candidate.seq == seq).await;
+    assert_eq!(receipt.event, Event::AlertAcknowledged { station: pool, by: "ann".into() });
+    let green = client.acknowledge(&node, "ann").await;
+    assert!(matches!(green, Err(ClientError::Failed { status: StatusCode::CONFLICT, .. })), "{green:?}");
+
+    let seq = client.silence("pool:*", Duration::from_secs(60), "ann", Some("move")).await.unwrap();
+    let receipt = bench.receipt(|candidate| candidate.seq == seq).await;
+    let (stations, by, why) = ("pool:*".into(), "ann".into(), "move".into());
+    assert_eq!(receipt.event, Event::AlertsSilenced { stations, for_ms: 60_000, by, why });
+    let long = client.silence("*", Duration::from_secs(1001), "ann", None).await;
+    assert!(matches!(long, Err(ClientError::Failed { status: StatusCode::BAD_REQUEST, .. })), "{long:?}");
+    let seq = client.accept_baseline(&"payment".parse().unwrap(), "ann").await.unwrap();
+    assert_eq!(bench.receipt(|candidate| candidate.seq == seq).await.event.kind(), "baseline_set");
+
+    for (address, token, body, status) in [
+        ("/api/v1/alerts/pool:a/silence", true, "", 400),
+        ("/api/v1/alerts/two%20words*/silence", true, r#"{"for_s":1}"#, 400),
+        ("/api/v1/alerts/**/silence", true, r#"{"for_s":1}"#, 400),
+        ("/api/v1/alerts/two%20words/acknowledgement", true, "", 400),
+        ("/api/v1/alerts/pool:a/acknowledgement", false, "", 401),
+        ("/api/v1/alerts/pool:a/silence", false, r#"{"for_s":1}"#, 401),
+        ("/api/v1/lines/payment/baseline", false, "", 401),
+    ] {
+        let request = bench.ask("POST", address).body(body);
+        let request = if token { request.bearer_auth(TOKEN) } else { request };
+        assert_eq!(request.send().await.unwrap().status(), status, "{address} {body}");
+    }
 }
 
 #[tokio::test]

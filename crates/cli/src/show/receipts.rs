@@ -28,12 +28,12 @@ pub(crate) fn receipts(view: &ReceiptsView, page: Page) -> String {
     text
 }
 
-fn head(receipt: &Receipt) -> String {
+pub(super) fn head(receipt: &Receipt) -> String {
     format!("{} {}  ", right(&receipt.seq.to_string(), 8), clock(receipt.unix_ms))
 }
 
 /// Whom it is about, what happened, and because of what.
-fn fact(receipt: &Receipt) -> String {
+pub(super) fn fact(receipt: &Receipt) -> String {
     let cause = receipt.cause.map(|cause| format!(" ← {cause}")).unwrap_or_default();
     format!("{} {}{cause}", receipt.path, clean(&receipt.event.to_string()))
 }

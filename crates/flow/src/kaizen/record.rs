@@ -1,0 +1,195 @@
+//! What is kept of one line: its seconds, its ladder, its budget, its window against the baseline.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured, compare};
+use gemba_core::burn_rate::{BurnStep, Objective};
+use gemba_core::ladder::{LadderRules, Step};
+use gemba_core::metric;
+use gemba_core::name::Name;
+use gemba_core::six_sigma::Quality;
+use gemba_core::time::Timestamp;
+use gemba_core::view::{BaselineView, LineView, StudyView};
+use gemba_kernel::Instruments;
+use hdrhistogram::Histogram;
+
+use super::TICK;
+use super::stations::Through;
+use crate::floor::Learnt;
+use crate::line::LineCell;
+use crate::meter::{Counts, Ended};
+
+/// Over how many ticks rates and quantiles are taken.
+const WINDOW: usize = 10;
+
+/// How long a window is that is compared with a baseline, or becomes one. One with too few outcomes goes on.
+pub(crate) const STUDY_WINDOW: Duration = Duration::from_secs(300);
+
+/// When a window that never gets its outcomes begins anew: what is older says nothing about today.
+const STUDY_WINDOW_MAX: Duration = Duration::from_secs(3600);
+
+/// What is kept of one line.
+pub(crate) struct Record {
+    pub(crate) learnt: Learnt,
+    counts: Counts,
+    seconds: VecDeque<Second>,
+    /// The window that is compared with the baseline when it is full.
+    study: Measured,
+    study_since: Timestamp,
+    /// What went through since it was asked last.
+    through: Through,
+}
+
+/// One tick of a line.
+struct Second {
+    outcomes: u64,
+    lasted: Duration,
+    latency_us: Histogram<u64>,
+    at: Timestamp,
+}
+
+/// What a full window means.
+pub(crate) enum Studied {
+    /// The line had no baseline: this is its first.
+    First(Measured),
+    /// How it stands against the baseline.
+    Compared(Comparison, u64),
+}
+
+impl Record {
+    pub(crate) fn new(learnt: Option<Learnt>, ladder: LadderRules, line: &LineCell, now: Timestamp) -> Self {
+        let learnt = learnt.unwrap_or_else(|| Learnt::new(ladder, Objective::default(), now));
+        Self {
+            learnt,
+            counts: line.meter.counts(),
+            seconds: VecDeque::new(),
+            study: Measured::default(),
+            study_since: now,
+            through: Through::default(),
+        }
+    }
+
+    pub(crate) fn measure(&mut self, line: &LineCell, counts: Counts, now: Timestamp, to: &Instruments) {
+        let name = line.name.as_str();
+        let latency_us = line.meter.take_latencies();
+        let histogram = to.histogram(&metric::LATENCY, &[name]);
+        for bucket in latency_us.iter_recorded() {
+            let (micros, count) = (bucket.value_iterated_to(), bucket.count_at_value());
+            histogram.record_many(micros as f64 / 1e6, count as usize);
+            self.study.latencies.add(micros, count);
+            self.through.outcomes += count;
+            self.through.latency_s += micros as f64 / 1e6 * count as f64;
+        }
+        let mut outcomes = 0;
+        for ended in Ended::ALL {
+            let new = counts.of(ended) - self.counts.of(ended);
+            outcomes += new;
+            to.counter(&metric::SIGNALS, &[name, ended.word()]).absolute(counts.of(ended));
+        }
+        to.gauge(&metric::IN_FLIGHT, &[name]).set(counts.in_flight() as f64);
+        if let Some(dpmo) = quality(counts).dpmo() {
+            to.gauge(&metric::DPMO, &[name]).set(dpmo);
+        }
+        for (window, rate) in self.learnt.burn.by_window(now) {
+            to.gauge(&metric::BURN, &[name, window]).set(rate);
+        }
+        let last = self.seconds.back().map_or(now - TICK, |second| second.at);
+        self.seconds.push_back(Second { outcomes, lasted: now.since(last), latency_us, at: now });
+        if WINDOW < self.seconds.len() {
+            self.seconds.pop_front();
+        }
+        self.counts = counts;
+    }
+
+    /// Failures are those of the work: what was refused or rejected did no harm.
+    pub(crate) fn climb(&mut self, now: Timestamp) -> (Option<Step>, Option<BurnStep>) {
+        let Quality { defects, opportunities } = quality(self.counts);
+        let step = self.learnt.ladder.observe(defects, opportunities, now);
+        (step, self.learnt.burn.observe(defects, opportunities, now))
+    }
+
+    /// Closes the window if it is full, and says what it means.
+    pub(crate) fn study(
+        &mut self,
+        baseline: Option<&Baseline>,
+        rules: &BaselineRules,
+        now: Timestamp,
+    ) -> Option<Studied> {
+        let lasted = now.since(self.study_since);
+        if lasted < STUDY_WINDOW {
+            return None;
+        }
+        if self.study.latencies.count() < rules.outcomes_min() {
+            if STUDY_WINDOW_MAX <= lasted {
+                self.take_study(now);
+            }
+            return None;
+        }
+        let measured = self.take_study(now);
+        let Some(baseline) = baseline else { return Some(Studied::First(measured)) };
+        let comparison = compare(baseline, &measured, rules);
+        self.learnt.comparison = Some(comparison);
+        Some(Studied::Compared(comparison, measured.latencies.quantile_us(0.95)))
+    }
+
+    /// The window so far, which begins anew.
+    pub(crate) fn take_study(&mut self, now: Timestamp) -> Measured {
+        let lasted_ms = now.since(self.study_since).as_millis() as u64;
+        self.study_since = now;
+        Measured { lasted_ms, ..std::mem::take(&mut self.study) }
+    }
+
+    /// How many outcomes the window has so far.
+    pub(crate) fn study_outcomes(&self) -> u64 {
+        self.study.latencies.count()
+    }
+
+    /// What went through since it was asked last.
+    pub(crate) fn take_through(&mut self) -> Through {
+        std::mem::take(&mut self.through)
+    }
+
+    pub(crate) fn view(&self, line: &LineCell) -> LineView {
+        let mut latency = Histogram::<u64>::new(2).expect("two digits are in range");
+        let (mut outcomes, mut seconds) = (0, 0.0);
+        for second in &self.seconds {
+            latency.add(&second.latency_us).expect("it grows as needed");
+            outcomes += second.outcomes;
+            seconds += second.lasted.as_secs_f64();
+        }
+        let milli = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
+        LineView {
+            throughput_per_s: if seconds > 0.0 { outcomes as f64 / seconds } else { 0.0 },
+            p50_ms: milli(0.50),
+            p99_ms: milli(0.99),
+            ..line.view()
+        }
+    }
+
+    pub(crate) fn study_view(
+        &mut self,
+        line: &Name,
+        baseline: Option<&Baseline>,
+        now: Timestamp,
+    ) -> StudyView {
+        let quality = quality(self.counts);
+        let burn_rates = self.learnt.burn.by_window(now);
+        StudyView {
+            line: line.clone(),
+            quality,
+            dpmo: quality.dpmo(),
+            dpmo_interval: quality.interval(),
+            proven_dpmo: quality.proven_dpmo(),
+            sigma: quality.sigma(),
+            burn_rates: burn_rates.into_iter().map(|(window, rate)| (window.into(), rate)).collect(),
+            baseline: baseline.map(BaselineView::from),
+            comparison: self.learnt.comparison,
+        }
+    }
+}
+
+fn quality(counts: Counts) -> Quality {
+    let defects = counts.of(Ended::Failed);
+    Quality { defects, opportunities: defects + counts.of(Ended::Succeeded) }
+}
