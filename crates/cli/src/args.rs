@@ -180,6 +180,9 @@ pub(crate) struct SimulateArgs {
     /// Workers of the pool
     #[arg(long, global = true, value_name = "N", default_value_t = 23)]
     pub(crate) workers: u32,
+    /// Most workers, if the pool may grow and shrink between the two
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) workers_max: Option<u32>,
     /// Mean service time in milliseconds; a trace brings its own
     #[arg(long, global = true, value_name = "MS", default_value = "42.5", value_parser = millis)]
     pub(crate) service_ms: Duration,

@@ -7,7 +7,7 @@ use std::{fs, iter};
 
 use gemba::sim::contenders::Contender;
 use gemba::sim::outcome::BIN;
-use gemba::sim::scenario::{Report, Scenario, SettingErrors, Summary};
+use gemba::sim::scenario::{Report, Scenario, SettingErrors, Settings, Summary};
 use gemba::sim::trace::{self, TraceErrors};
 use gemba::sim::workload::Model;
 use serde::Serialize;
@@ -66,8 +66,9 @@ fn simulate(args: &SimulateArgs) -> Result<String, SimulateError> {
         deadline: args.deadline_ms,
         ..Model::default()
     };
+    let settings = Settings { model, workers_max: args.workers_max, seed: args.seed };
     let contenders: &[Contender] = if args.all { &Contender::ALL } else { &COMPARED };
-    let report = scenario(&args.scenario)?.run(model, args.seed, contenders)?;
+    let report = scenario(&args.scenario)?.run(settings, contenders)?;
     Ok(if args.form.json {
         json(&report)
     } else if args.form.csv {
@@ -126,7 +127,7 @@ fn text(report: &Report) -> String {
     for summary in &report.summaries {
         write!(text, " {:>10}", summary.controller).expect(WRITES);
     }
-    let figures: [Figure; 10] = [
+    let figures: [Figure; 11] = [
         ("goodput_ratio", |of| format!("{:.3}", of.goodput_ratio)),
         ("critical_served_ratio", |of| format!("{:.4}", of.critical_served_ratio)),
         ("normal_served_ratio", |of| format!("{:.4}", of.normal_served_ratio)),
@@ -136,6 +137,7 @@ fn text(report: &Report) -> String {
         ("late", |of| of.late.to_string()),
         ("shed_ratio", |of| format!("{:.4}", of.shed_ratio)),
         ("attempts_ratio", |of| format!("{:.3}", of.attempts_ratio)),
+        ("workers_most", |of| of.workers_most.to_string()),
         ("recovery_s", |of| of.recovery_s.map_or_else(|| "never".to_owned(), |after| format!("{after:.1}"))),
     ];
     // Without a trouble there is nothing to recover from.
@@ -181,14 +183,14 @@ fn json(report: &Report) -> String {
 
 /// A line for each controller and tenth of a second.
 fn csv(report: &Report) -> String {
-    let mut text = "controller,at_s,offered,good,answered,late,waiting\n".to_owned();
+    let mut text = "controller,at_s,offered,good,answered,late,waiting,workers\n".to_owned();
     for (controller, bins) in &report.histories {
         for (at, bin) in iter::zip(0u32.., bins) {
             let seconds = BIN.as_secs_f64() * f64::from(at);
             writeln!(
                 text,
-                "{controller},{seconds:.1},{},{},{},{},{}",
-                bin.offered, bin.good, bin.answered, bin.late, bin.waiting
+                "{controller},{seconds:.1},{},{},{},{},{},{}",
+                bin.offered, bin.good, bin.answered, bin.late, bin.waiting, bin.workers
             )
             .expect(WRITES);
         }
@@ -240,7 +242,7 @@ mod tests {
         let line = "gemba simulate spike --times 3 --seconds 1 --workers 2 --all";
         let values = run_line(&format!("{line} --csv")).unwrap();
         assert!(
-            values.starts_with("controller,at_s,offered,good,answered,late,waiting\nours,0.0,"),
+            values.starts_with("controller,at_s,offered,good,answered,late,waiting,workers\nours,0.0,"),
             "{values}"
         );
         let plot = run_line(&format!("{line} --svg")).unwrap();

@@ -58,6 +58,9 @@ pub trait Controller: fmt::Debug {
     /// Every 10 ms: who has to go is put into `out`.
     fn sweep(&mut self, _now: Timestamp, _out: &mut Vec<Attempt>) {}
 
+    /// The pool has so many workers from now on.
+    fn set_workers(&mut self, _workers: u32) {}
+
     /// How many wait.
     fn waiting(&self) -> usize;
 }

@@ -4,11 +4,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use gemba_core::scaling::{Load, ScaleRules};
 use gemba_core::time::Timestamp;
 
 use crate::client::{Client, Clients};
 use crate::controller::{Attempt, Controller, Decision, Finished};
 use crate::outcome::{Outcome, Recorder};
+use crate::sizing::{LOOK, Sizing};
 use crate::workload::{Model, Workload};
 
 /// How often a controller may look for who has to go.
@@ -32,6 +34,8 @@ enum Event {
         number: u8,
     },
     Sweep,
+    /// The size of the pool is looked at.
+    Look,
 }
 
 /// What is run.
@@ -47,6 +51,8 @@ pub struct Run<'a> {
     pub seed: u64,
     /// From when on it is measured.
     pub measured_from: Timestamp,
+    /// How the pool changes its size; without it, the model's workers are all there ever are.
+    pub sizing: Option<ScaleRules>,
 }
 
 impl Run<'_> {
@@ -55,7 +61,9 @@ impl Run<'_> {
         Engine {
             recorder: Recorder::new(&self, controller.name()),
             clients: Clients::new(self.client, self.seed),
-            idle: self.model.workers,
+            workers: self.model.workers,
+            running: 0,
+            sizing: self.sizing.map(|rules| Sizing::new(rules, self.model.workers)),
             run: self,
             controller,
             events: BinaryHeap::new(),
@@ -83,7 +91,10 @@ struct Engine<'a> {
     /// Events of one moment happen in the order in which they were planned.
     number: u64,
     attempts: Vec<Standing>,
-    idle: u32,
+    workers: u32,
+    /// More than there are workers, while some that are to go finish what they have.
+    running: u32,
+    sizing: Option<Sizing>,
     out: Vec<Attempt>,
 }
 
@@ -91,6 +102,9 @@ impl Engine<'_> {
     fn run(mut self) -> Outcome {
         let end = self.run.workload.end + DRAIN;
         self.plan(Timestamp::START + SWEEP, Event::Sweep);
+        if self.sizing.is_some() {
+            self.plan(Timestamp::START + LOOK, Event::Look);
+        }
         let mut arrivals = self.run.workload.arrivals.iter().enumerate().peekable();
         for _ in 0..EVENTS_MAX {
             let planned = self.events.peek().map(|Reverse((at, _, _))| *at);
@@ -120,7 +134,11 @@ impl Engine<'_> {
         match event {
             Event::Done(index) => {
                 let Standing { attempt, started } = self.attempts[index];
-                self.idle += 1;
+                self.count(now);
+                self.running -= 1;
+                if let Some(sizing) = &mut self.sizing {
+                    sizing.finished();
+                }
                 self.controller.finished(Finished { attempt, took: now.since(started) }, now);
                 if self.recorder.answered(&attempt, started, now) {
                     self.clients.succeeded();
@@ -137,9 +155,25 @@ impl Engine<'_> {
             Event::Sweep => {
                 self.controller.sweep(now, &mut self.out);
                 self.turn_out(now);
-                self.recorder.waiting(self.controller.waiting(), now);
+                self.recorder.waiting(self.controller.waiting(), self.workers, now);
                 if now < self.run.workload.end + DRAIN {
                     self.plan(now + SWEEP, Event::Sweep);
+                }
+            }
+            Event::Look => {
+                let load = Load {
+                    workers: self.workers,
+                    running: self.running,
+                    queued: self.controller.waiting() as u32,
+                };
+                let sizing = self.sizing.as_mut().expect("only who sizes looks");
+                self.workers = sizing.look(load, now);
+                if self.workers != load.workers {
+                    self.controller.set_workers(self.workers);
+                    self.feed(now);
+                }
+                if now < self.run.workload.end {
+                    self.plan(now + LOOK, Event::Look);
                 }
             }
         }
@@ -150,7 +184,10 @@ impl Engine<'_> {
         let deadline = now + self.run.model.deadline;
         let attempt = Attempt { arrival, number, tier, came: now, deadline };
         self.recorder.attempted(&attempt);
-        let decision = self.controller.arrive(attempt, self.idle, now, &mut self.out);
+        if let Some(sizing) = &mut self.sizing {
+            sizing.arrived();
+        }
+        let decision = self.controller.arrive(attempt, self.idle(), now, &mut self.out);
         self.recorder.decided(&attempt, decision, now);
         match decision {
             Decision::Start => self.start(attempt, now),
@@ -169,14 +206,26 @@ impl Engine<'_> {
         self.feed(now);
     }
 
+    const fn idle(&self) -> u32 {
+        self.workers.saturating_sub(self.running)
+    }
+
+    /// Before a worker begins or ends its work.
+    fn count(&mut self, now: Timestamp) {
+        if let Some(sizing) = &mut self.sizing {
+            sizing.note(self.running, self.workers, now);
+        }
+    }
+
     fn keep(&mut self, attempt: Attempt, started: Timestamp) -> usize {
         self.attempts.push(Standing { attempt, started });
         self.attempts.len() - 1
     }
 
     fn start(&mut self, attempt: Attempt, now: Timestamp) {
-        assert!(0 < self.idle, "{} starts work without a worker", self.controller.name());
-        self.idle -= 1;
+        assert!(0 < self.idle(), "{} starts work without a worker", self.controller.name());
+        self.count(now);
+        self.running += 1;
         let index = self.keep(attempt, now);
         let work = self.run.workload.service(attempt.arrival, attempt.number, now);
         self.recorder.started(&attempt, now);
@@ -187,7 +236,7 @@ impl Engine<'_> {
     }
 
     fn feed(&mut self, now: Timestamp) {
-        while 0 < self.idle {
+        while 0 < self.idle() {
             let next = self.controller.next(now, &mut self.out);
             self.turn_out(now);
             match next {

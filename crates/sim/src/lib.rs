@@ -14,5 +14,6 @@ pub mod experiments;
 pub mod outcome;
 pub mod plot;
 pub mod scenario;
+mod sizing;
 pub mod trace;
 pub mod workload;

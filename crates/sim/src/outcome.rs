@@ -32,6 +32,8 @@ pub struct Bin {
     pub late: u32,
     /// The longest queue.
     pub waiting: u32,
+    /// Workers the pool had, at most.
+    pub workers: u32,
     /// The longest time that one which started now had waited, in microseconds.
     pub waited_us: u32,
 }
@@ -260,8 +262,9 @@ impl Recorder {
         self.arrivals[attempt.arrival as usize].1
     }
 
-    pub(crate) fn waiting(&mut self, waiting: usize, now: Timestamp) {
+    pub(crate) fn waiting(&mut self, waiting: usize, workers: u32, now: Timestamp) {
         if let Some(bin) = self.bin(now) {
+            bin.workers = bin.workers.max(workers);
             bin.waiting = bin.waiting.max(waiting as u32);
         }
     }

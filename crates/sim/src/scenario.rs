@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gemba_core::admission::Tier;
+use gemba_core::scaling::{ScaleRules, ScaleRulesError};
 use gemba_core::time::Timestamp;
 use serde::Serialize;
 
@@ -21,6 +22,9 @@ const WARM_UP: Duration = Duration::from_secs(15);
 const BEFORE: Duration = Duration::from_secs(20);
 const BEFORE_SPIKE: f64 = 0.7;
 const BEFORE_TROUBLE: f64 = 0.8;
+
+/// What goes before them if the pool changes its size: it takes a minute to know what is normal.
+const BEFORE_SIZED: Duration = Duration::from_secs(80);
 
 /// How long is watched whether things become well again.
 const AFTER: Duration = Duration::from_secs(60);
@@ -82,6 +86,9 @@ pub enum SettingError {
         /// The refused number.
         workers: u32,
     },
+    /// The pool could not change its size between these.
+    #[error(transparent)]
+    Sizing(#[from] ScaleRulesError),
     /// A time is zero or too long.
     #[error("{name} is {value:?}; give more than zero and at most {LASTS_MAX:?}")]
     Time {
@@ -152,8 +159,21 @@ pub struct Summary {
     pub attempts_ratio: f64,
     /// Seconds from the end of the trouble until all was well again; `null` if it never was, or there was none.
     pub recovery_s: Option<f64>,
+    /// Workers the pool had at most.
+    pub workers_most: u32,
     /// A digest of all decisions: the same for the same seed, on every machine.
     pub decisions: String,
+}
+
+/// What a scenario happens to.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Settings {
+    /// The pool; for a trace, the mean service time is that of the trace.
+    pub model: Model,
+    /// The most workers it may grow to, and back; `None` if it keeps its size.
+    pub workers_max: Option<u32>,
+    /// Where arrivals and work come from.
+    pub seed: u64,
 }
 
 /// What came of a scenario.
@@ -176,25 +196,23 @@ pub struct Report {
 impl Scenario {
     /// Runs it, for each contender with the same signals.
     ///
-    /// For a trace, the model's mean service time is that of the trace.
-    ///
     /// # Errors
     ///
     /// [`SettingErrors`] names every setting that is out of range; nothing was run.
-    pub fn run(
-        &self,
-        mut model: Model,
-        seed: u64,
-        contenders: &[Contender],
-    ) -> Result<Report, SettingErrors> {
+    pub fn run(&self, settings: Settings, contenders: &[Contender]) -> Result<Report, SettingErrors> {
+        let Settings { mut model, workers_max, seed } = settings;
         if let Self::Trace { arrivals } = self {
             model.service = mean_service(arrivals);
         }
-        let faults = self.faults(&model);
+        let mut faults = self.faults(&model);
+        let sizing = workers_max.map(|most| ScaleRules::builder().workers(model.workers, most).build());
+        let sizing = sizing.transpose().map_err(|error| faults.push(error.into())).unwrap_or_default();
         if !faults.is_empty() {
             return Err(SettingErrors(faults));
         }
-        let workload = self.workload(&model, seed);
+        let before = if sizing.is_some() { BEFORE_SIZED } else { BEFORE };
+        let workload = self.workload(&model, before, seed);
+        let trouble_ends = self.trouble_lasts().map(|lasts| before + lasts);
         let client = match self {
             Self::RetryStorm { client, .. } => *client,
             Self::Overload { .. } | Self::Spike { .. } | Self::BrownOut { .. } | Self::Trace { .. } => {
@@ -207,12 +225,12 @@ impl Scenario {
                 Timestamp::START
             }
         };
-        let run = Run { model, workload: &workload, client, seed, measured_from };
+        let run = Run { model, workload: &workload, client, seed, measured_from, sizing };
         let outcomes: Vec<Outcome> =
             contenders.iter().map(|contender| run.through(&mut *contender.controller(&model))).collect();
-        let summaries = outcomes.iter().map(|outcome| summary(outcome, self.trouble_ends())).collect();
+        let summaries = outcomes.iter().map(|outcome| summary(outcome, trouble_ends)).collect();
         let histories = outcomes.into_iter().map(|outcome| (outcome.controller, outcome.history)).collect();
-        let has_trouble = self.trouble_ends().is_some();
+        let has_trouble = trouble_ends.is_some();
         Ok(Report { title: self.to_string(), model, seed, has_trouble, summaries, histories })
     }
 
@@ -240,7 +258,7 @@ impl Scenario {
         check(is_factor(factor), SettingError::Factor { name, value: factor });
         check(is_time(lasts), SettingError::Time { name: "the time it lasts", value: lasts });
         if faults.is_empty() {
-            let load = if self.trouble_ends().is_some() && !matches!(self, Self::Spike { .. }) {
+            let load = if self.trouble_lasts().is_some() && !matches!(self, Self::Spike { .. }) {
                 1.0
             } else {
                 factor
@@ -253,18 +271,18 @@ impl Scenario {
         faults
     }
 
-    fn workload(&self, model: &Model, seed: u64) -> Workload {
+    fn workload(&self, model: &Model, before: Duration, seed: u64) -> Workload {
         match self {
             Self::Overload { times, lasts } => {
                 Workload::poisson(model, &[model.phase(WARM_UP + *lasts, *times)], seed)
             }
             Self::Spike { times, lasts } => {
                 let calm = |lasts| model.phase(lasts, BEFORE_SPIKE);
-                Workload::poisson(model, &[calm(BEFORE), model.phase(*lasts, *times), calm(AFTER)], seed)
+                Workload::poisson(model, &[calm(before), model.phase(*lasts, *times), calm(AFTER)], seed)
             }
             Self::RetryStorm { slower, lasts, .. } | Self::BrownOut { slower, lasts } => {
-                let (from, to) = (Timestamp::START + BEFORE, Timestamp::START + BEFORE + *lasts);
-                let phase = model.phase(BEFORE + *lasts + AFTER, BEFORE_TROUBLE);
+                let (from, to) = (Timestamp::START + before, Timestamp::START + before + *lasts);
+                let phase = model.phase(before + *lasts + AFTER, BEFORE_TROUBLE);
                 Workload::poisson(model, &[phase], seed).with(Trouble { from, to, slower: *slower })
             }
             Self::Trace { arrivals } => {
@@ -275,10 +293,10 @@ impl Scenario {
         }
     }
 
-    fn trouble_ends(&self) -> Option<Duration> {
+    fn trouble_lasts(&self) -> Option<Duration> {
         match self {
             Self::Spike { lasts, .. } | Self::RetryStorm { lasts, .. } | Self::BrownOut { lasts, .. } => {
-                Some(BEFORE + *lasts)
+                Some(*lasts)
             }
             Self::Overload { .. } | Self::Trace { .. } => None,
         }
@@ -326,6 +344,7 @@ fn summary(outcome: &Outcome, trouble_ends: Option<Duration>) -> Summary {
         shed_ratio: outcome.shed(),
         attempts_ratio: outcome.attempts as f64 / offered.max(1) as f64,
         recovery_s: trouble_ends.and_then(|ends| outcome.recovery(ends)).map(|after| after.as_secs_f64()),
+        workers_most: outcome.history.iter().map(|bin| bin.workers).max().unwrap_or_default(),
         decisions: format!("{:016x}", outcome.decisions),
     }
 }
@@ -367,11 +386,13 @@ mod tests {
     fn settings_out_of_range_are_all_named_and_nothing_runs() {
         let model = Model { workers: 0, cv: -1.0, ..Model::default() };
         let scenario = Scenario::Overload { times: 101.0, lasts: Duration::ZERO };
-        let errors = scenario.run(model, 1, &[Contender::Ours]).unwrap_err();
+        let errors =
+            scenario.run(Settings { model, workers_max: None, seed: 1 }, &[Contender::Ours]).unwrap_err();
         assert_eq!(errors.0.len(), 4, "{errors}");
         let model = Model { workers: 10_000, ..Model::default() };
         let scenario = Scenario::Overload { times: 10.0, lasts: Duration::from_secs(60) };
-        let errors = scenario.run(model, 1, &[Contender::Ours]).unwrap_err();
+        let errors =
+            scenario.run(Settings { model, workers_max: None, seed: 1 }, &[Contender::Ours]).unwrap_err();
         assert!(errors.to_string().contains("signals, more than 5000000"), "{errors}");
     }
 
@@ -380,11 +401,29 @@ mod tests {
         let text = "at_ms,service_ms\n".to_owned() + &"0,10\n".repeat(20);
         let arrivals = crate::trace::parse(&text).unwrap();
         let model = Model { workers: 20, ..Model::default() };
-        let report = Scenario::Trace { arrivals }.run(model, 1, &[Contender::Ours]).unwrap();
+        let report = Scenario::Trace { arrivals }
+            .run(Settings { model, workers_max: None, seed: 1 }, &[Contender::Ours])
+            .unwrap();
         let ours = &report.summaries[0];
         assert_eq!(report.model.service, Duration::from_millis(10));
         assert_eq!((ours.late, ours.p99_ms), (0, 10.0));
         assert!((ours.normal_served_ratio - 1.0).abs() < 1e-9 && ours.recovery_s.is_none());
         assert!(report.svg().contains("a trace of 20 signals"));
+    }
+
+    #[test]
+    fn a_pool_that_may_grow_serves_what_one_of_its_first_size_sheds() {
+        let scenario = Scenario::Overload { times: 2.0, lasts: Duration::from_secs(30) };
+        let model = Model { workers: 8, ..Model::default() };
+        let run = |workers_max| {
+            let settings = Settings { model, workers_max, seed: 1 };
+            scenario.run(settings, &[Contender::Ours]).unwrap().summaries.remove(0)
+        };
+        let (kept, grown) = (run(None), run(Some(40)));
+        assert_eq!(kept.workers_most, 8);
+        assert!(0.4 < kept.shed_ratio && grown.shed_ratio < 0.01, "{kept:?} {grown:?}");
+        assert!((16..=40).contains(&grown.workers_most), "{grown:?}");
+        let error = scenario.run(Settings { model, workers_max: Some(4), seed: 1 }, &[Contender::Ours]);
+        assert!(error.unwrap_err().to_string().contains("8 to 4"));
     }
 }

@@ -18,7 +18,8 @@ const fn secs(seconds: u64) -> Duration {
 
 fn run(contender: Contender, workload: &Workload, client: Client) -> Outcome {
     let (model, measured_from) = (Model::default(), Timestamp::from_secs(3));
-    Run { model, workload, client, seed: 1, measured_from }.through(&mut *contender.controller(&model))
+    Run { model, workload, client, seed: 1, measured_from, sizing: None }
+        .through(&mut *contender.controller(&model))
 }
 
 fn steady(times: f64, seconds: u64) -> Workload {

@@ -81,6 +81,10 @@ impl Controller for Ours {
         out.extend(self.queue.sweep(now, |_| false).into_iter().map(|(attempt, _)| attempt));
     }
 
+    fn set_workers(&mut self, workers: u32) {
+        self.queue.set_workers(workers);
+    }
+
     fn waiting(&self) -> usize {
         self.queue.len()
     }

@@ -39,6 +39,13 @@ pub fn decisions(seed: u64) -> u64 {
     let trouble = Trouble { from: Timestamp::from_secs(3), to: Timestamp::from_secs(5), slower: 3.0 };
     let workload =
         Workload::poisson(&model, &[model.phase(Duration::from_secs(10), 1.3)], seed).with(trouble);
-    let run = Run { model, workload: &workload, client: Client::OURS, seed, measured_from: Timestamp::START };
+    let run = Run {
+        model,
+        workload: &workload,
+        client: Client::OURS,
+        seed,
+        measured_from: Timestamp::START,
+        sizing: None,
+    };
     run.through(&mut *Contender::Ours.controller(&model)).decisions
 }

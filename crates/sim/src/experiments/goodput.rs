@@ -83,7 +83,8 @@ pub fn run(scale: &Scale) -> Vec<Experiment> {
 fn all(model: &Model, times: f64, scale: &Scale, seed: u64) -> Vec<Figures> {
     let workload = Workload::poisson(model, &[model.phase(scale.warm_up + scale.measured, times)], seed);
     let measured_from = Timestamp::START + scale.warm_up;
-    let run = Run { model: *model, workload: &workload, client: Client::ONCE, seed, measured_from };
+    let run =
+        Run { model: *model, workload: &workload, client: Client::ONCE, seed, measured_from, sizing: None };
     let figures = |contender: &Contender| Figures::of(&run.through(&mut *contender.controller(model)));
     Contender::ALL.iter().map(figures).collect()
 }
@@ -143,6 +144,7 @@ fn sheds_when_idle(model: &Model, scale: &Scale, seed: u64) -> f64 {
         client: Client::ONCE,
         seed,
         measured_from: Timestamp::START,
+        sizing: None,
     };
     let outcome = run.through(&mut *Contender::Ours.controller(model));
     Tier::ALL.iter().map(|tier| outcome.tiers[*tier as usize].shed as f64).sum()

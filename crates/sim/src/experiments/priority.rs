@@ -65,6 +65,6 @@ fn outcome(contender: Contender, high: f64, low: f64, scale: &Scale, seed: u64) 
     let phase = Phase { lasts: scale.warm_up + scale.measured, load: [high, 0.0, low] };
     let workload = Workload::poisson(&model, &[phase], seed);
     let measured_from = Timestamp::START + scale.warm_up;
-    let run = Run { model, workload: &workload, client: Client::ONCE, seed, measured_from };
+    let run = Run { model, workload: &workload, client: Client::ONCE, seed, measured_from, sizing: None };
     run.through(&mut *contender.controller(&model))
 }

@@ -57,6 +57,7 @@ fn all(model: &Model, scale: &Scale, seed: u64) -> Vec<Outcome> {
         client: Client::ONCE,
         seed,
         measured_from: Timestamp::START,
+        sizing: None,
     };
     Contender::ALL.iter().map(|contender| run.through(&mut *contender.controller(model))).collect()
 }

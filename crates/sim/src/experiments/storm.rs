@@ -54,6 +54,13 @@ fn all(model: &Model, client: Client, scale: &Scale, seed: u64) -> Vec<Outcome> 
         to,
         slower: SLOWER,
     });
-    let run = Run { model: *model, workload: &workload, client, seed, measured_from: Timestamp::START };
+    let run = Run {
+        model: *model,
+        workload: &workload,
+        client,
+        seed,
+        measured_from: Timestamp::START,
+        sizing: None,
+    };
     Contender::ALL.iter().map(|contender| run.through(&mut *contender.controller(model))).collect()
 }
