@@ -121,7 +121,7 @@ pub use gemba_kernel::{
     TaskContext, TaskHandle, TaskSpec, Timeout, Trace, TraceLimits, When, actor, server, state_machine,
     supervisor, task,
 };
-pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
+pub use gemba_observe::{Head, LogFormat, LogGuard, Logs, LogsError, Sampling, SamplingError};
 #[cfg(feature = "store")]
 pub use gemba_store::{
     AckError, AppendError, Appended, Card, Database, DatabaseError, DeadCard, OpenError, PAYLOAD_MAX,
