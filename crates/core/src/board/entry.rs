@@ -19,6 +19,7 @@ pub(super) enum Trouble {
     Ladder,
     Burn,
     Regression,
+    Queue,
     Surge,
     SoftLimit,
     Stopping,
