@@ -57,6 +57,8 @@ pub enum Station<'a> {
     Pool(&'a Name),
     /// A breaker.
     Breaker(&'a Name),
+    /// A durable queue.
+    Queue(&'a Name),
     /// The supervisor at this place.
     Supervisor(&'a ActorPath),
 }
@@ -72,6 +74,7 @@ impl Station<'_> {
             Self::Budget(line) => ("budget:", Some(line.as_str().to_owned())),
             Self::Pool(pool) => ("pool:", Some(pool.as_str().to_owned())),
             Self::Breaker(breaker) => ("breaker:", Some(breaker.as_str().to_owned())),
+            Self::Queue(queue) => ("queue:", Some(queue.as_str().to_owned())),
             Self::Supervisor(path) if path.is_root() => ("supervisor:", Some(".".to_owned())),
             Self::Supervisor(path) => ("supervisor:", Some(path.as_str()[1..].replace('/', "."))),
         };
@@ -169,7 +172,15 @@ impl Board {
                 fold.raise(Station::Line(line), Trouble::Regression, Light::Yellow, None);
             }
             Event::RegressionOver { line } => fold.clear(Station::Line(line), &Trouble::Regression),
+            Event::QueueMoved { queue, to: Light::Green, .. } => {
+                fold.board.add(Station::Queue(queue), receipt.unix_ms);
+                fold.clear(Station::Queue(queue), &Trouble::Queue);
+            }
+            Event::QueueMoved { queue, to, .. } => {
+                fold.raise(Station::Queue(queue), Trouble::Queue, *to, None);
+            }
             Event::KillRequested { .. }
+            | Event::CardDied { .. }
             | Event::LimitsChanged { .. }
             | Event::BaselineSet { .. }
             | Event::Alerted { .. }
@@ -464,6 +475,25 @@ mod tests {
         assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("budget:payment".to_owned(), Red, Green)]);
         let over = Event::RegressionOver { line: line() };
         assert_eq!(floor.at("/plant/kaizen", over), [("line:payment".to_owned(), Yellow, Green)]);
+    }
+
+    #[test]
+    fn a_queue_is_yellow_while_cards_are_dead_and_red_while_its_work_stands_still() {
+        let mut floor = Floor::new();
+        let queue = || name("orders");
+        let queue_moved =
+            |from, to| Event::QueueMoved { queue: queue(), from, to, dead: 1, waiting: 7, working: 3 };
+        let died = Event::CardDied { queue: queue(), card: 5, deliveries: 5, why: "bad address".into() };
+        assert_eq!(
+            floor.at("/orders", died),
+            [],
+            "the light follows from what lies there, not from one death"
+        );
+        assert_eq!(floor.at("/orders", queue_moved(Green, Yellow)), moved("queue:orders", Green, Yellow));
+        assert_eq!(floor.at("/orders", queue_moved(Yellow, Red)), moved("queue:orders", Yellow, Red));
+        assert!(floor.station("queue:orders").why.ends_with("3 in work and none of them ends"));
+        assert_eq!(floor.wait(3600), []);
+        assert_eq!(floor.at("/orders", queue_moved(Red, Green)), moved("queue:orders", Red, Green));
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub mod receipt;
 pub mod rollout;
 pub mod routing;
 pub mod sample;
+pub mod sampling;
 pub mod scaling;
 pub mod six_sigma;
 pub mod stuck;

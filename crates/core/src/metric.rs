@@ -81,6 +81,11 @@ metrics! {
     P95_BASELINE = Gauge "gemba_line_baseline_p95_seconds" ["line"] "95th percentile of the baseline.";
     P95_RATIO = Gauge "gemba_line_p95_ratio" ["line"] "95th percentile of the last window over that of the baseline.";
     DPMO = Gauge "gemba_line_defects_per_million" ["line"] "Failures among what was worked on since the node started, per million.";
+    QUEUE_CARDS = Gauge "gemba_queue_cards" ["queue", "column"] "Cards of a durable queue: todo, resting, working and dead.";
+    QUEUE_OLDEST = Gauge "gemba_queue_oldest_seconds" ["queue"] "How long the oldest card that is not done has been there.";
+    QUEUE_LEAD = Histogram "gemba_queue_lead_seconds" ["queue"] "Time from the arrival of a card to its end.";
+    QUEUE_STALLED = Gauge "gemba_queue_stalled" ["queue"] "1 while the limit is reached, cards wait, and nothing finishes.";
+    CARDS_DEAD = Counter "gemba_queue_dead_cards_total" ["queue"] "Cards set aside because they were delivered as often as they may be.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 

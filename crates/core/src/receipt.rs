@@ -287,6 +287,33 @@ pub enum Event {
         /// Why.
         why: Arc<str>,
     },
+    /// A card of a durable queue was delivered as often as it may be, and is set aside until a person redrives or
+    /// discards it.
+    CardDied {
+        /// The queue.
+        queue: Name,
+        /// The card's number.
+        card: u64,
+        /// How often it was delivered.
+        deliveries: u32,
+        /// What went wrong the last time.
+        why: Arc<str>,
+    },
+    /// A durable queue shows another light: yellow while cards are dead, red while its work stands still.
+    QueueMoved {
+        /// The queue.
+        queue: Name,
+        /// The light before.
+        from: Light,
+        /// The light now.
+        to: Light,
+        /// Cards that are dead.
+        dead: u64,
+        /// Cards that wait.
+        waiting: u64,
+        /// Cards in work.
+        working: u64,
+    },
     /// A station's light changed.
     LightChanged {
         /// The station: a line, its budget, a pool, breaker, supervisor, or the node.
@@ -333,6 +360,8 @@ impl Event {
             Self::DeliveryFailed { .. } => "delivery_failed",
             Self::AlertAcknowledged { .. } => "alert_acknowledged",
             Self::AlertsSilenced { .. } => "alerts_silenced",
+            Self::CardDied { .. } => "card_died",
+            Self::QueueMoved { .. } => "queue_moved",
             Self::LightChanged { .. } => "light_changed",
         }
     }
@@ -428,6 +457,14 @@ impl fmt::Display for Event {
             Self::AlertsSilenced { stations, for_ms, by, why } => {
                 write!(f, "alerts for {stations} silenced for {} s by {by}: {why}", for_ms / 1000)
             }
+            Self::CardDied { queue, card, deliveries, why } => {
+                write!(f, "card {card} of queue {queue} died after {deliveries} deliveries: {why}")
+            }
+            Self::QueueMoved { queue, from, to, dead, waiting, working } => write!(
+                f,
+                "queue {queue} {from} → {to}: {dead} dead, {waiting} waiting, {working} in work{}",
+                if *to == Light::Red { " and none of them ends" } else { "" }
+            ),
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
     }

@@ -123,7 +123,7 @@ pub use gemba_kernel::{
     TaskContext, TaskHandle, TaskSpec, Timeout, Trace, TraceLimits, When, actor, server, state_machine,
     supervisor, task,
 };
-pub use gemba_observe::{LogFormat, LogGuard, Logs, LogsError};
+pub use gemba_observe::{Head, LogFormat, LogGuard, Logs, LogsError, Sampling, SamplingError};
 /// Flow control in virtual time.
 #[cfg(feature = "sim")]
 pub use gemba_sim as sim;

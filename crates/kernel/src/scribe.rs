@@ -87,8 +87,10 @@ fn count(to: &Instruments, receipt: &Receipt) {
         Event::DeliveryFailed { route, .. } => {
             to.counter(&metric::ALERTS_UNDELIVERED, &[route.as_str()]).increment(1);
         }
+        Event::CardDied { queue, .. } => to.counter(&metric::CARDS_DEAD, &[queue.as_str()]).increment(1),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
+        | Event::QueueMoved { .. }
         | Event::ChildStarted { .. }
         | Event::ChildStartFailed { .. }
         | Event::ChildUnkillable { .. }
@@ -136,7 +138,10 @@ fn log(receipt: &Receipt) {
         };
     }
     match &receipt.event {
-        Event::SupervisorGaveUp { .. } | Event::ChildUnkillable { .. } | Event::DeliveryFailed { .. } => {
+        Event::SupervisorGaveUp { .. }
+        | Event::ChildUnkillable { .. }
+        | Event::DeliveryFailed { .. }
+        | Event::CardDied { .. } => {
             line!(error);
         }
         Event::ChildExited { reason, .. } if reason.is_clean() => line!(debug),
@@ -151,6 +156,7 @@ fn log(receipt: &Receipt) {
         | Event::SoftLimitPassed { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
+        | Event::QueueMoved { .. }
         | Event::LadderMoved { .. }
         | Event::LineMoved { .. } => line!(warn),
         Event::NodeStarted { .. }

@@ -2,6 +2,10 @@
 
 mod logs;
 mod prometheus;
+mod sampler;
+mod tail;
 
+pub use gemba_core::sampling::{Head, Sampling, SamplingError};
 pub use logs::{LogFormat, LogGuard, Logs, LogsError};
 pub use prometheus::Prometheus;
+pub use tail::sampled;

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use gemba_core::sampling::Sampling;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
@@ -9,6 +10,8 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use crate::tail::sampled;
 
 /// What the spans of a signal are filed under.
 const SIGNAL_TARGET: &str = "gemba::signal";
@@ -66,17 +69,24 @@ pub enum LogsError {
 pub struct Logs {
     service: String,
     format: LogFormat,
+    sampling: Option<Sampling>,
 }
 
 impl Logs {
     /// Logs of the service called `service`; `OTEL_SERVICE_NAME` overrides it in spans.
     pub fn new(service: &str) -> Self {
-        Self { service: service.to_owned(), format: LogFormat::Text }
+        Self { service: service.to_owned(), format: LogFormat::Text, sampling: None }
     }
 
     /// How lines are written.
     pub fn format(mut self, format: LogFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Which traces are exported. Without it `OTEL_TRACES_SAMPLER` says so, at their begin only.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = Some(sampling);
         self
     }
 
@@ -117,8 +127,11 @@ impl Logs {
         if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
             resource = resource.with_service_name(self.service.clone());
         }
-        let provider =
-            SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build());
+        let provider = match self.sampling {
+            None => SdkTracerProvider::builder().with_batch_exporter(exporter),
+            Some(sampling) => sampled(sampling, exporter),
+        };
+        let provider = provider.with_resource(resource.build());
         Ok(Some(provider.build()))
     }
 }

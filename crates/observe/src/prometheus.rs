@@ -12,6 +12,12 @@ const BUCKETS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// Upper bounds of the buckets of lead times, in seconds: a card may rest for hours.
+const LEAD_BUCKETS: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0,
+    86_400.0,
+];
+
 /// A recorder for a node's metrics, and the page it renders.
 #[derive(Clone)]
 pub struct Prometheus {
@@ -25,6 +31,8 @@ impl Prometheus {
         let latency = Matcher::Full(metric::LATENCY.name.to_owned());
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(latency, BUCKETS)
+            .expect("the list of buckets is not empty")
+            .set_buckets_for_metric(Matcher::Full(metric::QUEUE_LEAD.name.to_owned()), LEAD_BUCKETS)
             .expect("the list of buckets is not empty");
         let recorder = builder.build_recorder();
         let page = recorder.handle();

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use gemba_core::admission::Tier;
 use gemba_core::kanban::{CardId, Flow, KanbanCounts, KanbanRules, KanbanRulesBuilder};
+use gemba_core::light::Light;
+use gemba_core::name::Name;
 use gemba_kernel::{Address, ChildSpec, Publisher, server};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,8 +104,13 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> QueueBuilder<T> {
         let (database, epoch) =
             Database::open(&self.path, rows::SCHEMA, |connection| rows::next_epoch(connection))?;
         let rules = Arc::new(Publisher::new(rules));
+        // A name that cannot be one is told by the node, with all its other faults.
+        let name = Name::new(&self.name).unwrap_or_else(|_| Name::new("queue").expect("a valid literal"));
+        let light = Arc::new(Publisher::new(Light::Green));
         let (for_keeper, shared) = (database.clone(), rules.clone());
-        let spec = server(&self.name, move || Keeper::new(for_keeper.clone(), shared.clone(), epoch));
+        let spec = server(&self.name, move || {
+            Keeper::new(for_keeper.clone(), name.clone(), shared.clone(), light.clone(), epoch)
+        });
         let inner = Inner { keeper: spec.address(), database, rules };
         Ok(QueueSpec { child: spec.into(), handle: Queue(Arc::new(inner), PhantomData) })
     }

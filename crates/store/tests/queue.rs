@@ -5,11 +5,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::admission::Tier;
+use gemba_core::board::{Board, BoardRules};
 use gemba_core::kanban::{CardId, KanbanError, KanbanRules, KanbanRulesBuilder};
+use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
+use gemba_core::receipt::{Event, Receipt, Seq};
 use gemba_core::supervision::Backoff;
 use gemba_kernel::{Node, Supervisor};
 use gemba_store::{AckError, AppendError, OpenError, PAYLOAD_MAX, Queue, Subscriber, queue};
@@ -371,4 +375,77 @@ async fn rest(path: &Path) -> Vec<u64> {
     }
     node.stop("done").await.unwrap();
     rest
+}
+
+/// What the andon board of a plant shows of the queue: the journal, folded as the board folds it.
+async fn light(node: &Node, wanted: Light) -> Arc<Receipt> {
+    let mut newest = node.system().journal().subscribe();
+    let search = async {
+        loop {
+            let mut board = Board::new(BoardRules::default());
+            let mut last = None;
+            for receipt in node.system().journal().after(Seq(0), None, usize::MAX).receipts {
+                if !board.apply(&receipt).is_empty() {
+                    last = Some(receipt);
+                }
+            }
+            let stations = board.stations();
+            let station = stations.iter().find(|station| station.name.as_str() == "queue:orders");
+            if let (Some(station), Some(last)) = (station, last)
+                && station.light == wanted
+            {
+                return last;
+            }
+            newest.changed().await.expect("the journal lives as long as its node");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), search).await.expect("the light comes")
+}
+
+#[tokio::test]
+async fn a_dead_card_is_a_receipt_and_a_yellow_light_until_somebody_deals_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at_once = Backoff::exponential(Duration::ZERO, Duration::ZERO);
+    let (node, queue) = started(&file(&directory), rules().deliveries_max(2).retry(at_once)).await;
+    queue.append(&7).await.unwrap();
+    let mut subscriber = queue.subscribe(1).await.unwrap();
+    for _ in 0..2 {
+        pull(&mut subscriber).await.give_back(None, "no such address").await.unwrap();
+    }
+    let turned = light(&node, Light::Yellow).await;
+    let Event::QueueMoved { from: Light::Green, dead: 1, waiting: 0, working: 0, .. } = turned.event else {
+        panic!("{turned:?}")
+    };
+    let receipts = node.system().journal().after(Seq(0), None, usize::MAX).receipts;
+    let died: Vec<_> = receipts.iter().filter(|receipt| receipt.event.kind() == "card_died").collect();
+    assert_eq!(died.len(), 1);
+    assert_eq!(died[0].event.to_string(), "card 1 of queue orders died after 2 deliveries: no such address");
+    assert_eq!(died[0].path.as_str(), "/orders");
+    // A new life of the actor finds the card dead, and says nothing twice.
+    node.system().kill(&ActorPath::new("/orders").unwrap(), "test").unwrap();
+    while queue.view().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    queue.redrive(CardId(1)).await.unwrap();
+    light(&node, Light::Green).await;
+    let receipts = node.system().journal().after(Seq(0), None, usize::MAX).receipts;
+    let moved = receipts.iter().filter(|receipt| receipt.event.kind() == "queue_moved").count();
+    assert_eq!(moved, 2);
+    node.stop("done").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_whose_work_stands_still_is_red_until_something_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let slow = rules().wip_max(1).stalled_after(Duration::from_secs(1));
+    let (node, queue) = started(&file(&directory), slow).await;
+    queue.append(&1).await.unwrap();
+    queue.append(&2).await.unwrap();
+    let mut subscriber = queue.subscribe(1).await.unwrap();
+    let stuck = pull(&mut subscriber).await;
+    let turned = light(&node, Light::Red).await;
+    assert!(matches!(turned.event, Event::QueueMoved { waiting: 1, working: 1, dead: 0, .. }), "{turned:?}");
+    stuck.done().await.unwrap();
+    light(&node, Light::Green).await;
+    node.stop("done").await.unwrap();
 }

@@ -20,6 +20,7 @@ pub(super) enum Trouble {
     Burn,
     Regression,
     Moved,
+    Queue,
     Surge,
     SoftLimit,
     Stopping,

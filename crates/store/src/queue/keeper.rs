@@ -9,6 +9,10 @@ use std::time::Duration;
 use gemba_core::kanban::{
     Card, CardId, Delivery, Flow, Kanban, KanbanError, KanbanRules, LeaseId, PullerId, Returned,
 };
+use gemba_core::light::Light;
+use gemba_core::metric;
+use gemba_core::name::Name;
+use gemba_core::receipt::Event;
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Address, Context, Publisher, Reply, Server, Stop};
 
@@ -111,7 +115,10 @@ type Pending = (Change, Option<Reply<Result<(), KanbanError>>>);
 /// The actor.
 pub(super) struct Keeper {
     database: Database,
+    name: Name,
     rules: Arc<Publisher<KanbanRules>>,
+    /// What the andon board shows of the queue; an earlier life's light goes out when it is over, not by a crash.
+    light: Arc<Publisher<Light>>,
     /// Leases from here on were given by this process.
     process_epoch: LeaseId,
     board: Kanban,
@@ -128,18 +135,24 @@ pub(super) struct Keeper {
     will_flush: bool,
     flow: Flow,
     flow_since: Timestamp,
+    /// Lead times since the last look.
+    leads: Vec<Duration>,
 }
 
 impl Keeper {
     pub(super) fn new(
         database: Database,
+        name: Name,
         rules: Arc<Publisher<KanbanRules>>,
+        light: Arc<Publisher<Light>>,
         process_epoch: LeaseId,
     ) -> Self {
         let board = Kanban::new(*rules.latest(), Timestamp::START);
         Self {
             database,
+            name,
             rules,
+            light,
             process_epoch,
             board,
             seen: CardId(0),
@@ -151,6 +164,7 @@ impl Keeper {
             will_flush: false,
             flow: Flow::default(),
             flow_since: Timestamp::START,
+            leads: Vec::new(),
         }
     }
 
@@ -195,11 +209,7 @@ impl Keeper {
     ) {
         let change = match returned {
             Returned::Again { card, .. } => Change::Return { card, error },
-            Returned::Dead { card, deliveries } => {
-                let why = error.as_deref().unwrap_or("its lease ended");
-                tracing::error!(%card, deliveries, error = why, "set aside as dead");
-                Change::Die { card, error }
-            }
+            Returned::Dead { card, deliveries } => Change::Die { card, deliveries, error },
         };
         self.changes.push_back((change, reply));
     }
@@ -289,6 +299,11 @@ impl Keeper {
                 (Change::Return { card, .. } | Change::Die { card, .. }, Found::Gone) => {
                     self.board.settle(card, now);
                 }
+                (Change::Die { card, deliveries, error }, _) => {
+                    let why = error.as_deref().unwrap_or("its lease ended").into();
+                    let event = Event::CardDied { queue: self.name.clone(), card: card.0, deliveries, why };
+                    ctx.system().record(None, ctx.path(), event);
+                }
                 _ => {}
             }
             if let Some(reply) = reply {
@@ -334,6 +349,38 @@ impl Keeper {
             flow: self.flow,
             stalled: self.board.is_stalled(now),
         }
+    }
+
+    /// Tells the andon board and the metrics how the queue stands.
+    fn show(&mut self, ctx: &Context<Msg>) {
+        let now = ctx.now();
+        let (counts, is_stalled) = (self.board.counts(), self.board.is_stalled(now));
+        let to = match (is_stalled, counts.dead) {
+            (true, _) => Light::Red,
+            (false, 0) => Light::Green,
+            (false, _) => Light::Yellow,
+        };
+        let from = *self.light.latest();
+        if from != to {
+            let (queue, waiting) = (self.name.clone(), counts.todo + counts.resting);
+            let event =
+                Event::QueueMoved { queue, from, to, dead: counts.dead, waiting, working: counts.working };
+            ctx.system().record(None, ctx.path(), event);
+            self.light.publish(to);
+        }
+        let (instruments, queue) = (ctx.system().instruments(), self.name.as_str());
+        for (column, cards) in [
+            ("todo", counts.todo),
+            ("resting", counts.resting),
+            ("working", counts.working),
+            ("dead", counts.dead),
+        ] {
+            instruments.gauge(&metric::QUEUE_CARDS, &[queue, column]).set(cards as f64);
+        }
+        instruments.gauge(&metric::QUEUE_OLDEST, &[queue]).set(self.board.oldest(now).as_secs_f64());
+        instruments.gauge(&metric::QUEUE_STALLED, &[queue]).set(f64::from(u8::from(is_stalled)));
+        let leads = instruments.histogram(&metric::QUEUE_LEAD, &[queue]);
+        self.leads.drain(..).for_each(|lead| leads.record(lead.as_secs_f64()));
     }
 
     async fn look(&mut self, now: Timestamp) -> Result<(), Stop> {
@@ -384,7 +431,9 @@ impl Server for Keeper {
             Msg::Pull { puller, reply } => self.pull(puller, reply),
             Msg::Finished(lease) => {
                 // One that is over was settled already.
-                let _ = self.board.finish(lease, now);
+                if let Ok(done) = self.board.finish(lease, now) {
+                    self.leads.push(done.lead);
+                }
             }
             Msg::GiveBack { lease, delay, error, reply } => match self.board.give_back(lease, delay, now) {
                 Ok(returned) => self.returned(returned, Some(error), reply),
@@ -409,7 +458,10 @@ impl Server for Keeper {
                 return Ok(());
             }
             Msg::Flush => return self.flush(ctx).await,
-            Msg::Look => self.look(now).await?,
+            Msg::Look => {
+                self.look(now).await?;
+                self.show(ctx);
+            }
         }
         self.flush_soon(ctx);
         Ok(())

@@ -97,7 +97,7 @@ pub(super) enum Change {
     /// It came back.
     Return { card: CardId, error: Option<String> },
     /// It came back for the last time.
-    Die { card: CardId, error: Option<String> },
+    Die { card: CardId, deliveries: u32, error: Option<String> },
     /// It has all its deliveries again.
     Redrive { card: CardId },
     /// It is given up.
@@ -206,7 +206,7 @@ fn one(connection: &Connection, change: &Change) -> rusqlite::Result<Found> {
             let sql = "UPDATE card SET lease = 0, error = coalesce(?2, error) WHERE id = ?1";
             found(connection.prepare_cached(sql)?.execute(params![card.0, error])?)
         }
-        Change::Die { card, error } => {
+        Change::Die { card, error, .. } => {
             let sql = "UPDATE card SET lease = 0, dead = 1, error = coalesce(?2, error) WHERE id = ?1";
             found(connection.prepare_cached(sql)?.execute(params![card.0, error])?)
         }
