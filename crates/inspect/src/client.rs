@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gemba_core::name::{ActorPath, Name};
-use gemba_core::receipt::Seq;
+use gemba_core::receipt::{BreakerState, Seq};
 use gemba_core::view::{BoardView, ReceiptsView, TreeView};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -173,6 +173,23 @@ impl Client {
     pub async fn reset_cord(&self, line: &Name, by: &str) -> Result<Seq, ClientError> {
         let ask = Ask { by: Some(by.to_owned()), why: None };
         self.change(Method::DELETE, &format!("api/v1/lines/{line}/cord"), &ask).await
+    }
+
+    /// Opens a breaker until it is forced to another state, lets probes through, or closes it.
+    pub async fn force_breaker(
+        &self,
+        breaker: &Name,
+        to: BreakerState,
+        by: &str,
+        why: Option<&str>,
+    ) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned) };
+        let state = match to {
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+            BreakerState::Closed => "closed",
+        };
+        self.change(Method::POST, &format!("api/v1/breakers/{breaker}/{state}"), &ask).await
     }
 
     /// Whether the node takes work.

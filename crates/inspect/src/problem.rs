@@ -142,7 +142,7 @@ impl From<KillError> for Problem {
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let kind = match &error {
-            ControlError::UnknownLine { .. } => Kind::NotFound,
+            ControlError::UnknownLine { .. } | ControlError::UnknownBreaker { .. } => Kind::NotFound,
             ControlError::AlreadyPulled { .. } | ControlError::NotPulled { .. } => Kind::Conflict,
             ControlError::Unavailable | _ => Kind::Unavailable,
         };
