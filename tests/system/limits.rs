@@ -211,3 +211,30 @@ async fn an_operator_opens_a_breaker_and_no_timer_ends_it() {
     assert!(matches!(unknown, ControlError::UnknownBreaker { .. }), "{unknown}");
     finish(node).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_pool_lends_its_capacity_to_one_at_its_maximum() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .burst(gemba::burst::BurstRules::builder().disabled().build().unwrap())
+        .pool(PoolSpec::new("work").workers(2, 4))
+        .pool(PoolSpec::new("idle").workers(2, 4));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).deadline(600 * SECOND));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 2).await;
+    let jobs: Vec<_> = (0..600)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move { line.submit(Signal::new(Input::Sleep(SECOND)), &()).await })
+        })
+        .collect();
+    let moved = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "capacity_moved").await;
+    assert!(moved.event.to_string().starts_with("pool idle lends a worker to pool work"), "{}", moved.event);
+    let lent = board(node.system(), |board| board.pools[0].workers == 6).await;
+    let maxima: Vec<_> = lent.pools.iter().map(|pool| (pool.workers_max, pool.surge)).collect();
+    assert_eq!(maxima, [(6, 0), (2, 0)], "never below its minimum");
+    for job in jobs {
+        job.await.unwrap().unwrap();
+    }
+    finish(node).await;
+}

@@ -158,7 +158,10 @@ impl Board {
             }
             Event::LadderMoved { line, to, .. } => fold.ladder_moved(line, *to),
             Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
-            Event::KillRequested { .. } | Event::LimitsChanged { .. } | Event::LightChanged { .. } => {}
+            Event::KillRequested { .. }
+            | Event::CapacityMoved { .. }
+            | Event::LimitsChanged { .. }
+            | Event::LightChanged { .. } => {}
         }
         fold.finish()
     }

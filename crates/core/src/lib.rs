@@ -14,6 +14,7 @@ pub mod exit;
 pub mod forecast;
 pub mod jidoka;
 pub mod ladder;
+pub mod lending;
 pub mod light;
 pub mod machine;
 pub mod metric;

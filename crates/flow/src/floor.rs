@@ -7,6 +7,7 @@ use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
 use gemba_core::jidoka::Jidoka;
 use gemba_core::ladder::Ladder;
+use gemba_core::lending::Lending;
 use gemba_core::receipt::Seq;
 use gemba_core::view::{ArrivalsView, CostView, LineView};
 use gemba_kernel::Publisher;
@@ -31,6 +32,8 @@ pub(crate) struct Floor {
     pub ladders: Publisher<Vec<Ladder>>,
     /// What each line takes and why; published by the regulator, so that its next life goes on from there.
     pub stances: Publisher<Vec<Jidoka>>,
+    /// What pools have lent each other; published by the balancer, so that its next life goes on from there.
+    pub lending: Publisher<Lending>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// Published by burst.

@@ -11,6 +11,7 @@ use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
 use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::LadderRules;
+use gemba_core::lending::Lending;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::rate::RateError;
 use gemba_core::receipt::Seq;
@@ -250,6 +251,7 @@ impl PlantBuilder {
             line_views: Publisher::new(Vec::new()),
             ladders: Publisher::new(Vec::new()),
             stances: Publisher::new(Vec::new()),
+            lending: Publisher::new(Lending::default()),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),

@@ -83,6 +83,8 @@ impl PoolSpec {
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
     pub bounds: Bounds,
+    /// Most workers without a surge: its own, less what it has lent, and what it has borrowed.
+    pub most: u32,
     pub receipt: Option<Seq>,
 }
 
@@ -119,7 +121,11 @@ impl PoolCell {
             rules,
             queue_max: spec.queue_max,
             load: LoadCell::default(),
-            granted: Publisher::new(Granted { bounds: Bounds::of(&rules), receipt: None }),
+            granted: Publisher::new(Granted {
+                bounds: Bounds::of(&rules),
+                most: rules.workers_max(),
+                receipt: None,
+            }),
             demand: Publisher::new(Demand::default()),
             stop_within: spec.stop_within,
             address,
@@ -143,7 +149,7 @@ impl PoolCell {
     }
 
     pub(crate) fn view(&self) -> PoolView {
-        let now = self.load.read();
+        let (now, most) = (self.load.read(), self.granted.latest().most);
         PoolView {
             name: self.name.clone(),
             workers: now.workers,
@@ -151,8 +157,8 @@ impl PoolCell {
             queued: now.queued,
             queue_max: self.queue_max,
             workers_min: self.rules.workers_min(),
-            workers_max: self.rules.workers_max(),
-            surge: now.workers.saturating_sub(self.rules.workers_max()),
+            workers_max: most,
+            surge: now.workers.saturating_sub(most),
             utilization: now.utilization,
         }
     }
