@@ -366,9 +366,9 @@ async fn a_rise_at_the_same_time_of_a_season_is_prepared_for() {
     let line = plant.line(LineSpec::<Work>::new("work", Work));
     let node = node.child(plant.build().unwrap()).start().await.unwrap();
     let season = 168 * slot;
-    // The season follows the clock on the wall: begin with a slot of it.
-    let into_slot = Duration::from_millis(node.system().unix_ms()).as_millis() % slot.as_millis();
-    tokio::time::sleep(slot.saturating_sub(Duration::from_millis(into_slot as u64))).await;
+    // Slots begin with the clock's, and so does the test.
+    let slot_ms = slot.as_millis() as u64;
+    tokio::time::sleep(Duration::from_millis(slot_ms - node.system().unix_ms() % slot_ms)).await;
     let begun = tokio::time::Instant::now();
     let (mut before, mut other) = (u32::MAX, u32::MAX);
     while begun.elapsed() < 2 * season {

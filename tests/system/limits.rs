@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use gemba::adaptive::AdaptiveRules;
 use gemba::admission::Tier;
-use gemba::control::Control;
+use gemba::control::{Control, ControlError};
 use gemba::jidoka::{Cause, JidokaRules, Reset};
 use gemba::rate::{Rate, RateError};
-use gemba::receipt::{Event, Seq};
+use gemba::receipt::{BreakerState, Event, Seq};
 use gemba::view::LineState;
 use gemba::{LineSpec, Node, Plant, PlantError, PoolSpec, RateScope, RefusalReason, Signal, SubmitError};
 use gemba_kit::{board, finish, receipt, workers};
@@ -182,4 +182,59 @@ fn never_opens() -> gemba::breaker::BreakerRules {
         .failure_ratio(1.0, u32::MAX, 10 * SECOND)
         .build()
         .expect("the rules are sound")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_opens_a_breaker_and_no_timer_ends_it() {
+    let (node, line) = start_with(|spec| spec, PoolSpec::new("work").workers(2, 2)).await;
+    workers(node.system(), "work", 2).await;
+    let force = |breaker: &str, to| {
+        let (by, why) = ("ann".into(), "the bank asked for it".into());
+        node.system().control(Control::ForceBreaker { breaker: breaker.parse().unwrap(), to, by, why })
+    };
+    let submit = || line.submit(Signal::new(Input::Answer(1)), &());
+    let opened = force("work", BreakerState::Open).await.unwrap();
+    let told = receipt(node.system(), Seq(opened.0 - 1), |receipt| receipt.seq == opened).await;
+    assert_eq!(told.event.to_string(), "breaker work closed → open: forced by ann: the bank asked for it");
+    tokio::time::sleep(3600 * SECOND).await;
+    let Err(SubmitError::Refused(refusal)) = submit().await else { panic!("it is held open") };
+    assert_eq!(refusal.reason, RefusalReason::BreakerOpen);
+    force("work", BreakerState::HalfOpen).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(submit().await.unwrap(), 1);
+    }
+    board(node.system(), |board| board.breakers[0].state == BreakerState::Closed).await;
+    force("work", BreakerState::Open).await.unwrap();
+    force("work", BreakerState::Closed).await.unwrap();
+    assert_eq!(submit().await.unwrap(), 1);
+    let unknown = force("wrok", BreakerState::Open).await.unwrap_err();
+    assert!(matches!(unknown, ControlError::UnknownBreaker { .. }), "{unknown}");
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_pool_lends_its_capacity_to_one_at_its_maximum() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .burst(gemba::burst::BurstRules::builder().disabled().build().unwrap())
+        .pool(PoolSpec::new("work").workers(2, 4))
+        .pool(PoolSpec::new("idle").workers(2, 4));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).deadline(600 * SECOND));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 2).await;
+    let jobs: Vec<_> = (0..600)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move { line.submit(Signal::new(Input::Sleep(SECOND)), &()).await })
+        })
+        .collect();
+    let moved = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "capacity_moved").await;
+    assert!(moved.event.to_string().starts_with("pool idle lends a worker to pool work"), "{}", moved.event);
+    let lent = board(node.system(), |board| board.pools[0].workers == 6).await;
+    let maxima: Vec<_> = lent.pools.iter().map(|pool| (pool.workers_max, pool.surge)).collect();
+    assert_eq!(maxima, [(6, 0), (2, 0)], "never below its minimum");
+    for job in jobs {
+        job.await.unwrap().unwrap();
+    }
+    finish(node).await;
 }

@@ -187,6 +187,7 @@ impl Board {
             | Event::DeliveryFailed { .. }
             | Event::AlertAcknowledged { .. }
             | Event::AlertsSilenced { .. }
+            | Event::CapacityMoved { .. }
             | Event::LightChanged { .. } => {}
         }
         fold.finish()

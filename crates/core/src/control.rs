@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::SILENCE_MAX;
 use crate::name::Name;
+use crate::receipt::BreakerState;
 
 /// A request of an operator to the actors of the plant. It travels as a message like everything else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +46,17 @@ pub enum Control {
         /// Why.
         why: Arc<str>,
     },
+    /// Open a breaker until it is forced to another state, let probes through, or close it.
+    ForceBreaker {
+        /// The breaker.
+        breaker: Name,
+        /// The state it is to be in.
+        to: BreakerState,
+        /// Who asks.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
     /// Compare a line with how it is now, not with its baseline so far.
     AcceptBaseline {
         /// The line.
@@ -64,6 +76,14 @@ pub enum ControlError {
         /// The name asked for.
         line: Name,
         /// The lines there are.
+        known: Arc<str>,
+    },
+    /// No breaker has this name.
+    #[error("no breaker is called '{breaker}'; the breakers are: {known}")]
+    UnknownBreaker {
+        /// The name asked for.
+        breaker: Name,
+        /// The breakers there are.
         known: Arc<str>,
     },
     /// The cord of this line is pulled already.

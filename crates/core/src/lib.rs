@@ -21,6 +21,7 @@ pub mod forecast;
 pub mod jidoka;
 pub mod kanban;
 pub mod ladder;
+pub mod lending;
 pub mod leveller;
 pub mod light;
 pub mod machine;

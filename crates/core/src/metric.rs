@@ -65,6 +65,7 @@ metrics! {
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
     BALANCE = Gauge "gemba_balancer_balance_ratio" [] "How evenly the pools are loaded: 1 is level.";
+    MOVES = Counter "gemba_balancer_moves_total" ["from", "to"] "Workers' worth of capacity that pools lent each other.";
     BREAKER = Gauge "gemba_breaker_state" ["breaker", "state"] "1 for the state a breaker is in, 0 for the others.";
     DOWNSTREAM = Gauge "gemba_downstream_calls" ["line", "what"] "Calls to the downstream of a line: in flight, and the limit that adapts to it.";
     BREAKER_MOVES = Counter "gemba_breaker_transitions_total" ["breaker", "to"] "Changes of a breaker's state.";

@@ -138,6 +138,15 @@ pub enum Event {
         /// What for, in words.
         why: Arc<str>,
     },
+    /// A pool lent one worker's worth of its capacity to a busier one.
+    CapacityMoved {
+        /// The pool that may have one worker fewer.
+        from: Name,
+        /// The pool that may have one more.
+        to: Name,
+        /// How evenly the pools were loaded, in thousandths.
+        balance_milli: u32,
+    },
     /// More arrives than the baseline explains.
     SurgeStarted {
         /// Arrivals per second now, times 1000.
@@ -344,6 +353,7 @@ impl Event {
             Self::KillRequested { .. } => "kill_requested",
             Self::BreakerMoved { .. } => "breaker_moved",
             Self::PoolResized { .. } => "pool_resized",
+            Self::CapacityMoved { .. } => "capacity_moved",
             Self::SurgeStarted { .. } => "surge_started",
             Self::SurgeEnded { .. } => "surge_ended",
             Self::CordPulled { .. } => "cord_pulled",
@@ -368,6 +378,7 @@ impl Event {
 }
 
 impl fmt::Display for Event {
+    #[allow(clippy::too_many_lines, reason = "one sentence for each event")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NodeStarted { node } => write!(f, "node {node} started"),
@@ -395,6 +406,11 @@ impl fmt::Display for Event {
             Self::PoolResized { pool, from, to, why } => {
                 write!(f, "pool {pool} {from} → {to} workers: {why}")
             }
+            Self::CapacityMoved { from, to, balance_milli } => write!(
+                f,
+                "pool {from} lends a worker to pool {to}: balance {:.2}",
+                f64::from(*balance_milli) / 1e3
+            ),
             Self::SurgeStarted { fast_milli, baseline_milli } => write!(
                 f,
                 "surge: {:.1}/s against a baseline of {:.1}/s",

@@ -1,10 +1,12 @@
-//! The balancer: publishes which pools a line may go to, and how evenly they are loaded.
+//! The balancer: publishes which pools a line may go to and how evenly they are loaded, and moves capacity.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use gemba_core::lending::{Lender, Lending, Moved};
 use gemba_core::metric;
+use gemba_core::receipt::Event;
 use gemba_core::routing::{PoolLoad, RouteError, balance, route};
 use gemba_kernel::{Context, Server, Stop};
 
@@ -68,11 +70,13 @@ pub(crate) enum BalancerMsg {
 /// The actor.
 pub(crate) struct Balancer {
     floor: Arc<Floor>,
+    lending: Lending,
 }
 
 impl Balancer {
     pub(crate) fn new(floor: Arc<Floor>) -> Self {
-        Self { floor }
+        let lending = (*floor.lending.latest()).clone();
+        Self { floor, lending }
     }
 
     /// Leaves out pools whose dispatcher is down while there is another one to go to.
@@ -89,6 +93,26 @@ impl Balancer {
     }
 }
 
+impl Balancer {
+    /// Lets a pool with little to do lend a worker's worth of capacity to one at its maximum.
+    fn level(&mut self, ctx: &Context<BalancerMsg>) {
+        let pools = &self.floor.pools;
+        let lenders: Vec<_> = pools
+            .iter()
+            .map(|pool| {
+                let load = pool.load.read();
+                let (workers_min, workers_max) = (pool.rules.workers_min(), pool.rules.workers_max());
+                Lender { utilization: load.utilization, workers: load.workers, workers_min, workers_max }
+            })
+            .collect();
+        let Some(Moved { from, to }) = self.lending.observe(&lenders, ctx.now()) else { return };
+        self.floor.lending.publish(self.lending.clone());
+        let balance_milli = (self.floor.routes.balance() * 1e3).round() as u32;
+        let (from, to) = (pools[from].name.clone(), pools[to].name.clone());
+        ctx.system().record(None, ctx.path(), Event::CapacityMoved { from, to, balance_milli });
+    }
+}
+
 impl Server for Balancer {
     type Msg = BalancerMsg;
 
@@ -100,7 +124,10 @@ impl Server for Balancer {
 
     async fn handle(&mut self, msg: BalancerMsg, ctx: &mut Context<BalancerMsg>) -> Result<(), Stop> {
         match msg {
-            BalancerMsg::Tick => self.publish(ctx),
+            BalancerMsg::Tick => {
+                self.publish(ctx);
+                self.level(ctx);
+            }
         }
         Ok(())
     }

@@ -57,11 +57,14 @@ impl BurstHandler {
         let now = ctx.now();
         self.book(now);
         let grant = self.look(now, ctx);
-        for (pool, known) in self.floor.pools.iter().zip(&mut self.surge.pools) {
+        let lending = self.floor.lending.latest();
+        for (index, (pool, known)) in self.floor.pools.iter().zip(&mut self.surge.pools).enumerate() {
             known.learn(pool, ctx.system().unix_ms(), now);
-            let bounds = known.bounds(pool, grant, self.rules.burst.extra_workers(), ctx.system().unix_ms());
+            let most = lending.workers_max(index, pool.rules.workers_max());
+            let extra = self.rules.burst.extra_workers();
+            let bounds = known.bounds(pool, most, grant, extra, ctx.system().unix_ms());
             if pool.granted.latest().bounds != bounds {
-                pool.granted.publish(Granted { bounds, receipt: self.surge.receipt });
+                pool.granted.publish(Granted { bounds, most, receipt: self.surge.receipt });
             }
         }
         self.floor.surge.publish(self.surge.clone());
@@ -103,7 +106,7 @@ impl BurstHandler {
 
     fn book(&mut self, now: Timestamp) {
         let pools = self.floor.pools.iter().map(|pool| {
-            let (workers, most) = (pool.load.read().workers, pool.rules.workers_max());
+            let (workers, most) = (pool.load.read().workers, pool.granted.latest().most);
             (workers.min(most), workers.saturating_sub(most))
         });
         let ledger =
@@ -123,9 +126,9 @@ impl PoolSurge {
         self.forecast.observe(self.arrived, unix_ms, now);
     }
 
-    fn bounds(&mut self, pool: &PoolCell, grant: Grant, extra: u32, unix_ms: u64) -> Bounds {
+    /// The size a pool may have whose maximum is `most` with what it has lent and borrowed.
+    fn bounds(&mut self, pool: &PoolCell, most: u32, grant: Grant, extra: u32, unix_ms: u64) -> Bounds {
         let workers = pool.load.read().workers;
-        let most = pool.rules.workers_max();
         match grant {
             Grant::None => self.calm = workers,
             Grant::Whole => self.held = workers,
@@ -134,7 +137,7 @@ impl PoolSurge {
         let fades = matches!(grant, Grant::Fading { .. });
         let beyond = if fades { self.held.saturating_sub(most) } else { extra };
         Bounds {
-            workers_min: self.workers_min(pool, unix_ms),
+            workers_min: self.workers_min(pool, unix_ms).min(most),
             workers_max: most.saturating_add(grant.of(beyond)),
             fading: fades.then(|| self.calm + grant.of(self.held.saturating_sub(self.calm))),
         }

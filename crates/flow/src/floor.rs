@@ -10,6 +10,7 @@ use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
 use gemba_core::jidoka::Jidoka;
 use gemba_core::ladder::{Ladder, LadderRules};
+use gemba_core::lending::Lending;
 use gemba_core::receipt::Seq;
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ArrivalsView, CostView, LineView, StudyView};
@@ -40,6 +41,8 @@ pub(crate) struct Floor {
     pub bottlenecks: Publisher<Vec<Finding>>,
     /// How each line was when it was good; kept in a file if there is one.
     pub baselines: Publisher<Baselines>,
+    /// What pools have lent each other; published by the balancer, so that its next life goes on from there.
+    pub lending: Publisher<Lending>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// Published by burst.

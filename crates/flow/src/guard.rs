@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use gemba_core::adaptive::{Adaptive, AdaptiveRules, Slip};
 use gemba_core::breaker::{Breaker, BreakerRules, Moved, Outcome, Ticket};
 use gemba_core::name::{ActorPath, Name};
-use gemba_core::receipt::Event;
+use gemba_core::receipt::{BreakerState, Event, Seq};
 use gemba_core::time::Timestamp;
 use gemba_core::view::BreakerView;
 use gemba_kernel::System;
@@ -35,6 +35,10 @@ impl Guard {
     ) -> Arc<Self> {
         let adaptive = adaptive.map(|rules| Mutex::new(Adaptive::new(rules, system.now())));
         Arc::new(Self { name, path, system, breaker: Mutex::new(Breaker::new(rules)), adaptive })
+    }
+
+    pub(crate) const fn name(&self) -> &Name {
+        &self.name
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -81,6 +85,27 @@ impl Guard {
     /// The limit of calls to the downstream, and how many are in flight; `None` if there is no limit.
     pub(crate) fn calls(&self) -> Option<(u32, u32)> {
         self.adaptive().map(|adaptive| (adaptive.limit(), adaptive.in_flight()))
+    }
+
+    /// Puts the breaker into a state by hand. What was counted is forgotten, and an open one stays open.
+    pub(crate) fn force(&self, to: BreakerState, by: &str, why: &str) -> Seq {
+        let now = self.system.now();
+        let mut breaker = self.breaker();
+        let from = breaker.state();
+        // Also a breaker that is in that state already is changed: a timer no longer ends it, or its counts
+        // begin anew. The receipt below tells of both.
+        let _ = match to {
+            BreakerState::Open => breaker.force_open(now),
+            BreakerState::HalfOpen => breaker.force_half_open(now),
+            BreakerState::Closed => breaker.force_close(now),
+        };
+        drop(breaker);
+        let why = format!("forced by {by}: {why}").into();
+        self.system.record(
+            None,
+            &self.path,
+            Event::BreakerMoved { breaker: self.name.clone(), from, to, why },
+        )
     }
 
     fn tell(&self, moved: Option<Moved>) {

@@ -13,6 +13,7 @@ use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
 use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::LadderRules;
+use gemba_core::lending::Lending;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::rate::RateError;
 use gemba_core::receipt::Seq;
@@ -284,6 +285,7 @@ impl PlantBuilder {
             studies: Publisher::new(Vec::new()),
             bottlenecks: Publisher::new(Vec::new()),
             baselines: Publisher::new(baselines),
+            lending: Publisher::new(Lending::default()),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),

@@ -106,6 +106,8 @@ impl PoolSpec {
 #[derive(Debug, Clone)]
 pub(crate) struct Granted {
     pub bounds: Bounds,
+    /// Most workers without a surge: its own, less what it has lent, and what it has borrowed.
+    pub most: u32,
     pub receipt: Option<Seq>,
 }
 
@@ -149,7 +151,11 @@ impl PoolCell {
             name,
             rules,
             queue_max: spec.queue_max,
-            granted: Publisher::new(Granted { bounds: Bounds::of(&rules), receipt: None }),
+            granted: Publisher::new(Granted {
+                bounds: Bounds::of(&rules),
+                most: rules.workers_max(),
+                receipt: None,
+            }),
             demand: Publisher::new(Demand::default()),
             exchange: Exchange::new(wait, spec.queue_max, load.clone()),
             load,
@@ -165,7 +171,7 @@ impl PoolCell {
     }
 
     pub(crate) fn view(&self) -> PoolView {
-        let now = self.load.read();
+        let (now, most) = (self.load.read(), self.granted.latest().most);
         PoolView {
             name: self.name.clone(),
             workers: now.workers,
@@ -173,8 +179,8 @@ impl PoolCell {
             queued: now.queued,
             queue_max: self.queue_max,
             workers_min: self.rules.workers_min(),
-            workers_max: self.rules.workers_max(),
-            surge: now.workers.saturating_sub(self.rules.workers_max()),
+            workers_max: most,
+            surge: now.workers.saturating_sub(most),
             utilization: now.utilization,
         }
     }

@@ -82,6 +82,16 @@ impl Regulator {
                 self.set(index, Some(cord));
                 Ok(receipt)
             }
+            Control::ForceBreaker { breaker, to, by, why } => {
+                let mut breakers = self.floor.lines.iter().map(|line| &line.guard);
+                match breakers.find(|guard| *guard.name() == breaker) {
+                    Some(guard) => Ok(guard.force(to, &by, &why)),
+                    // Each line has a breaker of its own name.
+                    None => {
+                        Err(ControlError::UnknownBreaker { breaker, known: self.floor.line_names().into() })
+                    }
+                }
+            }
             Control::ResetCord { line, by } => {
                 let index = self.line(&line)?;
                 let pulled = self.floor.lines[index].gate.standing().cord.is_some();

@@ -1,4 +1,4 @@
-//! What can be changed: an actor's life, a line's cord. Each answers with the number of its receipt.
+//! What can be changed: an actor's life, a line's cord, a breaker's state. Each answers with the number of its receipt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use gemba_core::control::Control;
 use gemba_core::name::{ActorPath, Name};
-use gemba_core::receipt::Seq;
+use gemba_core::receipt::{BreakerState, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Kind, Problem};
@@ -129,6 +129,30 @@ pub(crate) async fn silence(
     let (stations, by) = (stations.as_str().into(), who(&ask).into());
     let for_ms = seconds.saturating_mul(1000);
     let receipt = shared.system.control(Control::Silence { stations, for_ms, by, why }).await?;
+    Ok(Json(Done { receipt }))
+}
+
+/// `POST /api/v1/breakers/{breaker}/{state}`, with `open`, `half_open` or `closed` for the state.
+pub(crate) async fn force_breaker(
+    State(shared): State<Arc<Shared>>,
+    Path((breaker, to)): Path<(String, String)>,
+    body: Body,
+) -> Result<Json<Done>, Problem> {
+    let breaker = Name::new(&breaker)
+        .map_err(|error| Problem::new(Kind::BadRequest, format!("the breaker's name is wrong: {error}")))?;
+    let to = match to.as_str() {
+        "open" => BreakerState::Open,
+        "half_open" => BreakerState::HalfOpen,
+        "closed" => BreakerState::Closed,
+        _ => {
+            let states = "a breaker can be forced to 'open', 'half_open' or 'closed'";
+            return Err(Problem::new(Kind::NotFound, states));
+        }
+    };
+    let ask = read(body).await?;
+    let why = ask.why.as_deref().unwrap_or("no reason given").into();
+    let receipt =
+        shared.system.control(Control::ForceBreaker { breaker, to, by: who(&ask).into(), why }).await?;
     Ok(Json(Done { receipt }))
 }
 

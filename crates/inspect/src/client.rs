@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gemba_core::name::{ActorPath, Name};
-use gemba_core::receipt::Seq;
+use gemba_core::receipt::{BreakerState, Seq};
 use gemba_core::view::{BoardView, ReceiptsView, TreeView};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -237,6 +237,27 @@ impl Client {
         let (by, why) = (Some(by.to_owned()), why.map(str::to_owned));
         let ask = Ask { by, why, for_s: Some(lasts.as_secs()) };
         self.change(Method::POST, &format!("api/v1/alerts/{stations}/silence"), &ask).await
+    }
+
+    /// Opens a breaker until it is forced to another state, lets probes through, or closes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] if there is no such breaker; the others as [`pull_cord`](Self::pull_cord).
+    pub async fn force_breaker(
+        &self,
+        breaker: &Name,
+        to: BreakerState,
+        by: &str,
+        why: Option<&str>,
+    ) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), ..Ask::default() };
+        let state = match to {
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+            BreakerState::Closed => "closed",
+        };
+        self.change(Method::POST, &format!("api/v1/breakers/{breaker}/{state}"), &ask).await
     }
 
     /// Whether the node takes work.

@@ -142,7 +142,9 @@ impl From<KillError> for Problem {
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let kind = match &error {
-            ControlError::UnknownLine { .. } | ControlError::UnknownStation { .. } => Kind::NotFound,
+            ControlError::UnknownLine { .. }
+            | ControlError::UnknownStation { .. }
+            | ControlError::UnknownBreaker { .. } => Kind::NotFound,
             ControlError::AlreadyPulled { .. }
             | ControlError::NotPulled { .. }
             | ControlError::Green { .. }

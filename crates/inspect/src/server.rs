@@ -97,7 +97,11 @@ impl Inspector {
                 "/api/v1/alerts/{station}/acknowledgement",
                 post(actions::acknowledge).route_layer(with_token.clone()),
             )
-            .route("/api/v1/alerts/{stations}/silence", post(actions::silence).route_layer(with_token))
+            .route(
+                "/api/v1/alerts/{stations}/silence",
+                post(actions::silence).route_layer(with_token.clone()),
+            )
+            .route("/api/v1/breakers/{breaker}/{state}", post(actions::force_breaker).route_layer(with_token))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)
             .layer(from_fn_with_state(Arc::clone(&state), gate::gate))

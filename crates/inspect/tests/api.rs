@@ -8,7 +8,7 @@ use std::time::Duration;
 use gemba_core::control::{Control, ControlError};
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
-use gemba_core::receipt::{Event, Receipt, Seq};
+use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
 use gemba_core::view::{BoardView, StationView};
 use gemba_inspect::{Client, ClientError, InspectConfig, Inspector, Readiness, Token};
 use gemba_kernel::{Context, Node, Server, Stop, System, server};
@@ -217,6 +217,13 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
             Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
                 return reply.send(Err(ControlError::Unavailable));
             }
+            Control::ForceBreaker { breaker, .. } if breaker.as_str() != "payment" => {
+                return reply.send(Err(ControlError::UnknownBreaker { breaker, known: "payment".into() }));
+            }
+            Control::ForceBreaker { breaker, to, by, why } => {
+                let why = format!("{by}: {why}").into();
+                Event::BreakerMoved { breaker, from: BreakerState::Closed, to, why }
+            }
         };
         reply.send(Ok(system.record(None, &ActorPath::root(), event)));
     });
@@ -228,7 +235,15 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
     assert_eq!(receipt.event, expected);
     let reset = client.reset_cord(&payment, "ann").await.unwrap();
     let receipt = bench.receipt(|candidate| candidate.seq == reset).await;
-    assert_eq!(receipt.event, Event::CordReset { line: payment, by: "ann".into() });
+    assert_eq!(receipt.event, Event::CordReset { line: payment.clone(), by: "ann".into() });
+
+    let forced = client.force_breaker(&payment, BreakerState::HalfOpen, "ann", Some("try")).await.unwrap();
+    let receipt = bench.receipt(|candidate| candidate.seq == forced).await;
+    assert_eq!(receipt.event.to_string(), "breaker payment closed → half-open: ann: try");
+    let unknown = client.force_breaker(&other, BreakerState::Open, "ann", None).await;
+    assert!(matches!(unknown, Err(ClientError::NotFound { .. })), "{unknown:?}");
+    let wrong = bench.ask("POST", "/api/v1/breakers/payment/ajar").bearer_auth(TOKEN).send().await.unwrap();
+    assert_eq!(wrong.status(), StatusCode::NOT_FOUND);
 
     let unknown = client.pull_cord(&other, "ann", None).await;
     assert!(matches!(unknown, Err(ClientError::NotFound { .. })), "{unknown:?}");
@@ -257,7 +272,7 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
             Control::AcceptBaseline { line, by } => {
                 Event::BaselineSet { line, p95_us: 1, outcomes: 2, why: by }
             }
-            Control::PullCord { .. } | Control::ResetCord { .. } => {
+            Control::PullCord { .. } | Control::ResetCord { .. } | Control::ForceBreaker { .. } => {
                 return reply.send(Err(ControlError::Unavailable));
             }
         };

@@ -79,6 +79,9 @@ fn count(to: &Instruments, receipt: &Receipt) {
             let direction = if from < size { "up" } else { "down" };
             to.counter(&metric::POOL_RESIZES, &[pool.as_str(), direction]).increment(1);
         }
+        Event::CapacityMoved { from, to: pool, .. } => {
+            to.counter(&metric::MOVES, &[from.as_str(), pool.as_str()]).increment(1);
+        }
         Event::SurgeStarted { .. } => to.counter(&metric::SURGES, &[]).increment(1),
         Event::CordPulled { line, .. } => to.counter(&metric::CORDS, &[line.as_str()]).increment(1),
         Event::Alerted { light, notice, .. } => {
@@ -164,6 +167,7 @@ fn log(receipt: &Receipt) {
         | Event::HandlerRecovered { .. }
         | Event::KillRequested { .. }
         | Event::PoolResized { .. }
+        | Event::CapacityMoved { .. }
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
