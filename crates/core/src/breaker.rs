@@ -41,6 +41,31 @@ pub struct Ticket {
     started: Timestamp,
 }
 
+/// Leave for every call, until the breaker changes: what [`Breaker::closed`] gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed(u64);
+
+impl Closed {
+    /// As a number that is never 0, to be kept where every caller can read it.
+    pub const fn to_bits(self) -> u64 {
+        self.0 + 1
+    }
+
+    /// What [`to_bits`](Self::to_bits) gave; `None` for 0.
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        match bits.checked_sub(1) {
+            Some(generation) => Some(Self(generation)),
+            None => None,
+        }
+    }
+
+    /// A ticket without asking the breaker. If that has changed meanwhile, the call does not count, as one that
+    /// began before the change.
+    pub const fn ticket(self, now: Timestamp) -> Ticket {
+        Ticket { generation: self.0, number: 0, started: now }
+    }
+}
+
 /// A call may be made.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -209,6 +234,14 @@ impl Breaker {
         }
     }
 
+    /// Leave for every call while it is closed.
+    pub const fn closed(&self) -> Option<Closed> {
+        match self.phase {
+            Phase::Closed => Some(Closed(self.generation)),
+            Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+        }
+    }
+
     /// Failures without a success between.
     pub const fn failures_in_a_row(&self) -> u32 {
         self.failures_in_a_row
@@ -346,6 +379,22 @@ mod tests {
         let moved = call(&mut breaker, Failure, NOW).unwrap();
         assert_eq!((moved.from, moved.to, &*moved.why), (Closed, Open, "5 failures in a row"));
         assert_eq!(breaker.enter(NOW), Err(Refused { retry_in: OPEN_FOR }));
+    }
+
+    #[test]
+    fn who_passed_while_it_was_closed_counts_until_it_changes() {
+        let mut breaker = breaker();
+        let closed = super::Closed::from_bits(breaker.closed().unwrap().to_bits()).unwrap();
+        for _ in 0..4 {
+            assert_eq!(breaker.record(closed.ticket(NOW), Failure, NOW), None);
+        }
+        assert!(breaker.record(closed.ticket(NOW), Failure, NOW).is_some(), "the fifth opens it");
+        assert_eq!((breaker.closed(), super::Closed::from_bits(0)), (None, None));
+        let _ = breaker.force_half_open(NOW);
+        assert_eq!(breaker.record(closed.ticket(NOW), Success, NOW), None, "it was no probe");
+        let _ = breaker.force_close(NOW);
+        assert_eq!(breaker.record(closed.ticket(NOW), Failure, NOW), None);
+        assert_eq!(breaker.failures_in_a_row(), 0);
     }
 
     #[test]
