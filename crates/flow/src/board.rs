@@ -17,8 +17,8 @@ use crate::kaizen::KaizenMsg;
 use crate::line::LineCell;
 use crate::regulator::RegulatorMsg;
 
-/// How often the board reads the journal: well within the second in which a problem must show.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the board reads the journal: well within the 100 ms in which an alert is to be out.
+const TICK: Duration = Duration::from_millis(50);
 
 /// How many receipts it folds at one go.
 const PAGE: usize = 1024;
