@@ -171,6 +171,7 @@ impl Board {
             Event::KillRequested { .. }
             | Event::LimitsChanged { .. }
             | Event::BaselineSet { .. }
+            | Event::TestDecided { .. }
             | Event::Alerted { .. }
             | Event::DeliveryFailed { .. }
             | Event::AlertAcknowledged { .. }

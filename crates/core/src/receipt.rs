@@ -231,6 +231,13 @@ pub enum Event {
         /// What for, in words.
         why: Arc<str>,
     },
+    /// An A/B test came to its verdict.
+    TestDecided {
+        /// The test.
+        test: Name,
+        /// The verdict, in words.
+        verdict: Arc<str>,
+    },
     /// Someone was told of a station.
     Alerted {
         /// The station.
@@ -310,6 +317,7 @@ impl Event {
             Self::RegressionFound { .. } => "regression_found",
             Self::RegressionOver { .. } => "regression_over",
             Self::BaselineSet { .. } => "baseline_set",
+            Self::TestDecided { .. } => "test_decided",
             Self::Alerted { .. } => "alerted",
             Self::DeliveryFailed { .. } => "delivery_failed",
             Self::AlertAcknowledged { .. } => "alert_acknowledged",
@@ -383,6 +391,7 @@ impl fmt::Display for Event {
                 "line {line} has a baseline of {outcomes} outcomes, p95 {:.1} ms: {why}",
                 *p95_us as f64 / 1e3
             ),
+            Self::TestDecided { test, verdict } => write!(f, "test {test} is over: {verdict}"),
             Self::Alerted { station, light, notice, routes } => {
                 write!(f, "alert for {station} ({light}) {} to", notice.word())?;
                 routes.iter().try_for_each(|route| write!(f, " {route}"))

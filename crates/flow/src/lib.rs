@@ -21,6 +21,7 @@ mod plant;
 mod pool;
 mod regulator;
 mod submit;
+mod trial;
 mod worker;
 
 pub use action::{Action, JobContext};
@@ -30,3 +31,4 @@ pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
 pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
 pub use regulator::RegulatorHandle;
 pub use submit::{Refusal, RefusalReason, SubmitError};
+pub use trial::{Trial, TrialWatch};

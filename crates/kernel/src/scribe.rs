@@ -103,6 +103,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
         | Event::BaselineSet { .. }
+        | Event::TestDecided { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
         | Event::LightChanged { .. } => {}
@@ -161,6 +162,7 @@ fn log(receipt: &Receipt) {
         | Event::LimitsChanged { .. }
         | Event::RegressionOver { .. }
         | Event::BaselineSet { .. }
+        | Event::TestDecided { .. }
         | Event::Alerted { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
