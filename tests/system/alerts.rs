@@ -173,6 +173,46 @@ async fn a_baseline_outlives_the_process_and_a_slower_line_is_a_regression_until
     assert!(matches!(errors.0[..], [PlantError::Baselines { .. }]), "{errors}");
 }
 
+/// Takes as long as it was made for.
+#[derive(Debug)]
+struct Takes(Duration);
+
+impl gemba::Action for Takes {
+    type Input = u64;
+    type Output = Duration;
+    type Error = crate::plant::Failed;
+
+    async fn run(&self, _: u64, _: &gemba::JobContext) -> Result<Duration, Self::Error> {
+        tokio::time::sleep(self.0).await;
+        Ok(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_tries_two_actions_and_keeps_the_better_one() {
+    let (today, better) = (Duration::from_millis(20), Duration::from_millis(10));
+    let rules = gemba::ab_test::AbRules::builder().samples(100, 10_000).build().unwrap();
+    let trial =
+        gemba::Trial::new("shorter", rules, Takes(today), Takes(better), |customer| *customer).unwrap();
+    let watch = trial.watch();
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(4, 4));
+    let line = plant.line(LineSpec::new("work", trial));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    let first = line.submit(Signal::new(7), &()).await.unwrap();
+    assert_eq!(line.submit(Signal::new(7), &()).await.unwrap(), first, "a key stays on its arm");
+    for customer in 0..2000 {
+        line.submit(Signal::new(customer), &()).await.unwrap();
+    }
+    let decided = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "test_decided").await;
+    assert!(decided.event.to_string().starts_with("test shorter is over: B wins by latency"), "{decided:?}");
+    assert!(watch.verdict().is_final(), "{}", watch.verdict());
+    for customer in 0..20 {
+        assert_eq!(line.submit(Signal::new(customer), &()).await.unwrap(), better);
+    }
+    finish(node).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_bottleneck_is_the_pool_whose_work_takes_the_time_and_littles_law_holds() {
     let node = Node::builder("test");

@@ -3,6 +3,7 @@
 //! One may look at any time and as often as one likes: the intervals hold at every look together (a mixture
 //! sequential probability ratio test, mSPRT), which a difference of means or a t-test does not.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,30 @@ pub enum Verdict {
     NoDifference,
     /// Both arms had their samples, and nothing is certain: the effect, if any, is small.
     Inconclusive,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        match self {
+            Self::Open { missing } => write!(f, "open, {missing} samples missing"),
+            Self::Winner { arm, by, effect } => {
+                let (arm, by) = match (arm, by) {
+                    (Arm::A, Measure::Latency) => ("A", "latency"),
+                    (Arm::B, Measure::Latency) => ("B", "latency"),
+                    (Arm::A, Measure::Success) => ("A", "success"),
+                    (Arm::B, Measure::Success) => ("B", "success"),
+                };
+                let Effect { estimate, low, high } = *effect;
+                let (estimate, low, high) = (percent(estimate), percent(low), percent(high));
+                write!(f, "{arm} wins by {by}: B against A {estimate:+.1} % ({low:+.1} to {high:+.1})")
+            }
+            Self::Tradeoff { faster: Arm::A } => f.write_str("A is faster, B succeeds more often"),
+            Self::Tradeoff { faster: Arm::B } => f.write_str("B is faster, A succeeds more often"),
+            Self::NoDifference => f.write_str("no difference that counts"),
+            Self::Inconclusive => f.write_str("nothing certain; the effect, if any, is small"),
+        }
+    }
 }
 
 impl Verdict {
@@ -180,6 +205,16 @@ impl AbTest {
         // 53 bits are what a float tells apart.
         let share = (point >> 11) as f64 / (1u64 << 53) as f64;
         if share < self.rules.share_b() { Arm::B } else { Arm::A }
+    }
+
+    /// The arm that `key` is to take now: its own while the test is open, then the winner, and A if there is
+    /// none.
+    pub fn arm(&self, key: &[u8]) -> Arm {
+        match self.verdict {
+            Verdict::Open { .. } => self.assign(key),
+            Verdict::Winner { arm, .. } => arm,
+            Verdict::Tradeoff { .. } | Verdict::NoDifference | Verdict::Inconclusive => Arm::A,
+        }
     }
 
     /// Takes note of one outcome; of the latency only if it succeeded, or failing fast would look better.

@@ -183,6 +183,7 @@ impl Board {
             | Event::CardDied { .. }
             | Event::LimitsChanged { .. }
             | Event::BaselineSet { .. }
+            | Event::TestDecided { .. }
             | Event::Alerted { .. }
             | Event::DeliveryFailed { .. }
             | Event::AlertAcknowledged { .. }

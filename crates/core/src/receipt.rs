@@ -260,6 +260,13 @@ pub enum Event {
         /// What for, in words.
         why: Arc<str>,
     },
+    /// An A/B test came to its verdict.
+    TestDecided {
+        /// The test.
+        test: Name,
+        /// The verdict, in words.
+        verdict: Arc<str>,
+    },
     /// Someone was told of a station.
     Alerted {
         /// The station.
@@ -368,6 +375,7 @@ impl Event {
             Self::RegressionFound { .. } => "regression_found",
             Self::RegressionOver { .. } => "regression_over",
             Self::BaselineSet { .. } => "baseline_set",
+            Self::TestDecided { .. } => "test_decided",
             Self::Alerted { .. } => "alerted",
             Self::DeliveryFailed { .. } => "delivery_failed",
             Self::AlertAcknowledged { .. } => "alert_acknowledged",

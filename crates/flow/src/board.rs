@@ -17,8 +17,8 @@ use crate::kaizen::KaizenMsg;
 use crate::line::LineCell;
 use crate::regulator::RegulatorMsg;
 
-/// How often the board reads the journal: well within the second in which a problem must show.
-const TICK: Duration = Duration::from_millis(100);
+/// How often the board reads the journal: well within the 100 ms in which an alert is to be out.
+const TICK: Duration = Duration::from_millis(50);
 
 /// How many receipts it folds at one go.
 const PAGE: usize = 1024;
@@ -74,8 +74,8 @@ impl AndonBoard {
     /// operator is told to try again.
     fn control(&self, control: Control, reply: Reply<Result<Seq, ControlError>>, ctx: &Context<BoardMsg>) {
         match control {
-            // The regulator owns the gates: it checks and carries out.
-            Control::PullCord { .. } | Control::ResetCord { .. } => {
+            // The regulator owns the gates and reaches the breakers: it checks and carries out.
+            Control::PullCord { .. } | Control::ResetCord { .. } | Control::ForceBreaker { .. } => {
                 let _ = self.regulator.cast(RegulatorMsg::Control { control, reply });
             }
             Control::AcceptBaseline { line, by } => {

@@ -24,6 +24,7 @@ mod rate;
 mod regulator;
 mod seat;
 mod submit;
+mod trial;
 mod worker;
 
 pub use action::{Action, JobContext};
@@ -34,3 +35,4 @@ pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
 pub use rate::RateScope;
 pub use regulator::RegulatorHandle;
 pub use submit::{Refusal, RefusalReason, SubmitError};
+pub use trial::{Trial, TrialWatch};

@@ -108,7 +108,7 @@ pub use gemba_core::{
 pub use gemba_flow::{
     Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
     PoolHandle, PoolSpec, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegulatorHandle, Resized, Signal,
-    SubmitError,
+    SubmitError, Trial, TrialWatch,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

@@ -154,7 +154,8 @@ impl fmt::Debug for Inspector {
 async fn not_found() -> Problem {
     Problem::new(
         Kind::NotFound,
-        "this node shows /livez, /readyz, /metrics and /api/v1/{tree,board,receipts,events}",
+        "this node shows /livez, /readyz, /metrics and /api/v1/{tree,board,receipts,events}; changes are under \
+         /api/v1/{actors,lines,alerts}",
     )
 }
 

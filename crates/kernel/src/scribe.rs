@@ -108,6 +108,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
         | Event::BaselineSet { .. }
+        | Event::TestDecided { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
         | Event::LineMoved { .. }
@@ -173,6 +174,7 @@ fn log(receipt: &Receipt) {
         | Event::LimitsChanged { .. }
         | Event::RegressionOver { .. }
         | Event::BaselineSet { .. }
+        | Event::TestDecided { .. }
         | Event::Alerted { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gemba_core::metric;
+use gemba_core::metric::{self, Kind};
 use metrics::Recorder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -28,12 +28,13 @@ pub struct Prometheus {
 impl Prometheus {
     /// A recorder that knows the buckets of the metric table.
     pub fn new() -> Self {
-        let latency = Matcher::Full(metric::LATENCY.name.to_owned());
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(latency, BUCKETS)
-            .expect("the list of buckets is not empty")
-            .set_buckets_for_metric(Matcher::Full(metric::QUEUE_LEAD.name.to_owned()), LEAD_BUCKETS)
-            .expect("the list of buckets is not empty");
+        let durations = metric::ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
+        let builder = durations.fold(PrometheusBuilder::new(), |builder, metric| {
+            let buckets = if *metric == metric::QUEUE_LEAD { LEAD_BUCKETS } else { BUCKETS };
+            builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+                .expect("the list of buckets is not empty")
+        });
         let recorder = builder.build_recorder();
         let page = recorder.handle();
         Self { recorder: Arc::new(recorder), page }

@@ -148,6 +148,8 @@ fn a_final_verdict_stays() {
         test.observe(Arm::B, Duration::from_millis(20), true);
     }
     let (verdict, samples) = (test.verdict(), test.samples());
+    assert!(verdict.to_string().starts_with("A wins by latency: B against A +100.0 %"), "{verdict}");
+    assert!((0..100u8).all(|key| test.arm(&[key]) == Arm::A), "the winner takes all");
     assert!(matches!(verdict, Verdict::Winner { arm: Arm::A, .. }), "{verdict:?}");
     for _ in 0..10_000 {
         test.observe(Arm::A, Duration::from_secs(10), false);

@@ -88,6 +88,7 @@ impl fmt::Display for Event {
                 "line {line} has a baseline of {outcomes} outcomes, p95 {:.1} ms: {why}",
                 *p95_us as f64 / 1e3
             ),
+            Self::TestDecided { test, verdict } => write!(f, "test {test} is over: {verdict}"),
             Self::Alerted { station, light, notice, routes } => {
                 write!(f, "alert for {station} ({light}) {} to", notice.word())?;
                 routes.iter().try_for_each(|route| write!(f, " {route}"))
