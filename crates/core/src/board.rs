@@ -160,6 +160,7 @@ impl Board {
             Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
             Event::KillRequested { .. }
             | Event::CapacityMoved { .. }
+            | Event::SettingsChanged { .. }
             | Event::LimitsChanged { .. }
             | Event::LightChanged { .. } => {}
         }

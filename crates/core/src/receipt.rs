@@ -190,6 +190,13 @@ pub enum Event {
         /// Why, in words.
         why: Arc<str>,
     },
+    /// Settings of the running plant were changed, all at once.
+    SettingsChanged {
+        /// Each setting, before and after.
+        changes: Vec<SettingChange>,
+        /// What for, in words.
+        why: Arc<str>,
+    },
     /// The line admits under new limits.
     LimitsChanged {
         /// Before: the number in flight at which everyone is refused.
@@ -255,6 +262,7 @@ impl Event {
             Self::CordPulled { .. } => "cord_pulled",
             Self::CordReset { .. } => "cord_reset",
             Self::LineMoved { .. } => "line_moved",
+            Self::SettingsChanged { .. } => "settings_changed",
             Self::LimitsChanged { .. } => "limits_changed",
             Self::SoftLimitPassed { .. } => "soft_limit_passed",
             Self::LadderMoved { .. } => "ladder_moved",
@@ -317,6 +325,10 @@ impl fmt::Display for Event {
                     write!(f, "line {line} {from} → {to}, takes critical signals only: {why}")
                 }
             },
+            Self::SettingsChanged { changes, why } => {
+                let names: Vec<_> = changes.iter().map(|change| &*change.setting).collect();
+                write!(f, "settings changed: {}: {why}", names.join(", "))
+            }
             Self::LimitsChanged { hard_from, hard_to, why } => {
                 write!(f, "hard limit {hard_from} → {hard_to}: {why}")
             }
@@ -329,6 +341,17 @@ impl fmt::Display for Event {
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
     }
+}
+
+/// One setting, before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingChange {
+    /// Which.
+    pub setting: Arc<str>,
+    /// Its value before.
+    pub from: Arc<str>,
+    /// Its value now.
+    pub to: Arc<str>,
 }
 
 /// Where a breaker stands.

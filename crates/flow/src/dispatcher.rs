@@ -218,7 +218,7 @@ impl Dispatcher {
         let (running, queued) = (busy as u32, self.queue.len() as u32);
         let load = Load { workers: self.wanted(), running, queued };
         let granted = self.pool.granted.latest();
-        let scale = self.scaler.observe(sample, load, &self.pool.rules, granted.bounds, ctx.now());
+        let scale = self.scaler.observe(sample, load, &self.pool.rules(), granted.bounds, ctx.now());
         let (utilization, needed) = (self.scaler.utilization(), self.scaler.needed());
         self.pool.load.set_utilization(utilization);
         self.pool.demand.publish(Demand {
@@ -234,7 +234,7 @@ impl Dispatcher {
             Scale::Grow(by) => self.wanted() + by,
             Scale::Shrink(by) => self.wanted().saturating_sub(by),
         };
-        let beyond = self.pool.rules.workers_max() < workers.max(self.wanted());
+        let beyond = self.pool.rules().workers_max() < workers.max(self.wanted());
         match granted.receipt.filter(|_| beyond || granted.bounds.fading.is_some()) {
             Some(surge) => self.set_workers(workers, &format!("surge: {why}"), Some(surge), ctx),
             None => self.set_workers(workers, &why, None, ctx),

@@ -34,6 +34,7 @@ use crate::permit::Ceiling;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
+use crate::settings::{ApplyError, Settings};
 
 /// How many messages a dispatcher's mailbox takes: every signal in flight, and every worker's pull.
 const DISPATCHER_MAILBOX: usize = 8192;
@@ -137,6 +138,21 @@ impl Plant {
     /// The regulator, for those who operate it.
     pub fn regulator(&self) -> RegulatorHandle {
         self.regulator.clone()
+    }
+
+    /// Changes settings of the running plant: all of them, or none. They hold until they are changed again,
+    /// also across a restart of the plant.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Settings`] names every fault; the old settings stay in force.
+    /// [`ApplyError::Call`] when the regulator is restarting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn apply(&self, settings: Settings, why: impl Into<Arc<str>>) -> Result<Seq, ApplyError> {
+        self.regulator.apply(settings, why).await
     }
 
     /// A pool by name, for those who operate it.
@@ -252,12 +268,14 @@ impl PlantBuilder {
             ladders: Publisher::new(Vec::new()),
             stances: Publisher::new(Vec::new()),
             lending: Publisher::new(Lending::default()),
+            levelling: Publisher::new(self.levelling),
+            jidoka: Publisher::new(self.jidoka),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.levelling, self.ladder, self.jidoka, &self.system))
+        Ok(assemble(&floor, pool_specs, self.ladder, &self.system))
     }
 
     fn check_pool_names(&mut self, pools: &[Arc<PoolCell>]) {
@@ -315,21 +333,18 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), PlantEr
 fn assemble(
     floor: &Arc<Floor>,
     pool_specs: Vec<Supervisor>,
-    levelling: Levelling,
     ladder_rules: LadderRules,
-    jidoka_rules: JidokaRules,
     system: &System,
 ) -> Plant {
     let (for_regulator, for_system) = (floor.clone(), system.clone());
-    let regulator =
-        server("regulator", move || Regulator::new(for_regulator.clone(), jidoka_rules, for_system.clone()));
+    let regulator = server("regulator", move || Regulator::new(for_regulator.clone(), for_system.clone()));
     let address = regulator.address();
     let (for_board, regulator_address) = (floor.clone(), address.clone());
     let board = server("board", move || AndonBoard::new(for_board.clone(), regulator_address.clone()));
     let for_balancer = floor.clone();
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let for_burst = floor.clone();
-    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), levelling));
+    let burst = server("burst", move || BurstHandler::new(for_burst.clone()));
     let for_kaizen = floor.clone();
     let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), ladder_rules));
 

@@ -104,7 +104,7 @@ pub(crate) struct Demand {
 pub(crate) struct PoolCell {
     pub name: Name,
     pub hash: u64,
-    pub rules: ScaleRules,
+    pub rules: Publisher<ScaleRules>,
     pub queue_max: u32,
     pub load: LoadCell,
     pub granted: Publisher<Granted>,
@@ -118,7 +118,7 @@ impl PoolCell {
         Self {
             hash: key_hash(name.as_str().as_bytes()),
             name,
-            rules,
+            rules: Publisher::new(rules),
             queue_max: spec.queue_max,
             load: LoadCell::default(),
             granted: Publisher::new(Granted {
@@ -130,6 +130,11 @@ impl PoolCell {
             stop_within: spec.stop_within,
             address,
         }
+    }
+
+    /// How large it is; an operator may change it.
+    pub(crate) fn rules(&self) -> ScaleRules {
+        *self.rules.latest()
     }
 
     /// Hop 1: hands a job to the dispatcher. A job that is not taken answers by itself.
@@ -156,7 +161,7 @@ impl PoolCell {
             busy: now.busy,
             queued: now.queued,
             queue_max: self.queue_max,
-            workers_min: self.rules.workers_min(),
+            workers_min: self.rules().workers_min(),
             workers_max: most,
             surge: now.workers.saturating_sub(most),
             utilization: now.utilization,

@@ -83,9 +83,9 @@ pub use gemba_core::{
     machine, metric, name, policy, queue, rate, receipt, routing, scaling, supervision, time, view,
 };
 pub use gemba_flow::{
-    Action, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors,
-    PoolHandle, PoolSpec, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegulatorHandle, Resized, Signal,
-    SubmitError,
+    Action, ApplyError, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError,
+    PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegulatorHandle,
+    Resized, SettingError, Settings, SettingsErrors, Signal, SubmitError,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

@@ -94,6 +94,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
+        | Event::SettingsChanged { .. }
         | Event::SoftLimitPassed { .. }
         | Event::LadderMoved { .. }
         | Event::LineMoved { .. }
@@ -149,6 +150,7 @@ fn log(receipt: &Receipt) {
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
+        | Event::SettingsChanged { .. }
         | Event::LightChanged { .. } => line!(info),
     }
 }
