@@ -181,6 +181,7 @@ impl Board {
             }
             Event::KillRequested { .. }
             | Event::CardDied { .. }
+            | Event::SettingsChanged { .. }
             | Event::LimitsChanged { .. }
             | Event::BaselineSet { .. }
             | Event::TestDecided { .. }

@@ -193,6 +193,13 @@ pub enum Event {
         /// Why, in words.
         why: Arc<str>,
     },
+    /// Settings of the running plant were changed, all at once.
+    SettingsChanged {
+        /// Each setting, before and after.
+        changes: Vec<SettingChange>,
+        /// What for, in words.
+        why: Arc<str>,
+    },
     /// The line admits under new limits.
     LimitsChanged {
         /// Before: the number in flight at which everyone is refused.
@@ -368,6 +375,7 @@ impl Event {
             Self::CordPulled { .. } => "cord_pulled",
             Self::CordReset { .. } => "cord_reset",
             Self::LineMoved { .. } => "line_moved",
+            Self::SettingsChanged { .. } => "settings_changed",
             Self::LimitsChanged { .. } => "limits_changed",
             Self::SoftLimitPassed { .. } => "soft_limit_passed",
             Self::LadderMoved { .. } => "ladder_moved",
@@ -385,6 +393,17 @@ impl Event {
             Self::LightChanged { .. } => "light_changed",
         }
     }
+}
+
+/// One setting, before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingChange {
+    /// Which.
+    pub setting: Arc<str>,
+    /// Its value before.
+    pub from: Arc<str>,
+    /// Its value now.
+    pub to: Arc<str>,
 }
 
 /// Where a breaker stands.

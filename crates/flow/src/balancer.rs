@@ -101,7 +101,7 @@ impl Balancer {
             .iter()
             .map(|pool| {
                 let load = pool.load.read();
-                let (workers_min, workers_max) = (pool.rules.workers_min(), pool.rules.workers_max());
+                let (workers_min, workers_max) = (pool.rules().workers_min(), pool.rules().workers_max());
                 Lender { utilization: load.utilization, workers: load.workers, workers_min, workers_max }
             })
             .collect();

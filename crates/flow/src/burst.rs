@@ -41,7 +41,8 @@ pub(crate) struct BurstHandler {
 }
 
 impl BurstHandler {
-    pub(crate) fn new(floor: Arc<Floor>, rules: Levelling) -> Self {
+    pub(crate) fn new(floor: Arc<Floor>) -> Self {
+        let rules = *floor.levelling.latest();
         let mut surge = (*floor.surge.latest()).clone();
         surge.pools.resize_with(floor.pools.len(), || PoolSurge {
             forecast: Forecast::new(rules.forecast),
@@ -55,15 +56,20 @@ impl BurstHandler {
 
     fn tick(&mut self, ctx: &Context<BurstMsg>) {
         let now = ctx.now();
+        self.rules = *self.floor.levelling.latest();
+        if let Some(ledger) = &mut self.surge.ledger {
+            ledger.set_prices(self.rules.prices);
+        }
         self.book(now);
         let grant = self.look(now, ctx);
         let lending = self.floor.lending.latest();
         for (index, (pool, known)) in self.floor.pools.iter().zip(&mut self.surge.pools).enumerate() {
             known.learn(pool, ctx.system().unix_ms(), now);
-            let most = lending.workers_max(index, pool.rules.workers_max());
+            let most = lending.workers_max(index, pool.rules().workers_max());
             let extra = self.rules.burst.extra_workers();
             let bounds = known.bounds(pool, most, grant, extra, ctx.system().unix_ms());
-            if pool.granted.latest().bounds != bounds {
+            let granted = pool.granted.latest();
+            if granted.bounds != bounds || granted.most != most {
                 pool.granted.publish(Granted { bounds, most, receipt: self.surge.receipt });
             }
         }
@@ -72,9 +78,13 @@ impl BurstHandler {
 
     /// Looks for a burst, tells what changed, and says what pools may have because of it.
     fn look(&mut self, now: Timestamp, ctx: &Context<BurstMsg>) -> Grant {
-        let short = self.floor.pools.iter().any(|pool| pool.rules.workers_max() < pool.demand.latest().right);
+        let short =
+            self.floor.pools.iter().any(|pool| pool.rules().workers_max() < pool.demand.latest().right);
         let spent = self.surge.ledger.as_ref().map_or(0, Ledger::surge_micro);
         let burst = self.surge.burst.get_or_insert_with(|| Burst::new(self.rules.burst, now));
+        if *burst.rules() != self.rules.burst {
+            burst.set_rules(self.rules.burst);
+        }
         match burst.observe(self.floor.arrived(), short, now) {
             None => {}
             Some(SurgeChange::Started { fast_per_s, baseline_per_s }) => {
@@ -145,10 +155,10 @@ impl PoolSurge {
 
     /// The least size: that of the rules, or what a rise that is foreseen will need.
     fn workers_min(&self, pool: &PoolCell, unix_ms: u64) -> u32 {
-        let least = pool.rules.workers_min();
+        let least = pool.rules().workers_min();
         let service = pool.demand.latest().service;
         let Some(per_s) = self.forecast.rise(unix_ms) else { return least };
-        pool.rules.right_for(per_s * service.as_secs_f64()).clamp(least, pool.rules.workers_max())
+        pool.rules().right_for(per_s * service.as_secs_f64()).clamp(least, pool.rules().workers_max())
     }
 }
 

@@ -77,7 +77,7 @@ impl Dispatcher {
         let wanted = self.pool.exchange.wanted();
         let load = Load { workers: wanted, running, queued };
         let granted = self.pool.granted.latest();
-        let scale = self.scaler.observe(sample, load, &self.pool.rules, granted.bounds, now);
+        let scale = self.scaler.observe(sample, load, &self.pool.rules(), granted.bounds, now);
         let (utilization, needed) = (self.scaler.utilization(), self.scaler.needed());
         self.pool.load.set_utilization(utilization);
         self.pool.demand.publish(Demand {
@@ -93,7 +93,7 @@ impl Dispatcher {
             Scale::Grow(by) => wanted + by,
             Scale::Shrink(by) => wanted.saturating_sub(by),
         };
-        let beyond = self.pool.rules.workers_max() < workers.max(wanted);
+        let beyond = self.pool.rules().workers_max() < workers.max(wanted);
         match granted.receipt.filter(|_| beyond || granted.bounds.fading.is_some()) {
             Some(surge) => self.set_workers(workers, &format!("surge: {why}"), Some(surge), ctx),
             None => self.set_workers(workers, &why, None, ctx),

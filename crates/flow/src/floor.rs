@@ -8,7 +8,7 @@ use gemba_core::burn_rate::{BurnRate, Objective};
 use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
-use gemba_core::jidoka::Jidoka;
+use gemba_core::jidoka::{Jidoka, JidokaRules};
 use gemba_core::ladder::{Ladder, LadderRules};
 use gemba_core::lending::Lending;
 use gemba_core::receipt::Seq;
@@ -17,6 +17,7 @@ use gemba_core::view::{ArrivalsView, CostView, LineView, StudyView};
 use gemba_kernel::Publisher;
 
 use crate::balancer::Routes;
+use crate::burst::Levelling;
 use crate::line::LineCell;
 use crate::permit::Ceiling;
 use crate::pool::PoolCell;
@@ -43,6 +44,9 @@ pub(crate) struct Floor {
     pub baselines: Publisher<Baselines>,
     /// What pools have lent each other; published by the balancer, so that its next life goes on from there.
     pub lending: Publisher<Lending>,
+    /// What burst goes by; set by the regulator, and in force across restarts, as are the rules of lines.
+    pub levelling: Publisher<Levelling>,
+    pub jidoka: Publisher<JidokaRules>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// Published by burst.

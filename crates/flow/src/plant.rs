@@ -37,6 +37,7 @@ use crate::permit::Ceiling;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
+use crate::settings::{ApplyError, Settings};
 
 /// What is wrong with a plant. All faults are told together, and nothing is started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -153,6 +154,21 @@ impl Plant {
     /// The regulator, for those who operate it.
     pub fn regulator(&self) -> RegulatorHandle {
         self.regulator.clone()
+    }
+
+    /// Changes settings of the running plant: all of them, or none. They hold until they are changed again,
+    /// also across a restart of the plant.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Settings`] names every fault; the old settings stay in force.
+    /// [`ApplyError::Call`] when the regulator is restarting.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn apply(&self, settings: Settings, why: impl Into<Arc<str>>) -> Result<Seq, ApplyError> {
+        self.regulator.apply(settings, why).await
     }
 
     /// A pool by name, for those who operate it.
@@ -286,12 +302,14 @@ impl PlantBuilder {
             bottlenecks: Publisher::new(Vec::new()),
             baselines: Publisher::new(baselines),
             lending: Publisher::new(Lending::default()),
+            levelling: Publisher::new(self.levelling),
+            jidoka: Publisher::new(self.jidoka),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.levelling, self.kaizen, self.jidoka, &self.system))
+        Ok(assemble(&floor, pool_specs, self.kaizen, &self.system))
     }
 
     fn read_baselines(&mut self) -> Baselines {
@@ -364,14 +382,11 @@ fn assemble_pool(spec: &PoolSpec) -> Result<(Arc<PoolCell>, Supervisor), Vec<Pla
 fn assemble(
     floor: &Arc<Floor>,
     pool_specs: Vec<Supervisor>,
-    levelling: Levelling,
     kaizen_rules: KaizenRules,
-    jidoka_rules: JidokaRules,
     system: &System,
 ) -> Plant {
     let (for_regulator, for_system) = (floor.clone(), system.clone());
-    let regulator =
-        server("regulator", move || Regulator::new(for_regulator.clone(), jidoka_rules, for_system.clone()));
+    let regulator = server("regulator", move || Regulator::new(for_regulator.clone(), for_system.clone()));
     let address = regulator.address();
     let (for_board, regulator_address) = (floor.clone(), address.clone());
     let for_kaizen = floor.clone();
@@ -383,7 +398,7 @@ fn assemble(
     let for_balancer = floor.clone();
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let for_burst = floor.clone();
-    let burst = server("burst", move || BurstHandler::new(for_burst.clone(), levelling));
+    let burst = server("burst", move || BurstHandler::new(for_burst.clone()));
 
     let board_address = board.address();
     system.on_control(move |control, reply| {

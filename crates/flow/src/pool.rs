@@ -127,7 +127,7 @@ pub(crate) struct Demand {
 pub(crate) struct PoolCell {
     pub name: Name,
     pub hash: u64,
-    pub rules: ScaleRules,
+    pub rules: Publisher<ScaleRules>,
     pub queue_max: u32,
     pub load: Arc<LoadCell>,
     pub exchange: Exchange,
@@ -149,7 +149,7 @@ impl PoolCell {
         Self {
             hash: key_hash(name.as_str().as_bytes()),
             name,
-            rules,
+            rules: Publisher::new(rules),
             queue_max: spec.queue_max,
             granted: Publisher::new(Granted {
                 bounds: Bounds::of(&rules),
@@ -162,6 +162,11 @@ impl PoolCell {
             stop_within: spec.stop_within,
             address,
         }
+    }
+
+    /// How large it is; an operator may change it.
+    pub(crate) fn rules(&self) -> ScaleRules {
+        *self.rules.latest()
     }
 
     pub(crate) fn routing_load(&self) -> PoolLoad {
@@ -178,7 +183,7 @@ impl PoolCell {
             busy: now.busy,
             queued: now.queued,
             queue_max: self.queue_max,
-            workers_min: self.rules.workers_min(),
+            workers_min: self.rules().workers_min(),
             workers_max: most,
             surge: now.workers.saturating_sub(most),
             utilization: now.utilization,

@@ -1,16 +1,17 @@
 //! The regulator: sets the limits of admission, opens and closes the lines.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::admission::{Admission, Limits, Tier, admits};
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::ExitReason;
-use gemba_core::jidoka::{Cause, Defect, Jidoka, JidokaRules, Moved, Stance};
+use gemba_core::jidoka::{Cause, Defect, Jidoka, Moved, Stance};
 use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
-use gemba_core::receipt::{Event, Seq};
+use gemba_core::receipt::{Event, Seq, SettingChange};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{CordView, LineState};
 use gemba_kernel::{Address, CallError, Context, Reply, Server, Stop, System};
@@ -19,6 +20,7 @@ use crate::floor::Floor;
 use crate::gate::{Standing, state_of};
 use crate::permit::Permit;
 use crate::rate::RateScope;
+use crate::settings::{ApplyError, Checked, Settings, SettingsErrors};
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason};
 
 /// How often the regulator looks at the count.
@@ -35,6 +37,12 @@ pub(crate) enum RegulatorMsg {
         why: Arc<str>,
         reply: Reply<Seq>,
     },
+    /// Changes settings, all or none.
+    Apply {
+        settings: Box<Settings>,
+        why: Arc<str>,
+        reply: Reply<Result<Seq, SettingsErrors>>,
+    },
     /// Stops a line, or lets it run again; answers the operator with the receipt.
     Control {
         control: Control,
@@ -47,16 +55,16 @@ pub(crate) enum RegulatorMsg {
 pub(crate) struct Regulator {
     floor: Arc<Floor>,
     system: System,
-    rules: JidokaRules,
     stances: Vec<Jidoka>,
     soft_passed_at: Option<Timestamp>,
 }
 
 impl Regulator {
-    pub(crate) fn new(floor: Arc<Floor>, rules: JidokaRules, system: System) -> Self {
+    pub(crate) fn new(floor: Arc<Floor>, system: System) -> Self {
+        let rules = *floor.jidoka.latest();
         let mut stances = (*floor.stances.latest()).clone();
         stances.resize_with(floor.lines.len(), || Jidoka::new(rules));
-        Self { floor, system, rules, stances, soft_passed_at: None }
+        Self { floor, system, stances, soft_passed_at: None }
     }
 
     fn set_limits(&self, limits: Limits, why: Arc<str>, ctx: &Context<RegulatorMsg>) -> Seq {
@@ -65,6 +73,48 @@ impl Regulator {
         self.floor.ceiling.set_limits(limits);
         self.publish(ctx);
         ctx.system().record(None, ctx.path(), Event::LimitsChanged { hard_from, hard_to, why })
+    }
+
+    /// Checks all settings, then sets all of them: nothing between the two can fail.
+    fn apply(
+        &mut self,
+        settings: &Settings,
+        why: Arc<str>,
+        ctx: &Context<RegulatorMsg>,
+    ) -> Result<Seq, SettingsErrors> {
+        let Checked { limits, pools, burst, jidoka, prices } = settings.check(&self.floor)?;
+        let floor = self.floor.clone();
+        let mut changes = Vec::new();
+        let mut note = |setting: &str, from: &dyn Debug, to: &dyn Debug| {
+            let (from, to) = (format!("{from:?}").into(), format!("{to:?}").into());
+            changes.push(SettingChange { setting: setting.into(), from, to });
+        };
+        if let Some(limits) = limits {
+            note("limits", &floor.ceiling.limits(), &limits);
+            floor.ceiling.set_limits(limits);
+        }
+        for (index, rules) in pools {
+            let pool = &floor.pools[index];
+            note(&format!("pool {}", pool.name), &pool.rules(), &rules);
+            pool.rules.publish(rules);
+        }
+        let mut levelling = *floor.levelling.latest();
+        if let Some(burst) = burst {
+            note("burst", &levelling.burst, &burst);
+            levelling.burst = burst;
+        }
+        if let Some(prices) = prices {
+            note("prices", &levelling.prices, &prices);
+            levelling.prices = prices;
+        }
+        floor.levelling.publish(levelling);
+        if let Some(jidoka) = jidoka {
+            note("jidoka", &*floor.jidoka.latest(), &jidoka);
+            self.stances.iter_mut().for_each(|line| line.set_rules(jidoka));
+            floor.jidoka.publish(jidoka);
+        }
+        self.publish(ctx);
+        Ok(ctx.system().record(None, ctx.path(), Event::SettingsChanged { changes, why }))
     }
 
     /// Checks, writes the receipt and sets the gate in one step, so that the three never disagree.
@@ -132,7 +182,7 @@ impl Regulator {
 
     /// Lets each line slow down, stop, or run again.
     fn judge(&mut self, ctx: &Context<RegulatorMsg>) {
-        let most = self.rules.stopped_max(self.stances.len());
+        let most = self.floor.jidoka.latest().stopped_max(self.stances.len());
         for index in 0..self.stances.len() {
             let stopped = self.stances.iter().filter(|line| Stance::Draining <= line.stance()).count();
             let defects = self.defects(index);
@@ -224,6 +274,7 @@ impl Server for Regulator {
         match msg {
             RegulatorMsg::SetLimits { limits, why, reply } => reply.send(self.set_limits(limits, why, ctx)),
             RegulatorMsg::Control { control, reply } => reply.send(self.control(control, ctx)),
+            RegulatorMsg::Apply { settings, why, reply } => reply.send(self.apply(&settings, why, ctx)),
             RegulatorMsg::Tick => self.tick(ctx),
         }
         Ok(())
@@ -268,6 +319,20 @@ impl RegulatorHandle {
             reason: RefusalReason::Overloaded { in_flight, limit },
             retry_after: RETRY_AFTER,
         })
+    }
+
+    /// Changes settings of the running plant, as [`Plant::apply`](crate::Plant::apply) does.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`]; the old settings stay in force.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn apply(&self, settings: Settings, why: impl Into<Arc<str>>) -> Result<Seq, ApplyError> {
+        let (settings, why) = (Box::new(settings), why.into());
+        Ok(self.address.call(|reply| RegulatorMsg::Apply { settings, why, reply }).await??)
     }
 
     /// Sets other limits, for every signal from now on. Signals in flight stay in flight.

@@ -102,6 +102,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
+        | Event::SettingsChanged { .. }
         | Event::SoftLimitPassed { .. }
         | Event::LadderMoved { .. }
         | Event::BurnMoved { .. }
@@ -178,6 +179,7 @@ fn log(receipt: &Receipt) {
         | Event::Alerted { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
+        | Event::SettingsChanged { .. }
         | Event::LightChanged { .. } => line!(info),
     }
 }

@@ -61,6 +61,10 @@ impl fmt::Display for Event {
                     write!(f, "line {line} {from} → {to}, takes critical signals only: {why}")
                 }
             },
+            Self::SettingsChanged { changes, why } => {
+                let names: Vec<_> = changes.iter().map(|change| &*change.setting).collect();
+                write!(f, "settings changed: {}: {why}", names.join(", "))
+            }
             Self::LimitsChanged { hard_from, hard_to, why } => {
                 write!(f, "hard limit {hard_from} → {hard_to}: {why}")
             }
