@@ -6,4 +6,5 @@ mod flow;
 mod limits;
 mod overload;
 mod plant;
+mod seeds;
 mod tidy;
