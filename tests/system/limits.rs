@@ -12,7 +12,7 @@ use gemba::view::LineState;
 use gemba::{LineSpec, Node, Plant, PlantError, PoolSpec, RateScope, RefusalReason, Signal, SubmitError};
 use gemba_kit::{board, finish, receipt, workers};
 
-use crate::plant::{Input, Work, start_with};
+use crate::plant::{Input, Work, patient, start_with, teach};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -217,11 +217,12 @@ async fn an_idle_pool_lends_its_capacity_to_one_at_its_maximum() {
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system())
         .burst(gemba::burst::BurstRules::builder().disabled().build().unwrap())
-        .pool(PoolSpec::new("work").workers(2, 4))
+        .pool(patient(2, 4))
         .pool(PoolSpec::new("idle").workers(2, 4));
     let line = plant.line(LineSpec::<Work>::new("work", Work).deadline(600 * SECOND));
     let node = node.child(plant.build().unwrap()).start().await.unwrap();
     workers(node.system(), "work", 2).await;
+    teach(&line).await;
     let jobs: Vec<_> = (0..600)
         .map(|_| {
             let line = line.clone();

@@ -10,7 +10,7 @@ use gemba_kit::{board, finish, receipt, story, workers};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::plant::{Failed, Input, Work, start_with};
+use crate::plant::{Failed, Input, Work, patient, start_with, teach};
 
 /// How long one signal takes, where nothing else is said.
 const WORK: Duration = Duration::from_millis(100);
@@ -70,8 +70,9 @@ fn quantile(ended: &[Ended], share: f64) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn test_normal_load() {
-    let (node, line) = start_with(|spec| spec, pool("work", 2, 10)).await;
+    let (node, line) = start_with(|spec| spec, patient(2, 10)).await;
     workers(node.system(), "work", 2).await;
+    teach(&line).await;
     // Work for three of ten: the pool finds the size at which they are used well, and keeps it.
     let ended = send(&line, 30, Duration::from_secs(600), Duration::from_secs(5)).await;
     assert_eq!(succeeded(&ended), ended.len());
@@ -99,8 +100,9 @@ async fn test_spike_load() {
 
 #[tokio::test(start_paused = true)]
 async fn test_sustained_overload() {
-    let (node, line) = start_with(|spec| spec, pool("work", 50, 50).queue_max(2_000)).await;
+    let (node, line) = start_with(|spec| spec, patient(50, 50).queue_max(2_000)).await;
     workers(node.system(), "work", 50).await;
+    teach(&line).await;
     let submit = |tier, count: u32| {
         let mut signals = JoinSet::new();
         for _ in 0..count {
@@ -218,8 +220,9 @@ async fn test_burst_handling() {
 
 #[tokio::test(start_paused = true)]
 async fn test_graceful_refusal() {
-    let (node, line) = start_with(|spec| spec, pool("work", 2, 2).queue_max(3)).await;
+    let (node, line) = start_with(|spec| spec, patient(2, 2).queue_max(3)).await;
     workers(node.system(), "work", 2).await;
+    teach(&line).await;
     let mut signals = JoinSet::new();
     for _ in 0..5 {
         let line = line.clone();
