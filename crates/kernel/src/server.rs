@@ -158,9 +158,9 @@ pub struct ServerSpec<S: Server> {
 ///
 /// # Units and limits
 ///
-/// Permanent; its mailbox takes [`MAILBOX_CAPACITY`] messages; `init` has [`START_LIMIT`](crate::START_LIMIT); it
-/// has 5 s to stop before it is killed. The name is a segment of a path, see [`Name`](gemba_core::name::Name); a
-/// wrong one is told when the node starts.
+/// Permanent; its mailbox takes [`MAILBOX_CAPACITY`](crate::MAILBOX_CAPACITY) messages; `init` has
+/// [`START_LIMIT`](crate::START_LIMIT); it has 5 s to stop before it is killed. The name is a segment of a path,
+/// see [`Name`](gemba_core::name::Name); a wrong one is told when the node starts.
 ///
 /// # Examples
 ///
