@@ -33,6 +33,9 @@ const KINDS_SPIN: [Kind; 4] = [Kind::Ours, Kind::Gradient2, Kind::Bounded, Kind:
 /// The load from which on the seeds' limit lets everything be late: the control of E1.
 const CONTROL: f64 = 2.0;
 
+/// Below this goodput nobody has earned a latency: answering a few quickly is no feat.
+const GOODPUT_MIN: f64 = 0.5;
+
 #[derive(Debug, Clone, Copy)]
 struct Figures {
     goodput: f64,
@@ -54,6 +57,7 @@ impl Figures {
             let offered = run.within(from, to).count().max(1);
             run.within(from, to).filter(|sample| of(sample)).count() as f64 / offered as f64
         };
+        let goodput = run.goodput(from, to);
         let done = run.within(from, to).filter(|sample| sample.took.is_some()).count().max(1);
         let late = run.within(from, to).filter(|sample| sample.took.is_some() && !sample.good).count();
         let refused = run.within(from, to).filter(|sample| sample.refused);
@@ -61,11 +65,15 @@ impl Figures {
         waits.sort_by(f64::total_cmp);
         Self {
             refused_p99_ms: quantile(&waits, 0.99),
-            goodput: run.goodput(from, to),
+            goodput,
             refused: share(&|sample| sample.refused),
             refused_above: share(&|sample| sample.refused && sample.tier != Tier::Batch),
             missed: share(&|sample| !sample.good),
-            p99_ms: quantile(&run.latencies_ms(from, to), 0.99),
+            p99_ms: if goodput < GOODPUT_MIN {
+                f64::INFINITY
+            } else {
+                quantile(&run.latencies_ms(from, to), 0.99)
+            },
             wasted: late as f64 / done as f64,
         }
     }

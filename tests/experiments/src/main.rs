@@ -10,6 +10,7 @@ use clap::Parser;
 use crate::finding::Report;
 use crate::scale::Scale;
 
+mod andon;
 mod closed;
 mod contenders;
 mod cost;
@@ -69,6 +70,7 @@ const ALL: &[(&str, Experiment)] = &[
     ("E17 cost", cost::run),
     ("all controls", cost::run_all),
     ("E18 observing", observing::run),
+    ("E19 andon", andon::run),
     ("E27 lane", lane::run),
 ];
 

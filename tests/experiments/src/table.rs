@@ -37,7 +37,7 @@ fn line(text: &mut String, experiment: &str, finding: &Finding) {
     let target = finding.target.map(words).unwrap_or_default();
     let ours = spread(finding.ours);
     let (case, figure) = (&finding.case, finding.figure);
-    writeln!(text, "  {case:<34} {figure:<34} {target:<10} {ours:<28} {}", verdict(experiment, finding))
+    writeln!(text, "  {case:<34} {figure:<36} {target:<10} {ours:<28} {}", verdict(experiment, finding))
         .expect(WRITES);
     if !finding.others.is_empty() {
         let others = finding.others.iter().map(|(name, of)| format!("{name} {}", spread(*of)));
