@@ -13,17 +13,15 @@ use crate::rounds::rounds;
 use crate::scale::Scale;
 use crate::trace::{Model, Trace};
 
-const LOADS: [f64; 6] = [0.7, 1.0, 1.2, 2.0, 5.0, 10.0];
-
 const KINDS: [Kind; 9] = [
     Kind::Ours,
     Kind::Gradient2,
     Kind::Bounded,
-    Kind::BoundedFour,
+    Kind::Seeds,
     Kind::Tower,
     Kind::Factory,
     Kind::CoDel,
-    Kind::Seeds,
+    Kind::BoundedFour,
     Kind::NoControl,
 ];
 
@@ -84,25 +82,29 @@ type Table = Vec<Vec<Vec<Figures>>>;
 
 pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let mut e1 = Report { number: "E1", title: "goodput, work that sleeps", ..Report::default() };
-    let table = measure(&mut e1, Model::SLEEPS, &KINDS, scale);
-    fill(&mut e1, &table, &KINDS);
-    e1.plots.push(("wall-e1-goodput.svg", plot("Goodput under load", &table, &KINDS, 1.2, |of| of.goodput)));
-    let e2 = shedding(&table);
-    let e3 = latency(&table);
+    let kinds = scale.of(&KINDS);
+    let table = measure(&mut e1, Model::SLEEPS, kinds, scale);
+    fill(&mut e1, &table, kinds, scale.loads);
+    let svg = plot("Goodput under load", &table, kinds, scale.loads, 1.2, |of| of.goodput);
+    e1.plots.push(("wall-e1-goodput.svg", svg));
+    let e2 = shedding(&table, kinds);
+    let e3 = latency(&table, kinds, scale.loads);
     vec![e1, e2, e3]
 }
 
 pub(crate) fn run_spin(scale: &Scale) -> Vec<Report> {
     let note = "one worker; the generator and everything else share the other processor";
     let mut e1 = Report { number: "E1s", title: "goodput, work that spins", note, ..Report::default() };
-    let table = measure(&mut e1, Model::SPINS, &KINDS_SPIN, scale);
-    fill(&mut e1, &table, &KINDS_SPIN);
+    let kinds = scale.of(&KINDS_SPIN);
+    let table = measure(&mut e1, Model::SPINS, kinds, scale);
+    fill(&mut e1, &table, kinds, scale.loads);
     vec![e1]
 }
 
 fn measure(report: &mut Report, model: Model, kinds: &[Kind], scale: &Scale) -> Table {
     let lasts = scale.warm_up + scale.measured;
-    LOADS
+    scale
+        .loads
         .iter()
         .map(|times| {
             let trace = |seed| Trace::poisson(model, &[model.phase(lasts, *times)], seed);
@@ -127,9 +129,9 @@ fn row(
     kinds.iter().zip(of).skip(1).fold(ours, |row, (kind, of)| row.beside(kind.word(), column(of, figure)))
 }
 
-fn fill(report: &mut Report, table: &Table, kinds: &[Kind]) {
+fn fill(report: &mut Report, table: &Table, kinds: &[Kind], loads: &[f64]) {
     let anchor = kinds.iter().position(|kind| *kind == Kind::Gradient2).expect("it takes part");
-    for (times, of) in LOADS.iter().zip(table).skip(1) {
+    for (times, of) in loads.iter().zip(table).skip(1) {
         let least = if *times < 1.1 { 0.95 } else { 0.97 };
         let pairs: Vec<_> =
             of[0].iter().zip(&of[anchor]).map(|(ours, theirs)| (ours.goodput, theirs.goodput)).collect();
@@ -143,12 +145,12 @@ fn fill(report: &mut Report, table: &Table, kinds: &[Kind]) {
                 .push(Finding::new(format!("{times}x"), "goodput / Gradient2's", ratio).at_least(0.99));
         }
     }
-    let last = &table[LOADS.len() - 1];
+    let last = &table[loads.len() - 1];
     report.findings.push(row("10x".to_owned(), "work wasted, share", last, kinds, |of| of.wasted));
     let waited = row("10x".to_owned(), "p99 until refused, ms", last, kinds, |of| of.refused_p99_ms);
     report.findings.push(waited);
     if let Some(seeds) = kinds.iter().position(|kind| *kind == Kind::Seeds) {
-        let load = LOADS.iter().position(|times| *times == CONTROL).expect("it is measured");
+        let load = loads.iter().position(|times| *times == CONTROL).expect("it is measured");
         let figures = column(&table[load][seeds], |of| of.goodput);
         report
             .findings
@@ -162,7 +164,7 @@ fn finding_ratio(pairs: &[(f64, f64)]) -> Option<Vec<f64>> {
     (!ratios.is_empty()).then_some(ratios)
 }
 
-fn shedding(table: &Table) -> Report {
+fn shedding(table: &Table, kinds: &[Kind]) -> Report {
     let mut report =
         Report { number: "E2", title: "no needless shedding", note: FROM_E1, ..Report::default() };
     let cases = [
@@ -172,7 +174,7 @@ fn shedding(table: &Table) -> Report {
         ("share not in time", |of| of.missed, None),
     ];
     for (name, figure, most) in cases {
-        let finding = row("0.7x".to_owned(), name, &table[0], &KINDS, figure);
+        let finding = row("0.7x".to_owned(), name, &table[0], kinds, figure);
         report.findings.push(match most {
             Some(most) => finding.at_most(most),
             None => finding,
@@ -183,16 +185,16 @@ fn shedding(table: &Table) -> Report {
 
 const FROM_E1: &str = "from the runs of E1";
 
-fn latency(table: &Table) -> Report {
+fn latency(table: &Table, kinds: &[Kind], loads: &[f64]) -> Report {
     let mut report = Report { number: "E3", title: "p99 of accepted", note: FROM_E1, ..Report::default() };
     let calm: Vec<Vec<f64>> = table[0].iter().map(|of| column(of, |of| of.p99_ms)).collect();
     let relative = |of: &[Figures], calm: &[f64]| -> Vec<f64> {
         of.iter().zip(calm).map(|(of, calm)| of.p99_ms / calm.max(f64::MIN_POSITIVE)).collect()
     };
-    report.findings.push(row("0.7x".to_owned(), "p99, ms", &table[0], &KINDS, |of| of.p99_ms));
-    for (times, of) in LOADS.iter().zip(table).skip(1) {
+    report.findings.push(row("0.7x".to_owned(), "p99, ms", &table[0], kinds, |of| of.p99_ms));
+    for (times, of) in loads.iter().zip(table).skip(1) {
         let ours = Finding::new(format!("{times}x"), "p99 / p99 at 0.7x", relative(&of[0], &calm[0]));
-        let finding = KINDS
+        let finding = kinds
             .iter()
             .enumerate()
             .skip(1)
@@ -200,14 +202,21 @@ fn latency(table: &Table) -> Report {
         report.findings.push(finding.at_most(1.25));
     }
     let title = "p99 of what was answered in time, ms";
-    report.plots.push(("wall-e3-p99.svg", plot(title, table, &KINDS, 500.0, |of| of.p99_ms)));
+    report.plots.push(("wall-e3-p99.svg", plot(title, table, kinds, loads, 500.0, |of| of.p99_ms)));
     report
 }
 
-fn plot(title: &str, table: &Table, kinds: &[Kind], most: f64, figure: fn(&Figures) -> f64) -> String {
+fn plot(
+    title: &str,
+    table: &Table,
+    kinds: &[Kind],
+    loads: &[f64],
+    most: f64,
+    figure: fn(&Figures) -> f64,
+) -> String {
     let series = kinds.iter().enumerate().map(|(place, kind)| Series {
         name: kind.word(),
-        points: LOADS
+        points: loads
             .iter()
             .zip(table)
             .map(|(x, of)| (*x, crate::finding::median(column(&of[place], figure))))

@@ -199,9 +199,9 @@ impl Callers {
         let (mut attempt, mut due) = (0, intended + self.trace.model.deadline);
         let (mut took, mut refused, mut good, mut drawn);
         loop {
-            let work = self.trace.work(index, attempt, self.begin.elapsed());
+            let work = self.trace.work(index, attempt);
             (took, good, drawn) = (None, false, work);
-            let doing = if self.spins { Work::Spin(work) } else { Work::Sleep(work) };
+            let doing = self.doing(work);
             let job = Job { number: index as u32, attempt, tier: arrival.tier, due, work: doing };
             let call = self.contender.call(job);
             let end = if self.client.retries == 0 {
@@ -238,6 +238,16 @@ impl Callers {
             took,
         };
         self.samples[index].set(sample).expect("an arrival ends once");
+    }
+
+    fn doing(&self, time: Duration) -> Work {
+        match self.trace.slow {
+            Some((from, to, slower)) => {
+                Work::SleepIn { time, from: self.begin + from, to: self.begin + to, slower }
+            }
+            None if self.spins => Work::Spin(time),
+            None => Work::Sleep(time),
+        }
     }
 
     fn reward(&self) {

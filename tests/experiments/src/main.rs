@@ -26,6 +26,7 @@ mod priority;
 mod refusal;
 mod rounds;
 mod scale;
+mod simulated;
 mod slow;
 mod spike;
 mod table;
@@ -56,6 +57,7 @@ type Experiment = fn(&Scale) -> Vec<Report>;
 
 /// What there is, and the words that select it.
 const ALL: &[(&str, Experiment)] = &[
+    ("virtual", simulated::run),
     ("E1 E2 E3 goodput shedding latency", curve::run),
     ("E1s spin", curve::run_spin),
     ("E2i idle", refusal::run_idle),

@@ -64,15 +64,16 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     };
     for (critical, least) in CRITICAL {
         let alone = load(&mut report, &[Kind::Ours], [critical, 0.0, 0.0]);
-        for total in TOTALS {
-            let of = load(&mut report, &KINDS, [critical, 0.0, total - critical]);
+        for total in TOTALS.into_iter().filter(|total| scale.loads.contains(total)) {
+            let kinds = scale.of(&KINDS);
+            let of = load(&mut report, kinds, [critical, 0.0, total - critical]);
             let case = format!("{critical} C critical, {total} C in all");
             let pick = |place: usize, figure: fn(&Figures) -> f64| -> Vec<f64> {
                 of[place].iter().map(figure).collect()
             };
             let mut served =
                 Finding::new(&case, "critical served, share", pick(0, |of| of.critical)).at_least(least);
-            for (place, kind) in KINDS.iter().enumerate().skip(1) {
+            for (place, kind) in kinds.iter().enumerate().skip(1) {
                 served = served.beside(kind.word(), pick(place, |of| of.critical));
             }
             let pairs: Vec<_> =

@@ -9,8 +9,8 @@ use crate::drive::{Run, run};
 use crate::finding::Report;
 use crate::trace::Trace;
 
-/// How often a void run is made again before its repetition counts as it is.
-const AGAIN_MAX: usize = 2;
+/// How often a void run is made again; if that is void too its repetition counts as it is, and the table says so.
+const AGAIN_MAX: usize = 1;
 
 /// One repetition takes each contender through the trace of its seed, the next in the opposite order. The runs
 /// that count are handed to `look`, and forgotten.

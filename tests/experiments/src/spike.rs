@@ -22,8 +22,8 @@ const WELL: f64 = 0.95;
 /// How far windows lie apart.
 const STEP: Duration = Duration::from_millis(100);
 
-const SPIKE_KINDS: [Kind; 5] = [Kind::Ours, Kind::Gradient2, Kind::Bounded, Kind::Seeds, Kind::NoControl];
-const STORM_KINDS: [Kind; 4] = [Kind::Ours, Kind::Gradient2, Kind::BoundedFour, Kind::Seeds];
+const SPIKE_KINDS: [Kind; 5] = [Kind::Ours, Kind::Gradient2, Kind::Seeds, Kind::Bounded, Kind::NoControl];
+const STORM_KINDS: [Kind; 4] = [Kind::Ours, Kind::Gradient2, Kind::Seeds, Kind::BoundedFour];
 
 /// By which factor work takes longer in a slow time.
 const SLOWER: f64 = 4.0;
@@ -125,20 +125,18 @@ fn plot(title: &str, of: &[Vec<Figures>], kinds: &[Kind]) -> String {
 /// E6.
 pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let mut report = Report { number: "E6", title: "recovery after a spike", ..Report::default() };
-    let model = Model::SLEEPS;
+    let (model, kinds) = (Model::SLEEPS, scale.of(&SPIKE_KINDS));
     let (end, phases) = (
         BEFORE + scale.trouble,
         [model.phase(BEFORE, 0.7), model.phase(scale.trouble, 10.0), model.phase(scale.watched, 0.7)],
     );
     let trace = |seed| Trace::poisson(model, &phases, seed);
     let look = |run: &Run| Figures::of(run, end, 1.0);
-    let of = rounds(&mut report, &SPIKE_KINDS, scale.rounds, Client::ONCE, trace, look);
+    let of = rounds(&mut report, kinds, scale.rounds, Client::ONCE, trace, look);
     let case = format!("10x for {} s", scale.trouble.as_secs());
-    report.findings.push(row(&case, "s until well", &of, &SPIKE_KINDS, |of| of.recovery).at_most(1.0));
-    report
-        .findings
-        .push(row(&case, "lost after, s of capacity", &of, &SPIKE_KINDS, |of| of.lost).at_most(0.2));
-    report.plots.push(("wall-e6-spike.svg", plot("A tenfold spike", &of, &SPIKE_KINDS)));
+    report.findings.push(row(&case, "s until well", &of, kinds, |of| of.recovery).at_most(1.0));
+    report.findings.push(row(&case, "lost after, s of capacity", &of, kinds, |of| of.lost).at_most(0.2));
+    report.plots.push(("wall-e6-spike.svg", plot("A tenfold spike", &of, kinds)));
     vec![report]
 }
 
@@ -146,30 +144,25 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
 pub(crate) fn run_storm(scale: &Scale) -> Vec<Report> {
     let note = "0.8x; work takes four times as long for a while";
     let mut report = Report { number: "E7", title: "retry storm", note, ..Report::default() };
-    let model = Model::SLEEPS;
+    let (model, kinds) = (Model::SLEEPS, scale.of(&STORM_KINDS));
     let end = BEFORE + scale.trouble;
     let phases = [model.phase(end + scale.watched, 0.8)];
-    for client in Client::ALL {
+    for client in scale.clients.iter().copied() {
         let trace = |seed| {
             let mut trace = Trace::poisson(model, &phases, seed);
             trace.slow = Some((BEFORE, end, SLOWER));
             trace
         };
         let look = |run: &Run| Figures::of(run, end, SLOWER);
-        let of = rounds(&mut report, &STORM_KINDS, scale.rounds, client, trace, look);
-        report
-            .findings
-            .push(row(client.name, "s until well", &of, &STORM_KINDS, |of| of.recovery).at_most(1.0));
+        let of = rounds(&mut report, kinds, scale.rounds, client, trace, look);
+        report.findings.push(row(client.name, "s until well", &of, kinds, |of| of.recovery).at_most(1.0));
         report.findings.push(
-            row(client.name, "goodput meanwhile / slow capacity", &of, &STORM_KINDS, |of| of.during)
-                .at_least(0.9),
+            row(client.name, "goodput meanwhile / slow capacity", &of, kinds, |of| of.during).at_least(0.9),
         );
-        let attempts = row(client.name, "attempts per signal", &of, &STORM_KINDS, |of| of.attempts);
+        let attempts = row(client.name, "attempts per signal", &of, kinds, |of| of.attempts);
         report.findings.push(if client == Client::OURS { attempts.at_most(1.1) } else { attempts });
         if client == Client::IN_STEP {
-            report
-                .plots
-                .push(("wall-e7-storm.svg", plot("Slow for a while, three retries", &of, &STORM_KINDS)));
+            report.plots.push(("wall-e7-storm.svg", plot("Slow for a while, three retries", &of, kinds)));
         }
     }
     vec![report]

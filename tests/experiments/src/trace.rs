@@ -79,7 +79,7 @@ pub(crate) struct Trace {
     pub model: Model,
     pub arrivals: Vec<Arrival>,
     pub lasts: Duration,
-    /// When work takes longer, and by which factor.
+    /// When work that begins takes longer, and by which factor.
     pub slow: Option<(Duration, Duration, f64)>,
     seed: u64,
 }
@@ -110,18 +110,14 @@ impl Trace {
         Self { model, arrivals, lasts: Duration::from_secs_f64(began), slow: None, seed }
     }
 
-    /// How long the work of an attempt takes that begins at `since_start`. A retry's is drawn anew, but is the
-    /// same for every contender.
-    pub(crate) fn work(&self, arrival: usize, attempt: u8, since_start: Duration) -> Duration {
-        let work = if attempt == 0 {
+    /// How long the work of an attempt takes if nothing slows it down. A retry's is drawn anew, but is the same
+    /// for every contender.
+    pub(crate) fn work(&self, arrival: usize, attempt: u8) -> Duration {
+        if attempt == 0 {
             self.arrivals[arrival].work
         } else {
             let stream = STREAM_AGAIN + ((arrival as u64) << 8) + u64::from(attempt);
             draw(&self.model, &mut Draw::new(self.seed, stream))
-        };
-        match self.slow {
-            Some((from, to, factor)) if (from..to).contains(&since_start) => work.mul_f64(factor),
-            Some(_) | None => work,
         }
     }
 }
@@ -158,6 +154,7 @@ mod tests {
         assert!((mean / model.service.as_secs_f64() - 1.0).abs() < 0.03, "{mean}");
         assert!(trace.arrivals.iter().all(|arrival| WORK_MIN <= arrival.work));
         assert_eq!(trace, Trace::poisson(model, &phases, 3));
-        assert_eq!(trace.work(5, 1, Duration::ZERO), trace.work(5, 1, Duration::ZERO));
+        assert_eq!(trace.work(5, 1), trace.work(5, 1));
+        assert_ne!(trace.work(5, 1), trace.work(5, 2));
     }
 }

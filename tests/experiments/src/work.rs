@@ -11,6 +11,8 @@ pub(crate) enum Work {
     Sleep(Duration),
     /// Keeps a processor busy for as long as this would take if nobody else wanted it.
     Spin(Duration),
+    /// Waits, and longer if it begins in a bad time.
+    SleepIn { time: Duration, from: Instant, to: Instant, slower: f64 },
     /// Is done.
     None,
 }
@@ -21,6 +23,10 @@ impl Work {
         let begun = Instant::now();
         match self {
             Self::Sleep(time) => tokio::time::sleep(time).await,
+            Self::SleepIn { time, from, to, slower } => {
+                let is_slow = (from..to).contains(&begun);
+                tokio::time::sleep(if is_slow { time.mul_f64(slower) } else { time }).await;
+            }
             Self::None => {}
             Self::Spin(time) => {
                 let rounds = (time.as_secs_f64() * rounds_per_s()) as u64;

@@ -93,7 +93,7 @@ impl Contender for Pools {
         let line = self.lines[place].clone();
         let work = match job.work {
             Work::Sleep(time) if self.slow && place == 0 => Work::Sleep(time * SLOWER),
-            work @ (Work::Sleep(_) | Work::Spin(_) | Work::None) => work,
+            work @ (Work::Sleep(_) | Work::Spin(_) | Work::SleepIn { .. } | Work::None) => work,
         };
         Box::pin(async move {
             let left = job.due.saturating_duration_since(Instant::now());
