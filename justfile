@@ -26,9 +26,10 @@ bench-otp *ARGS:
     cd tests/peers/ractor-supervisor && cargo build --release --locked --quiet
     cd tests/peers/otp && cargo run --release --locked --quiet -- {{ARGS}}
 
-# Flow control in virtual time beside nine others: targets, figures, verdicts; plots in target/experiments/.
-experiments:
-    cargo run --release --quiet -p gemba-sim --bin experiments
+# Flow control beside eight others, in real and in virtual time, and what things cost: targets, figures, verdicts; plots in
+# target/experiments/. Words select (`virtual`, `E1`, `crash`), --quick, --rounds N, --json.
+experiments *ARGS:
+    cargo run --release --quiet -p gemba-experiments -- {{ARGS}}
 
 # Random scenarios on our supervisors and on Erlang's own: `just conformance --scenarios 5000 --seed 7`.
 conformance *ARGS:

@@ -132,6 +132,7 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("examples/payment", &["gemba"]),
         ("tests", &["gemba"]),
         ("tests/conformance", &["gemba-core", "gemba-kernel"]),
+        ("tests/experiments", &["gemba", "gemba-alert", "gemba-core", "gemba-observe"]),
     ];
     for (folder, allowed) in allowed {
         let manifest = read(&format!("{folder}/Cargo.toml"));
@@ -143,7 +144,7 @@ fn each_crate_imports_only_what_the_house_allows() {
             }
             if name == "ractor" {
                 assert!(
-                    ["crates/kernel", "tests"].contains(folder),
+                    ["crates/kernel", "tests", "tests/experiments"].contains(folder),
                     "{folder} imports ractor; only kernel does"
                 );
             }

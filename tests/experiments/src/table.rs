@@ -1,0 +1,169 @@
+//! Reports as a table to be read, as JSON, and their plots as files.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::{fs, io};
+
+use gemba::sim::experiments::{Spread, Target};
+use serde_json::{Value, json};
+
+use crate::finding::{Finding, Report, median};
+use crate::known;
+
+const WRITES: &str = "writing to a string cannot fail";
+
+/// One experiment: its figures with median and range, the target, the verdict, and the others below.
+pub(crate) fn text(report: &Report) -> String {
+    let mut text = format!("\n{} {}", report.number, report.title);
+    if 0 < report.runs {
+        let lag = number(median(report.lags_ms.clone()));
+        write!(text, " ({} runs, {} void", report.runs, report.voids).expect(WRITES);
+        if 0 < report.kept {
+            write!(text, ", {} of them counted all the same", report.kept).expect(WRITES);
+        }
+        write!(text, "; generator's lag p99 {lag} ms)").expect(WRITES);
+    }
+    if !report.note.is_empty() {
+        write!(text, "\n  ({})", report.note).expect(WRITES);
+    }
+    text.push('\n');
+    for finding in &report.findings {
+        line(&mut text, report.number, finding);
+    }
+    text
+}
+
+fn line(text: &mut String, experiment: &str, finding: &Finding) {
+    let target = finding.target.map(words).unwrap_or_default();
+    let ours = spread(finding.ours);
+    let (case, figure) = (&finding.case, finding.figure);
+    writeln!(text, "  {case:<34} {figure:<36} {target:<10} {ours:<28} {}", verdict(experiment, finding))
+        .expect(WRITES);
+    if !finding.others.is_empty() {
+        let others = finding.others.iter().map(|(name, of)| format!("{name} {}", spread(*of)));
+        writeln!(text, "      {}", others.collect::<Vec<_>>().join(" | ")).expect(WRITES);
+    }
+    if let Some(ratio) = finding.ratio {
+        let [median, low, high] = [ratio.median, ratio.low, ratio.high].map(number);
+        writeln!(text, "      ours / {}: {median}, 95 % in {low} to {high}", ratio.anchor).expect(WRITES);
+    }
+    if let Some(miss) = known::of(experiment, finding).filter(|_| !finding.is_met()) {
+        writeln!(text, "      known: {}", miss.why).expect(WRITES);
+    }
+}
+
+fn words(target: Target) -> String {
+    match target {
+        Target::AtLeast(least) => format!(">= {}", number(least)),
+        Target::AtMost(most) => format!("<= {}", number(most)),
+    }
+}
+
+fn verdict(experiment: &str, finding: &Finding) -> &'static str {
+    if finding.target.is_none() {
+        ""
+    } else if finding.is_met() {
+        "met"
+    } else if known::of(experiment, finding).is_some() {
+        "missed, known"
+    } else {
+        "MISSED"
+    }
+}
+
+/// How many targets there are, how many are met, and what is missed.
+pub(crate) fn summary(reports: &[Report]) -> String {
+    let all =
+        || reports.iter().flat_map(|report| report.findings.iter().map(move |finding| (report, finding)));
+    let targets = || all().filter(|(_, finding)| finding.target.is_some());
+    let met = targets().filter(|(_, finding)| finding.is_met()).count();
+    let voids: usize = reports.iter().map(|report| report.voids).sum();
+    let runs: usize = reports.iter().map(|report| report.runs).sum();
+    let mut text = format!(
+        "\n{met} of {} targets met; {voids} of {runs} runs void. Figures: median [least most] of the repetitions.\n",
+        targets().count()
+    );
+    for (report, finding) in targets().filter(|(_, finding)| !finding.is_met()) {
+        let why = known::of(report.number, finding).map_or("NOT KNOWN", |miss| miss.why);
+        writeln!(text, "  missed: {} {}, {}: {why}", report.number, finding.case, finding.figure)
+            .expect(WRITES);
+    }
+    text
+}
+
+/// Everything, for programs.
+pub(crate) fn json(reports: &[Report]) -> Value {
+    let reports = reports.iter().map(|report| {
+        json!({
+            "number": report.number,
+            "title": report.title,
+            "note": report.note,
+            "runs": report.runs,
+            "voids": report.voids,
+            "voids_counted": report.kept,
+            "generator_lag_p99_ms": report.lags_ms,
+            "findings": report.findings.iter().map(|finding| entry(report.number, finding)).collect::<Vec<_>>(),
+        })
+    });
+    json!({ "experiments": reports.collect::<Vec<_>>() })
+}
+
+fn entry(experiment: &str, finding: &Finding) -> Value {
+    let of = |spread: Spread| json!({ "median": spread.median, "least": spread.least, "most": spread.most });
+    json!({
+        "case": finding.case,
+        "figure": finding.figure,
+        "target": finding.target.map(words),
+        "ours": of(finding.ours),
+        "others": finding.others.iter().map(|(name, spread)| ((*name).to_owned(), of(*spread))).collect::<serde_json::Map<_, _>>(),
+        "ratio": finding.ratio.map(|ratio| json!({
+            "anchor": ratio.anchor, "median": ratio.median, "low": ratio.low, "high": ratio.high,
+        })),
+        "verdict": verdict(experiment, finding),
+    })
+}
+
+pub(crate) fn write_plots(folder: &Path, reports: &[Report]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut plots = reports.iter().flat_map(|report| &report.plots);
+    plots.try_for_each(|(name, svg)| fs::write(folder.join(name), svg))
+}
+
+fn spread(spread: Spread) -> String {
+    let Spread { median, least, most } = spread;
+    format!("{} [{} {}]", number(median), number(least), number(most))
+}
+
+fn number(value: f64) -> String {
+    if value.is_infinite() {
+        "never".to_owned()
+    } else if 1_000.0 <= value.abs() || value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else if value.abs() < 0.001 {
+        format!("{value:.5}")
+    } else {
+        format!("{value:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missed_stands_out_and_is_counted() {
+        let finding = Finding::new("2x", "goodput", vec![0.98, f64::INFINITY, 0.97]);
+        let report = Report {
+            number: "E0",
+            title: "test",
+            findings: vec![finding.clone().at_least(0.97), finding.at_most(0.97)],
+            ..Report::default()
+        };
+        let text = text(&report) + &summary(&[report]);
+        assert!(text.contains("0.980 [0.970 never]") && text.contains("MISSED"), "{text}");
+        assert!(
+            text.contains("1 of 2 targets met") && text.contains("missed: E0 2x, goodput: NOT KNOWN"),
+            "{text}"
+        );
+    }
+}
