@@ -77,8 +77,8 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let runtime = runtime();
     let left = runtime.block_on(storm(scale.drops));
     runtime.shutdown_timeout(Duration::from_millis(100));
-    let case =
-        format!("{} callers dropped, {} workers, {} plants killed", scale.drops, left.kills, left.plants);
+    let Left { dropped, callers, kills, plants, .. } = left;
+    let case = format!("{dropped} of {callers} callers gone, {kills} workers and {plants} plants killed");
     let figures = [
         ("permits held by nobody", f64::from(left.permits)),
         ("signals in flight at rest", left.in_flight as f64),

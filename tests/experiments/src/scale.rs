@@ -34,13 +34,14 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// As the targets were set, but that a load is measured for 10 s instead of a minute.
+    /// As the targets were set, but that a load is measured for 10 s instead of a minute. Gradient2 needs the
+    /// warm-up: it looks at windows of a second, and starts below what the workers can do.
     pub(crate) const FULL: Self = Self {
         rounds: 5,
         loads: &[0.7, 1.0, 1.2, 2.0, 5.0, 10.0],
         kinds: usize::MAX,
         clients: &Client::ALL,
-        warm_up: Duration::from_secs(3),
+        warm_up: Duration::from_secs(15),
         measured: Duration::from_secs(10),
         trouble: Duration::from_secs(10),
         watched: Duration::from_secs(15),

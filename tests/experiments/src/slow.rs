@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gemba::admission::Tier;
 use gemba::sim::client::Client;
 
 use crate::contenders::Kind;
@@ -20,6 +21,8 @@ struct Figures {
     p99_ms: f64,
     served: f64,
     refused: f64,
+    /// Of these, those above the lowest tier.
+    refused_above: f64,
 }
 
 /// Of the signals whose number `counts`.
@@ -35,10 +38,12 @@ fn figures(run: &Run, from: Duration, counts: impl Fn(usize) -> bool) -> Figures
     let mut latencies: Vec<f64> =
         of.iter().filter(|sample| sample.good).map(|sample| sample.latency.as_secs_f64() * 1e3).collect();
     latencies.sort_by(f64::total_cmp);
+    let above = of.iter().filter(|sample| sample.refused && sample.tier != Tier::Batch).count();
     Figures {
         p99_ms: quantile(&latencies, 0.99),
         served: latencies.len() as f64 / all,
         refused: of.iter().filter(|sample| sample.refused).count() as f64 / all,
+        refused_above: above as f64 / all,
     }
 }
 
@@ -73,6 +78,8 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let pick = |place: usize, figure: fn(&Figures) -> f64| of[place].iter().map(figure).collect();
     let refused = Finding::new(case, "refused, share", pick(0, |of: &Figures| of.refused)).at_most(0.001);
     report.findings.push(refused.beside("none hung", pick(1, |of: &Figures| of.refused)));
+    let above = pick(0, |of: &Figures| of.refused_above);
+    report.findings.push(Finding::new(case, "refused above the lowest tier, share", above));
     let served = Finding::new(case, "served, share", pick(0, |of: &Figures| of.served));
     report.findings.push(served.beside("none hung", pick(1, |of: &Figures| of.served)));
     vec![report]
