@@ -106,9 +106,10 @@ pub use gemba_core::{
     rate, receipt, routing, scaling, six_sigma, supervision, sys, time, view, wait,
 };
 pub use gemba_flow::{
-    Action, ApplyError, DEADLINE, JobContext, Line, LineSpec, Permit, Plant, PlantBuilder, PlantError,
-    PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegulatorHandle,
-    Resized, SettingError, Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch,
+    Action, ApplyError, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, JobContext, Line, LineSpec,
+    Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RateScope,
+    Refusal, RefusalReason, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
+    SubmitError, Trial, TrialWatch,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
