@@ -13,7 +13,7 @@ use gemba_core::leveller::TurnedOut;
 use gemba_core::name::Name;
 use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
 use gemba_core::rate::Rate;
-use gemba_core::routing::{RouteError, key_hash};
+use gemba_core::routing::RouteError;
 use gemba_core::time::Timestamp;
 use gemba_core::view::{LineState, LineView};
 use gemba_core::wait::Refused;
@@ -31,6 +31,7 @@ use crate::permit::{Ceiling, Permit};
 use crate::phases::{Lap, Phase, Phases};
 use crate::rate::{RateGate, Rates};
 use crate::seat::Ticket;
+use crate::signal::Signal;
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
@@ -45,40 +46,6 @@ const ROUTES_MAX: u32 = 7;
 
 /// The most time that what follows a success may have: a worker is busy meanwhile.
 pub const FOLLOW_UP_MAX: Duration = Duration::from_secs(60);
-
-/// What enters a line.
-#[derive(Debug, Clone)]
-pub struct Signal<I> {
-    input: I,
-    key: Option<u64>,
-    tier: Option<Tier>,
-    deadline: Option<Duration>,
-}
-
-impl<I> Signal<I> {
-    /// A signal with the tier and deadline of its line.
-    pub fn new(input: I) -> Self {
-        Self { input, key: None, tier: None, deadline: None }
-    }
-
-    /// Signals of one key go to one pool while it has room.
-    pub fn key(mut self, key: &[u8]) -> Self {
-        self.key = Some(key_hash(key));
-        self
-    }
-
-    /// How urgent it is.
-    pub fn tier(mut self, tier: Tier) -> Self {
-        self.tier = Some(tier);
-        self
-    }
-
-    /// How long it may take, from now.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-}
 
 /// A line to be: what it does, for whom, and within which limits.
 ///
