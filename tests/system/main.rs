@@ -3,8 +3,10 @@
 mod alerts;
 mod faults;
 mod flow;
+mod follow_up;
 mod limits;
 mod overload;
 mod plant;
 mod seeds;
+mod spans;
 mod tidy;

@@ -23,7 +23,7 @@ pub const STATIONS_MAX: usize = 4096;
 /// # Units and limits
 ///
 /// By default 10 s after the last restart, 60 s after a supervisor that gave up runs again, and 10 s after
-/// the soft limit was passed.
+/// the soft limit was passed or follow-ups failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoardRules {
     /// After the last restart of a supervisor's child.
@@ -32,6 +32,8 @@ pub struct BoardRules {
     pub gave_up: Duration,
     /// After the soft limit was passed.
     pub soft_limit: Duration,
+    /// After follow-ups of a line failed.
+    pub follow_ups: Duration,
 }
 
 impl Default for BoardRules {
@@ -40,6 +42,7 @@ impl Default for BoardRules {
             restart_warning: Duration::from_secs(10),
             gave_up: Duration::from_secs(60),
             soft_limit: Duration::from_secs(10),
+            follow_ups: Duration::from_secs(10),
         }
     }
 }
@@ -172,6 +175,10 @@ impl Board {
                 fold.raise(Station::Line(line), Trouble::Regression, Light::Yellow, None);
             }
             Event::RegressionOver { line } => fold.clear(Station::Line(line), &Trouble::Regression),
+            Event::FollowUpsFailed { line, .. } => {
+                let until = receipt.at + fold.board.rules.follow_ups;
+                fold.raise(Station::Line(line), Trouble::FollowUps, Light::Yellow, Some(until));
+            }
             Event::QueueMoved { queue, to: Light::Green, .. } => {
                 fold.board.add(Station::Queue(queue), receipt.unix_ms);
                 fold.clear(Station::Queue(queue), &Trouble::Queue);
@@ -497,6 +504,16 @@ mod tests {
         assert!(floor.station("queue:orders").why.ends_with("3 in work and none of them ends"));
         assert_eq!(floor.wait(3600), []);
         assert_eq!(floor.at("/orders", queue_moved(Red, Green)), moved("queue:orders", Red, Green));
+    }
+
+    #[test]
+    fn follow_ups_that_fail_warn_for_ten_seconds() {
+        let mut floor = Floor::new();
+        let failed = Event::FollowUpsFailed { line: name("payment"), failed: 3, why: "no paper".into() };
+        assert_eq!(floor.at("/plant/kaizen", failed), moved("line:payment", Green, Yellow));
+        assert_eq!(&*floor.station("line:payment").why, "3 follow-ups of line payment failed: no paper");
+        assert_eq!(floor.wait(9), []);
+        assert_eq!(floor.wait(1), moved("line:payment", Yellow, Green));
     }
 
     #[test]

@@ -55,6 +55,8 @@ metrics! {
     RECEIPTS = Counter "gemba_journal_receipts_total" [] "Receipts written.";
     SIGNALS = Counter "gemba_line_signals_total" ["line", "outcome"] "Signals by how they ended.";
     LATENCY = Histogram "gemba_line_duration_seconds" ["line"] "Time from arrival to answer, refusals not included.";
+    PHASE = Histogram "gemba_line_phase_seconds" ["line", "phase"] "Time in a phase (receive, evaluate, queue, execute, respond, follow_up), of about 100 signals a second.";
+    FOLLOW_UPS = Counter "gemba_line_follow_ups_total" ["line", "outcome"] "What followed successes, by how it ended.";
     IN_FLIGHT = Gauge "gemba_line_in_flight_signals" ["line"] "Signals in flight.";
     LIMIT = Gauge "gemba_admission_limit_signals" ["limit"] "Signals in flight at which a tier is warned (soft) or refused.";
     ADMITTED_IN_FLIGHT = Gauge "gemba_admission_in_flight_signals" [] "Signals that hold a permit.";

@@ -312,6 +312,15 @@ pub enum Event {
         /// Why.
         why: Arc<str>,
     },
+    /// What was to follow successes of a line failed, within the last second.
+    FollowUpsFailed {
+        /// The line.
+        line: Name,
+        /// How many.
+        failed: u64,
+        /// What went wrong with the last of them.
+        why: Arc<str>,
+    },
     /// A card of a durable queue was delivered as often as it may be, and is set aside until a person redrives or
     /// discards it.
     CardDied {
@@ -388,6 +397,7 @@ impl Event {
             Self::DeliveryFailed { .. } => "delivery_failed",
             Self::AlertAcknowledged { .. } => "alert_acknowledged",
             Self::AlertsSilenced { .. } => "alerts_silenced",
+            Self::FollowUpsFailed { .. } => "follow_ups_failed",
             Self::CardDied { .. } => "card_died",
             Self::QueueMoved { .. } => "queue_moved",
             Self::LightChanged { .. } => "light_changed",

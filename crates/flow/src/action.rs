@@ -9,6 +9,8 @@ use gemba_core::breaker::Outcome;
 use gemba_core::time::Timestamp;
 use gemba_kernel::System;
 
+use crate::follow_up::FollowUp;
+
 /// The work of a line: what its workers run, behind the breaker.
 ///
 /// A panic ends the worker, not the plant: the caller is told that the outcome is unknown, and the worker's
@@ -36,6 +38,13 @@ pub trait Action: Send + Sync + 'static {
         input: Self::Input,
         job: &JobContext,
     ) -> impl Future<Output = Result<Self::Output, Self::Error>> + Send;
+
+    /// What follows a success when the caller has its answer; by default nothing. It is asked before the answer is
+    /// given and should only put together what is to be done: a panic here is one of the action.
+    fn follow_up(&self, output: &Self::Output, job: &JobContext) -> Option<FollowUp> {
+        let _ = (output, job);
+        None
+    }
 
     /// What the result says about the downstream. By default every error is a failure; a downstream that
     /// answers "no" is in good health and should be [`Outcome::Ignored`] or [`Outcome::Success`].

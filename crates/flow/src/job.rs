@@ -18,20 +18,30 @@ use tokio::time::Sleep;
 use tracing::Instrument;
 
 use crate::action::{Action, JobContext, Site};
-use crate::guard::Guard;
+use crate::follow_up::FollowUp;
+use crate::line::LineCell;
 use crate::permit::Permit;
+use crate::phases::Phase;
 use crate::seat::{Seat, Ticket};
 
 /// What comes back from a job.
 pub(crate) enum Answer<A: Action> {
     /// The action ran to its end.
-    Done(Result<A::Output, A::Error>),
+    Done { result: Result<A::Output, A::Error>, respond: Option<Box<Respond>> },
     /// The action ran out of time; what it had begun may have happened.
     TimedOut,
     /// The worker died in the action; what it had begun may have happened.
     WorkerDied,
     /// The action was not started, and its input comes back with the permit.
     Returned { input: A::Input, permit: Permit, because: Because },
+}
+
+/// An answer on its way to its caller, of a signal that is timed or traced.
+pub(crate) struct Respond {
+    pub ended: Timestamp,
+    /// Ends when the caller has the answer.
+    #[expect(dead_code, reason = "a span tells its end when it is dropped")]
+    span: tracing::Span,
 }
 
 /// Why a job came back unstarted.
@@ -54,14 +64,34 @@ pub(crate) enum Because {
 /// How a run came out, as far as its worker is concerned.
 pub(crate) struct Ran {
     pub ended: Timestamp,
-    /// How long the action took; `None` if it was not started.
+    /// How long it kept the worker busy; `None` if the action was not started.
     pub took: Option<Duration>,
+    /// What is still to be done, now that the caller has its answer, and how long it takes.
+    follow_up: Option<BoxFuture<'static, Duration>>,
+}
+
+impl Ran {
+    /// Does what follows, if something does: the worker is busy with it too.
+    pub(crate) async fn follow_up(&mut self) {
+        if let Some(work) = self.follow_up.take() {
+            let longer = work.await;
+            self.ended = self.ended + longer;
+            self.took = self.took.map(|took| took + longer);
+        }
+    }
+}
+
+/// What somebody wants to know of a signal.
+pub(crate) struct Trace {
+    pub span: tracing::Span,
+    /// When it was sent to a pool, if it is timed.
+    pub sent: Option<Timestamp>,
 }
 
 /// What the jobs of a line have in common.
 pub(crate) struct Station<A> {
     pub action: A,
-    pub guard: Arc<Guard>,
+    pub cell: Arc<LineCell>,
     pub system: System,
 }
 
@@ -81,9 +111,9 @@ impl Job {
         permit: Permit,
         tier: Tier,
         deadline: Timestamp,
-        span: tracing::Span,
+        trace: Trace,
     ) -> (Self, Ticket<A>) {
-        let (seat, ticket) = Seat::new(station, input, permit, deadline, span);
+        let (seat, ticket) = Seat::new(station, input, permit, deadline, trace);
         (Self { tier, deadline, seat: Some(seat) }, ticket)
     }
 
@@ -152,10 +182,11 @@ pub(crate) trait Work: Send + Sync {
 impl<A: Action> Work for Seat<A> {
     fn run(self: Arc<Self>) -> BoxFuture<'static, Ran> {
         let holder = Holder { seat: self, is_answered: false };
-        if holder.seat.span.is_disabled() {
+        if holder.seat.trace.span.is_disabled() {
             return Box::pin(execute(holder));
         }
-        let span = tracing::debug_span!(target: "gemba::signal", parent: &holder.seat.span, "execute_action");
+        let parent = &holder.seat.trace.span;
+        let span = tracing::debug_span!(target: "gemba::signal", parent: parent, "execute_action");
         Box::pin(execute(holder).instrument(span))
     }
 
@@ -203,15 +234,15 @@ impl<A: Action> Drop for Holder<A> {
 
 async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
     let Holder { seat, is_answered } = &mut holder;
-    let Station { action, guard, system } = &*seat.station;
+    let Station { action, cell, system } = &*seat.station;
     let begun = system.now();
-    let not_begun = Ran { ended: begun, took: None };
+    let not_begun = Ran { ended: begun, took: None, follow_up: None };
     if seat.deadline <= begun {
         *is_answered = true;
         seat.give_back(Because::Expired);
         return not_begun;
     }
-    let pass = match guard.enter(begun) {
+    let pass = match cell.guard.enter(begun) {
         Ok(pass) => pass,
         Err(because) => {
             *is_answered = true;
@@ -225,12 +256,17 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
         pass.spend(Outcome::Ignored, begun);
         return not_begun;
     };
+    if let Some(sent) = seat.trace.sent {
+        cell.phases.record(Phase::Queue, begun.since(sent));
+    }
     let context = JobContext(seat.clone());
     let result = in_time(action.run(input, &context), &context).await;
     let ended = system.now();
+    let mut follow_up = None;
     let answer = if let Some(result) = result {
         pass.spend(action.judge(&result), ended);
-        Answer::Done(result)
+        follow_up = result.as_ref().ok().and_then(|output| action.follow_up(output, &context));
+        Answer::Done { result, respond: respond(seat, begun, ended) }
     } else {
         drop(pass);
         Answer::TimedOut
@@ -239,7 +275,34 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
     drop(permit);
     *is_answered = true;
     seat.answer(answer);
-    Ran { ended, took: Some(ended.since(begun)) }
+    let follow_up = follow_up.map(|work| follow(seat.clone(), work));
+    Ran { ended, took: Some(ended.since(begun)), follow_up }
+}
+
+/// What times and traces the answer, of a signal of which somebody wants to know.
+fn respond<A: Action>(seat: &Seat<A>, begun: Timestamp, ended: Timestamp) -> Option<Box<Respond>> {
+    let Trace { span, sent } = &seat.trace;
+    if sent.is_none() && span.is_disabled() {
+        return None;
+    }
+    if sent.is_some() {
+        seat.station.cell.phases.record(Phase::Execute, ended.since(begun));
+    }
+    let span = tracing::debug_span!(target: "gemba::signal", parent: span, "respond");
+    Some(Box::new(Respond { ended, span }))
+}
+
+/// Does what follows a success, and tells how long it took. Apart, so that only a job that has it has room for it.
+fn follow<A: Action>(seat: Arc<Seat<A>>, work: FollowUp) -> BoxFuture<'static, Duration> {
+    Box::pin(async move {
+        let Station { cell, system, .. } = &*seat.station;
+        let begun = system.now();
+        let span = tracing::debug_span!(target: "gemba::signal", parent: &seat.trace.span, "follow_up");
+        cell.follow_ups.run(work).instrument(span).await;
+        let took = system.now().since(begun);
+        cell.phases.record(Phase::FollowUp, took);
+        took
+    })
 }
 
 /// What `work` comes to; `None` if the deadline is first. The timer is set when the work first has to wait: much

@@ -100,6 +100,8 @@ impl Kaizen {
                     tell_comparison(&line.name, comparison, ends, &mut record.learnt.regressed, ctx);
                 }
             }
+            record.time(line, instruments);
+            line.follow_ups.tell(&line.name, ctx.system(), ctx.path());
             views.push(record.view(line));
         }
         for (line, measured) in firsts {

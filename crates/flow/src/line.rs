@@ -13,7 +13,7 @@ use gemba_core::leveller::TurnedOut;
 use gemba_core::name::Name;
 use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
 use gemba_core::rate::Rate;
-use gemba_core::routing::{RouteError, key_hash};
+use gemba_core::routing::RouteError;
 use gemba_core::time::Timestamp;
 use gemba_core::view::{LineState, LineView};
 use gemba_core::wait::Refused;
@@ -22,13 +22,16 @@ use tracing::Instrument;
 
 use crate::action::Action;
 use crate::balancer::Routes;
+use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
 use crate::gate::{Gate, Standing};
 use crate::guard::Guard;
-use crate::job::{Answer, Because, Job, Station};
+use crate::job::{Answer, Because, Job, Station, Trace};
 use crate::meter::{Ended, Meter};
 use crate::permit::{Ceiling, Permit};
+use crate::phases::{Lap, Phase, Phases};
 use crate::rate::{RateGate, Rates};
 use crate::seat::Ticket;
+use crate::signal::Signal;
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
@@ -41,39 +44,8 @@ const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// the whole plant has 63 ms before callers notice it.
 const ROUTES_MAX: u32 = 7;
 
-/// What enters a line.
-#[derive(Debug, Clone)]
-pub struct Signal<I> {
-    input: I,
-    key: Option<u64>,
-    tier: Option<Tier>,
-    deadline: Option<Duration>,
-}
-
-impl<I> Signal<I> {
-    /// A signal with the tier and deadline of its line.
-    pub fn new(input: I) -> Self {
-        Self { input, key: None, tier: None, deadline: None }
-    }
-
-    /// Signals of one key go to one pool while it has room.
-    pub fn key(mut self, key: &[u8]) -> Self {
-        self.key = Some(key_hash(key));
-        self
-    }
-
-    /// How urgent it is.
-    pub fn tier(mut self, tier: Tier) -> Self {
-        self.tier = Some(tier);
-        self
-    }
-
-    /// How long it may take, from now.
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-}
+/// The most time that what follows a success may have: a worker is busy meanwhile.
+pub const FOLLOW_UP_MAX: Duration = Duration::from_secs(60);
 
 /// A line to be: what it does, for whom, and within which limits.
 ///
@@ -89,6 +61,7 @@ pub struct LineSpec<A: Action, F = ()> {
     pub(crate) tier: Tier,
     pub(crate) deadline: Duration,
     pub(crate) breaker: BreakerRules,
+    pub(crate) follow_up_within: Duration,
     pub(crate) rates: Rates,
     pub(crate) adaptive: Option<AdaptiveRules>,
 }
@@ -104,6 +77,7 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             tier: Tier::default(),
             deadline: DEADLINE,
             breaker: BreakerRules::default(),
+            follow_up_within: FOLLOW_UP_WITHIN,
             rates: Rates::default(),
             adaptive: None,
         }
@@ -155,6 +129,13 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
         self
     }
 
+    /// How long what follows a success may take ([`Action::follow_up`]), more than zero and at most
+    /// [`FOLLOW_UP_MAX`]; by default [`FOLLOW_UP_WITHIN`]. A worker is busy meanwhile.
+    pub fn follow_up_within(mut self, within: Duration) -> Self {
+        self.follow_up_within = within;
+        self
+    }
+
     /// When its breaker opens and closes.
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
         self.breaker = rules;
@@ -178,6 +159,8 @@ pub(crate) struct LineCell {
     pub gate: Gate,
     pub meter: Meter,
     pub guard: Arc<Guard>,
+    pub phases: Phases,
+    pub follow_ups: FollowUps,
     pub rate: RateGate,
 }
 
@@ -228,7 +211,7 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
         system: System,
     ) -> Self {
         let LineSpec { action, policy, tier, deadline, .. } = spec;
-        let station = Arc::new(Station { action, guard: cell.guard.clone(), system });
+        let station = Arc::new(Station { action, cell: cell.clone(), system });
         Self(Arc::new(Inner { cell, station, policy, tier, deadline, ceiling, routes, index }))
     }
 
@@ -258,7 +241,11 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
         facts: &F,
     ) -> Result<A::Output, SubmitError<A::Error>> {
         let line = &*self.0;
-        let span = tracing::debug_span!(target: "gemba::signal", "process_signal", line = %line.cell.name);
+        let span = tracing::debug_span!(target: "gemba::signal", "process_signal",
+            line = %line.cell.name,
+            outcome = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
         if span.is_disabled() {
             return line.process(signal, facts, &span).await;
         }
@@ -283,8 +270,12 @@ impl<A: Action, F> Inner<A, F> {
         let tier = tier.unwrap_or(self.tier);
         let deadline = now + deadline.unwrap_or(self.deadline);
 
-        let result = match self.prepare(&input, facts, tier, key, now) {
-            Ok(permit) => self.perform(input, permit, Route { key, tier, deadline, span }, now).await,
+        let mut lap = self.cell.phases.begin(|| now);
+        let result = match self.prepare(&input, facts, (tier, key), now, &mut lap) {
+            Ok(permit) => {
+                let route = Route { key, tier, deadline, span, sent: lap.since() };
+                self.perform(input, permit, route, now).await
+            }
             Err(error) => Err(error),
         };
         tally.ended = match &result {
@@ -293,6 +284,13 @@ impl<A: Action, F> Inner<A, F> {
             Err(SubmitError::Rejected(_)) => Ended::Rejected,
             Err(SubmitError::Failed(_) | SubmitError::WorkerDied | SubmitError::TimedOut) => Ended::Failed,
         };
+        if !span.is_disabled() {
+            span.record("outcome", tally.ended.word());
+            if tally.ended == Ended::Failed {
+                // What a sampler keeps although it was not chosen.
+                span.record("otel.status_code", "ERROR");
+            }
+        }
         result
     }
 
@@ -301,12 +299,17 @@ impl<A: Action, F> Inner<A, F> {
         &self,
         input: &A::Input,
         facts: &F,
-        tier: Tier,
-        key: Option<u64>,
+        (tier, key): (Tier, Option<u64>),
         now: Timestamp,
+        lap: &mut Lap<'_>,
     ) -> Result<Permit, SubmitError<A::Error>> {
-        let permit = self.admit(tier, key, now)?;
+        let clock = || self.station.system.now();
+        let received = tracing::debug_span!(target: "gemba::signal", "receive_signal");
+        let permit = received.in_scope(|| self.admit(tier, key, now))?;
+        drop(received);
+        lap.over(Phase::Receive, clock);
         self.evaluate(input, facts).map_err(SubmitError::Rejected)?;
+        lap.over(Phase::Evaluate, clock);
         Ok(permit)
     }
 
@@ -332,8 +335,16 @@ impl<A: Action, F> Inner<A, F> {
             "evaluate_policy",
             policy = self.policy.name(),
             version = self.policy.version(),
+            violated = tracing::field::Empty,
         );
-        span.in_scope(|| self.policy.decide(input, facts))
+        let verdict = span.in_scope(|| self.policy.decide(input, facts));
+        if let Err(rejection) = &verdict
+            && !span.is_disabled()
+        {
+            let rules = rejection.violations.iter().map(|found| format!("{} v{}", found.rule, found.version));
+            span.record("violated", rules.collect::<Vec<_>>().join(", "));
+        }
+        verdict
     }
 
     /// Sends the job to a pool and waits for its answer; a job that comes back unstarted because its holder
@@ -350,7 +361,13 @@ impl<A: Action, F> Inner<A, F> {
         for attempt in 0..ROUTES_MAX {
             match self.send(&mut held, &route, now) {
                 Ok(ticket) => match ticket.await {
-                    Answer::Done(result) => return result.map_err(SubmitError::Failed),
+                    Answer::Done { result, respond } => {
+                        if let (Some(respond), Some(_)) = (respond, route.sent) {
+                            let took = self.station.system.now().since(respond.ended);
+                            self.cell.phases.record(Phase::Respond, took);
+                        }
+                        return result.map_err(SubmitError::Failed);
+                    }
                     Answer::TimedOut => return Err(SubmitError::TimedOut),
                     Answer::WorkerDied => return Err(SubmitError::WorkerDied),
                     Answer::Returned { input, permit, because } => {
@@ -386,8 +403,9 @@ impl<A: Action, F> Inner<A, F> {
     ) -> Result<Ticket<A>, RouteError> {
         self.routes.choose(self.index, route.key, |pool| {
             let (input, permit) = held.take().expect("it is held until it is sent");
-            let (station, span) = (self.station.clone(), route.span.clone());
-            let (job, ticket) = Job::new(station, input, permit, route.tier, route.deadline, span);
+            let trace = Trace { span: route.span.clone(), sent: route.sent };
+            let (job, ticket) =
+                Job::new(self.station.clone(), input, permit, route.tier, route.deadline, trace);
             if !pool.exchange.offer(job, now) {
                 ticket.leave_alone();
             }
@@ -416,6 +434,8 @@ struct Route<'a> {
     tier: Tier,
     deadline: Timestamp,
     span: &'a tracing::Span,
+    /// When its last phase was over, if it is timed.
+    sent: Option<Timestamp>,
 }
 
 struct Tally<'a> {

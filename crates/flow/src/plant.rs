@@ -28,12 +28,14 @@ use crate::board::{AndonBoard, BoardMsg};
 use crate::burst::{BurstHandler, Levelling};
 use crate::dispatcher::Dispatcher;
 use crate::floor::{Floor, Surge};
+use crate::follow_up::FollowUps;
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::kaizen::{self, Kaizen, KaizenRules};
-use crate::line::{Line, LineCell, LineSpec};
+use crate::line::{FOLLOW_UP_MAX, Line, LineCell, LineSpec};
 use crate::meter::Meter;
 use crate::permit::Ceiling;
+use crate::phases::Phases;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
@@ -85,6 +87,16 @@ pub enum PlantError {
         pool: String,
         /// What is wrong.
         error: ScaleRulesError,
+    },
+    /// What follows a success has no time, or keeps a worker for too long.
+    #[error(
+        "line '{line}': what follows may take {within:?}; give more than zero and at most {FOLLOW_UP_MAX:?}"
+    )]
+    FollowUp {
+        /// The line.
+        line: String,
+        /// The refused time.
+        within: Duration,
     },
     /// A line's rates cannot be kept.
     #[error("line '{line}': {error}")]
@@ -257,7 +269,20 @@ impl PlantBuilder {
             self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
             RateGate::new(&Rates::default()).expect("no rate is a sound one")
         });
-        let cell = Arc::new(LineCell { name, gate: Gate::open(), meter: Meter::new(), guard, rate });
+        let within = spec.follow_up_within;
+        if within.is_zero() || FOLLOW_UP_MAX < within {
+            self.errors.push(PlantError::FollowUp { line: spec.name.clone(), within });
+        }
+        let follow_ups = FollowUps::new(within);
+        let cell = Arc::new(LineCell {
+            name,
+            gate: Gate::open(),
+            meter: Meter::new(),
+            guard,
+            phases: Phases::new(),
+            follow_ups,
+            rate,
+        });
         let index = self.lines.len();
         self.lines.push(cell.clone());
         let own = vec![spec.name.clone()];

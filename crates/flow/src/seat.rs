@@ -12,7 +12,7 @@ use gemba_core::time::Timestamp;
 use tokio::time::Sleep;
 
 use crate::action::Action;
-use crate::job::{Answer, Because, Station};
+use crate::job::{Answer, Because, Station, Trace};
 use crate::permit::Permit;
 
 /// How much longer than the deadline a caller waits for the worker to say that time is up. A worker whose
@@ -23,7 +23,7 @@ pub(crate) const ANSWER_GRACE: Duration = Duration::from_millis(250);
 pub(crate) struct Seat<A: Action> {
     pub station: Arc<Station<A>>,
     pub deadline: Timestamp,
-    pub span: tracing::Span,
+    pub trace: Trace,
     inner: Mutex<Inner<A>>,
 }
 
@@ -39,6 +39,8 @@ enum Phase<A: Action> {
     Waiting {
         input: A::Input,
         permit: Permit,
+        /// Ends with the waiting.
+        queue: tracing::Span,
     },
     Running,
     Answered(Answer<A>),
@@ -53,10 +55,15 @@ impl<A: Action> Seat<A> {
         input: A::Input,
         permit: Permit,
         deadline: Timestamp,
-        span: tracing::Span,
+        trace: Trace,
     ) -> (Arc<Self>, Ticket<A>) {
-        let inner = Inner { phase: Phase::Waiting { input, permit }, waker: None, is_alone: false };
-        let seat = Arc::new(Self { station, deadline, span, inner: Mutex::new(inner) });
+        let queue = if trace.span.is_disabled() {
+            tracing::Span::none()
+        } else {
+            tracing::debug_span!(target: "gemba::signal", parent: &trace.span, "await_worker")
+        };
+        let inner = Inner { phase: Phase::Waiting { input, permit, queue }, waker: None, is_alone: false };
+        let seat = Arc::new(Self { station, deadline, trace, inner: Mutex::new(inner) });
         (seat.clone(), Ticket { seat, timer: None, is_over: false })
     }
 
@@ -68,7 +75,12 @@ impl<A: Action> Seat<A> {
     pub(crate) fn begin(&self) -> Option<(A::Input, Permit)> {
         let mut inner = self.inner();
         match std::mem::replace(&mut inner.phase, Phase::Running) {
-            Phase::Waiting { input, permit } => Some((input, permit)),
+            Phase::Waiting { input, permit, queue } => {
+                // A subscriber is told of the end of a span: not while the seat is held.
+                drop(inner);
+                drop(queue);
+                Some((input, permit))
+            }
             other @ (Phase::Running | Phase::Answered(_) | Phase::Over) => {
                 inner.phase = other;
                 None
@@ -91,10 +103,11 @@ impl<A: Action> Seat<A> {
     pub(crate) fn give_back(&self, because: Because) {
         let mut inner = self.inner();
         match std::mem::replace(&mut inner.phase, Phase::Over) {
-            Phase::Waiting { input, permit } => {
+            Phase::Waiting { input, permit, queue } => {
                 inner.phase = Phase::Answered(Answer::Returned { input, permit, because });
                 let waker = inner.waker.take();
                 drop(inner);
+                drop(queue);
                 wake(waker);
             }
             other @ (Phase::Running | Phase::Answered(_) | Phase::Over) => inner.phase = other,
@@ -206,8 +219,14 @@ mod tests {
 
     use super::*;
     use crate::action::JobContext;
+    use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
+    use crate::gate::Gate;
     use crate::guard::Guard;
+    use crate::line::LineCell;
+    use crate::meter::Meter;
     use crate::permit::Ceiling;
+    use crate::phases::Phases;
+    use crate::rate::{RateGate, Rates};
 
     struct Echo;
 
@@ -232,11 +251,20 @@ mod tests {
         let system = Node::builder("test").system().clone();
         let name = Name::new("echo").unwrap();
         let path = ActorPath::new("/plant").unwrap();
-        let guard = Guard::new(name, path, BreakerRules::default(), None, system.clone());
+        let guard = Guard::new(name.clone(), path, BreakerRules::default(), None, system.clone());
         let deadline = system.now() + PATIENCE;
-        let station = Arc::new(Station { action: Echo, guard, system });
+        let cell = Arc::new(LineCell {
+            name,
+            gate: Gate::open(),
+            meter: Meter::new(),
+            guard,
+            phases: Phases::new(),
+            follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),
+            rate: RateGate::new(&Rates::default()).unwrap(),
+        });
+        let station = Arc::new(Station { action: Echo, cell, system });
         let permit = ceiling.admit(gemba_core::admission::Tier::Normal).unwrap();
-        Seat::new(station, 7, permit, deadline, tracing::Span::none())
+        Seat::new(station, 7, permit, deadline, Trace { span: tracing::Span::none(), sent: None })
     }
 
     fn ceiling() -> Arc<Ceiling> {
@@ -262,9 +290,9 @@ mod tests {
         let (7, permit) = running.begin().unwrap() else { panic!("it is the input") };
         assert!(running.begin().is_none(), "nobody begins it twice");
         running.give_back(Because::HolderDied);
-        running.answer(Answer::Done(Ok(8)));
+        running.answer(Answer::Done { result: Ok(8), respond: None });
         running.answer(Answer::WorkerDied);
-        assert!(matches!(ticket.await, Answer::Done(Ok(8))));
+        assert!(matches!(ticket.await, Answer::Done { result: Ok(8), .. }));
         drop(permit);
     }
 
@@ -279,7 +307,7 @@ mod tests {
         let (running, ticket) = seat(&ceiling);
         let (_, permit) = running.begin().unwrap();
         drop(ticket);
-        running.answer(Answer::Done(Ok(8)));
+        running.answer(Answer::Done { result: Ok(8), respond: None });
         assert_eq!(ceiling.in_flight(), 1, "the action's permit");
         drop(permit);
     }
@@ -298,7 +326,7 @@ mod tests {
             match waiting.await.unwrap() {
                 Answer::TimedOut => assert!(begun),
                 Answer::Returned { because, .. } => assert_eq!((begun, because), (false, Because::Expired)),
-                Answer::Done(_) | Answer::WorkerDied => panic!("nobody answered"),
+                Answer::Done { .. } | Answer::WorkerDied => panic!("nobody answered"),
             }
             let waited = asked.elapsed();
             assert!(PATIENCE + ANSWER_GRACE <= waited && waited < 2 * PATIENCE, "{waited:?}");

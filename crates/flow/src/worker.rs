@@ -64,7 +64,8 @@ impl Server for Worker {
     async fn handle(&mut self, msg: WorkerMsg, ctx: &mut Context<WorkerMsg>) -> Result<(), Stop> {
         match msg {
             WorkerMsg::Work(job) => {
-                let ran = job.run().await;
+                let mut ran = job.run().await;
+                ran.follow_up().await;
                 let turn = self.pool.exchange.done(self.id, ctx.incarnation(), &ran);
                 self.follow(turn, ctx);
                 Ok(())

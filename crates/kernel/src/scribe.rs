@@ -94,6 +94,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::QueueMoved { .. }
+        | Event::FollowUpsFailed { .. }
         | Event::ChildStarted { .. }
         | Event::ChildStartFailed { .. }
         | Event::ChildUnkillable { .. }
@@ -162,6 +163,7 @@ fn log(receipt: &Receipt) {
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::QueueMoved { .. }
+        | Event::FollowUpsFailed { .. }
         | Event::LadderMoved { .. }
         | Event::LineMoved { .. } => line!(warn),
         Event::NodeStarted { .. }

@@ -12,6 +12,26 @@ const BUCKETS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// Upper bounds of the buckets of phases, in seconds: a policy takes a microsecond.
+const PHASE_BUCKETS: &[f64] = &[
+    0.000_000_5,
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.001,
+    0.005,
+    0.025,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+];
+
 /// Upper bounds of the buckets of lead times, in seconds: a card may rest for hours.
 const LEAD_BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0,
@@ -30,7 +50,11 @@ impl Prometheus {
     pub fn new() -> Self {
         let durations = metric::ALL.iter().filter(|metric| metric.kind == Kind::Histogram);
         let builder = durations.fold(PrometheusBuilder::new(), |builder, metric| {
-            let buckets = if *metric == metric::QUEUE_LEAD { LEAD_BUCKETS } else { BUCKETS };
+            let buckets = match *metric {
+                metric::QUEUE_LEAD => LEAD_BUCKETS,
+                metric::PHASE => PHASE_BUCKETS,
+                _ => BUCKETS,
+            };
             builder
                 .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
                 .expect("the list of buckets is not empty")

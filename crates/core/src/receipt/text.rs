@@ -107,6 +107,9 @@ impl fmt::Display for Event {
             Self::AlertsSilenced { stations, for_ms, by, why } => {
                 write!(f, "alerts for {stations} silenced for {} s by {by}: {why}", for_ms / 1000)
             }
+            Self::FollowUpsFailed { line, failed, why } => {
+                write!(f, "{failed} follow-ups of line {line} failed: {why}")
+            }
             Self::CardDied { queue, card, deliveries, why } => {
                 write!(f, "card {card} of queue {queue} died after {deliveries} deliveries: {why}")
             }

@@ -70,6 +70,18 @@ impl Record {
         }
     }
 
+    /// How long the phases took, and how many signals are timed next.
+    pub(crate) fn time(&self, line: &LineCell, to: &Instruments) {
+        line.phases.follow(self.seconds.back().map_or(0, |second| second.outcomes));
+        line.phases.take(|phase, times| {
+            let histogram = to.histogram(&metric::PHASE, &[line.name.as_str(), phase.word()]);
+            for bucket in times.iter_recorded() {
+                let seconds = bucket.value_iterated_to() as f64 / 1e9;
+                histogram.record_many(seconds, bucket.count_at_value() as usize);
+            }
+        });
+    }
+
     pub(crate) fn measure(&mut self, line: &LineCell, counts: Counts, now: Timestamp, to: &Instruments) {
         let name = line.name.as_str();
         let latency_us = line.meter.take_latencies();
