@@ -58,6 +58,9 @@ async fn a_signal_has_a_span_for_each_phase_and_says_how_it_ended() {
     let (sender, told) = channel();
     let tracing = tracing_subscriber::registry().with(Teller(sender));
     let guard = tracing::subscriber::set_default(tracing);
+    // While there is one subscriber only, a call site that another test's thread comes to first asks that thread's,
+    // which is none, and is off from then on. With two it asks both.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let policy = rule("weekday", 3, |_: &bool, sunday: &bool| sunday.then(|| "it is sunday".to_owned()));
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));

@@ -297,7 +297,12 @@ fn follow<A: Action>(seat: Arc<Seat<A>>, work: FollowUp) -> BoxFuture<'static, D
     Box::pin(async move {
         let Station { cell, system, .. } = &*seat.station;
         let begun = system.now();
-        let span = tracing::debug_span!(target: "gemba::signal", parent: &seat.trace.span, "follow_up");
+        // Of a signal that nobody traces, what follows would be a trace of its own.
+        let span = if seat.trace.span.is_disabled() {
+            tracing::Span::none()
+        } else {
+            tracing::debug_span!(target: "gemba::signal", parent: &seat.trace.span, "follow_up")
+        };
         cell.follow_ups.run(work).instrument(span).await;
         let took = system.now().since(begun);
         cell.phases.record(Phase::FollowUp, took);
