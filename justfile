@@ -39,6 +39,11 @@ conformance *ARGS:
 mutants:
     tests/conformance/mutants
 
+# The real actors under chaos in virtual time, every seed twice: `just determinism --seeds 1000 --seed 1`; `--show 7`
+# writes the log of one.
+determinism *ARGS:
+    cargo run --release --quiet -p gemba-determinism -- {{ARGS}}
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
