@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gemba::admission::{Limits, Tier};
+use gemba::light::Light;
+use gemba::view::LineState;
 use gemba::{Line, LineSpec, Node, Plant, PoolSpec, RefusalReason, Signal, SubmitError};
-use gemba_kit::{finish, workers};
+use gemba_kit::{board, finish, workers};
 use tokio::time::Instant;
 
+use crate::limits::never_opens;
 use crate::plant::{Input, Work};
 
 const WORKERS: u32 = 8;
@@ -45,11 +48,15 @@ const fn tier(n: u64) -> Tier {
 }
 
 async fn start() -> (Node, Line<Work>) {
+    start_with(|spec| spec).await
+}
+
+async fn start_with(change: fn(LineSpec<Work>) -> LineSpec<Work>) -> (Node, Line<Work>) {
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system())
         .limits(Limits::new(100_000, 0.2, 0.83).expect("in range"))
         .pool(PoolSpec::new("work").workers(WORKERS, WORKERS));
-    let line = plant.line(LineSpec::new("work", Work).deadline(DEADLINE));
+    let line = plant.line(change(LineSpec::new("work", Work).deadline(DEADLINE)));
     let node = node.child(plant.build().expect("it is sound")).start().await.expect("it starts");
     workers(node.system(), "work", WORKERS as usize).await;
     (node, line)
@@ -57,6 +64,11 @@ async fn start() -> (Node, Line<Work>) {
 
 /// An open loop: signals come when they come, `times` as many as can be done.
 async fn storm(line: &Line<Work>, times: f64, lasts: Duration) -> Vec<Trip> {
+    slow_storm(line, times, lasts, 1).await
+}
+
+/// As [`storm`], while work takes `slower` times as long.
+async fn slow_storm(line: &Line<Work>, times: f64, lasts: Duration, slower: u32) -> Vec<Trip> {
     let begun = Instant::now();
     let mut trips = Vec::new();
     let mut n = 0;
@@ -67,7 +79,7 @@ async fn storm(line: &Line<Work>, times: f64, lasts: Duration) -> Vec<Trip> {
             let line = line.clone();
             trips.push(tokio::spawn(async move {
                 let arrived = begun.elapsed();
-                let signal = Signal::new(Input::Sleep(work(n))).tier(tier(n));
+                let signal = Signal::new(Input::Sleep(slower * work(n))).tier(tier(n));
                 let result = line.submit(signal, &()).await;
                 Trip { arrived, took: begun.elapsed().saturating_sub(arrived), tier: tier(n), result }
             }));
@@ -128,6 +140,27 @@ async fn after_a_spike_all_is_done_again_within_a_second() {
     for trip in late {
         assert!(trip.result.is_ok(), "{:?}", trip.result);
     }
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_time_shows_on_the_light_and_is_over_when_it_is_over() {
+    // Without a breaker, which would open on five time-outs in a row and stay open for half a minute.
+    let (node, line) = start_with(|spec| spec.breaker(never_opens())).await;
+    storm(&line, 0.7, Duration::from_secs(6)).await;
+    let slow = slow_storm(&line, 0.7, Duration::from_secs(4), 9).await;
+    let late = slow.iter().filter(|trip| matches!(trip.result, Err(SubmitError::TimedOut))).count();
+    assert!(10 < late, "{late} ran out of time");
+    let calm = storm(&line, 0.7, Duration::from_secs(3)).await;
+    for trip in calm.iter().filter(|trip| Duration::from_secs(1) <= trip.arrived) {
+        assert!(trip.result.is_ok(), "{:?}", trip.result);
+    }
+    let seen = board(node.system(), |board| board.overall == Light::Purple).await;
+    let light =
+        seen.stations.iter().find(|station| station.name.as_str() == "line:work").expect("it has a line");
+    assert!(light.why.ends_with("ran out of time"), "{}", light.why);
+    assert_eq!(seen.lines[0].state, LineState::Running);
+    assert_eq!((seen.lines[0].timed_out, seen.lines[0].failed), (late as u64, 0));
     finish(node).await;
 }
 

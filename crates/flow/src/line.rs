@@ -179,6 +179,8 @@ impl LineCell {
             rejected: counts.of(Ended::Rejected),
             succeeded: counts.of(Ended::Succeeded),
             failed: counts.of(Ended::Failed),
+            timed_out: counts.of(Ended::TimedOut),
+            cancelled: counts.of(Ended::Cancelled),
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,
@@ -264,7 +266,7 @@ impl<A: Action, F> Inner<A, F> {
     ) -> Result<A::Output, SubmitError<A::Error>> {
         let system = &self.station.system;
         let now = system.now();
-        let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Failed };
+        let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Cancelled };
         self.cell.meter.arrived();
         let Signal { input, key, tier, deadline } = signal;
         let tier = tier.unwrap_or(self.tier);
@@ -282,11 +284,12 @@ impl<A: Action, F> Inner<A, F> {
             Ok(_) => Ended::Succeeded,
             Err(SubmitError::Refused(_)) => Ended::Refused,
             Err(SubmitError::Rejected(_)) => Ended::Rejected,
-            Err(SubmitError::Failed(_) | SubmitError::WorkerDied | SubmitError::TimedOut) => Ended::Failed,
+            Err(SubmitError::TimedOut) => Ended::TimedOut,
+            Err(SubmitError::Failed(_) | SubmitError::WorkerDied) => Ended::Failed,
         };
         if !span.is_disabled() {
             span.record("outcome", tally.ended.word());
-            if tally.ended == Ended::Failed {
+            if matches!(tally.ended, Ended::Failed | Ended::TimedOut) {
                 // What a sampler keeps although it was not chosen.
                 span.record("otel.status_code", "ERROR");
             }

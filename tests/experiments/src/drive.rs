@@ -109,7 +109,7 @@ pub(crate) fn run(kind: Kind, trace: &Arc<Trace>, client: Client) -> Run {
             contender,
             trace: trace.clone(),
             // What is started with the contender is over by then.
-            begin: Instant::now() + Duration::from_millis(50),
+            begin: earlier(Instant::now() + Duration::from_millis(50), trace.begins),
             client,
             budget: Semaphore::new(BUDGET_FIRST),
             samples: trace.arrivals.iter().map(|_| OnceLock::new()).collect(),
@@ -119,6 +119,11 @@ pub(crate) fn run(kind: Kind, trace: &Arc<Trace>, client: Client) -> Run {
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     run
+}
+
+/// What a clock that began with this machine can tell: traces are shorter than that.
+fn earlier(at: Instant, by: Duration) -> Instant {
+    at.checked_sub(by).expect("the machine runs longer than a trace lasts")
 }
 
 async fn drive(callers: Arc<Callers>) -> Run {

@@ -81,6 +81,8 @@ pub(crate) struct Trace {
     pub lasts: Duration,
     /// When work that begins takes longer, and by which factor.
     pub slow: Option<(Duration, Duration, f64)>,
+    /// Nothing arrives before.
+    pub begins: Duration,
     seed: u64,
 }
 
@@ -107,7 +109,20 @@ impl Trace {
             }
             began = ends;
         }
-        Self { model, arrivals, lasts: Duration::from_secs_f64(began), slow: None, seed }
+        Self {
+            model,
+            arrivals,
+            lasts: Duration::from_secs_f64(began),
+            slow: None,
+            begins: Duration::ZERO,
+            seed,
+        }
+    }
+
+    /// The same without what arrives before `begins`, for callers who do not try again.
+    pub(crate) fn from(&self, begins: Duration) -> Self {
+        let arrivals = self.arrivals.iter().filter(|arrival| begins <= arrival.at).copied().collect();
+        Self { arrivals, begins, ..self.clone() }
     }
 
     /// How long the work of an attempt takes if nothing slows it down. A retry's is drawn anew, but is the same
