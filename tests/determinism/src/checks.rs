@@ -101,28 +101,28 @@ pub(crate) fn signals(log: &[Entry], board: &BoardView, faults: &mut Faults) -> 
             [] => *withdrawn && *begun <= 1,
             [Answer::Done] => (*begun, *ended) == (1, 1),
             [Answer::Failed] => (*begun, *ended) == (1, 0),
-            [Answer::Unknown] => *begun == 1,
+            [Answer::Died | Answer::TimedOut] => *begun == 1,
             [Answer::Refused | Answer::Rejected] => *begun == 0,
             [_, _, ..] => false,
         };
         faults.check(is_sound, || format!("{number}: {signal:?}"));
     }
     for line in &board.lines {
-        let of = |wanted: &[Answer]| {
-            let mine = all.values().filter(|signal| line.name.as_str() == signal.line);
-            mine.filter(|signal| matches!(signal.answers[..], [one] if wanted.contains(&one))).count() as u64
-        };
-        let came = all.values().filter(|signal| line.name.as_str() == signal.line).count() as u64;
-        let LineView { arrived, refused, rejected, succeeded, failed, .. } = *line;
-        let gone =
-            came - of(&[Answer::Done, Answer::Refused, Answer::Rejected, Answer::Failed, Answer::Unknown]);
-        let told = (came, of(&[Answer::Refused]), of(&[Answer::Rejected]), of(&[Answer::Done]));
-        faults.check((arrived, refused, rejected, succeeded) == told, || {
-            format!("{line:?}, and callers say {told:?}")
-        });
-        let told = of(&[Answer::Failed, Answer::Unknown]) + gone;
-        faults.check(failed == told, || format!("{line:?}, and callers say {told} failed"));
-        faults.check(line.in_flight == 0, || format!("{line:?}"));
+        let mine: Vec<_> = all.values().filter(|signal| line.name.as_str() == signal.line).collect();
+        let of = |wanted: Answer| mine.iter().filter(|signal| signal.answers == [wanted]).count() as u64;
+        let left = mine.iter().filter(|signal| signal.withdrawn).count() as u64;
+        let LineView { arrived, refused, rejected, succeeded, failed, timed_out, cancelled, .. } = *line;
+        let shown = [arrived, refused, rejected, succeeded, failed, timed_out, cancelled];
+        let told = [
+            mine.len() as u64,
+            of(Answer::Refused),
+            of(Answer::Rejected),
+            of(Answer::Done),
+            of(Answer::Failed) + of(Answer::Died),
+            of(Answer::TimedOut),
+            left,
+        ];
+        faults.check(shown == told && line.in_flight == 0, || format!("{line:?}, and callers say {told:?}"));
     }
     let done = all.values().filter(|signal| signal.answers == [Answer::Done]).count() as u64;
     Counts { signals: all.len() as u64, done }

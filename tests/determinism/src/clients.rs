@@ -81,8 +81,9 @@ async fn submit(
         Err(SubmitError::Refused(refusal)) => (Answer::Refused, format!("refused: {refusal}")),
         Err(SubmitError::Rejected(rejection)) => (Answer::Rejected, format!("rejected: {rejection}")),
         Err(SubmitError::Failed(error)) => (Answer::Failed, format!("failed: {error}")),
-        // It is not known what has happened.
-        Err(error) => (Answer::Unknown, error.to_string()),
+        Err(SubmitError::WorkerDied) => (Answer::Died, "lost its worker".to_owned()),
+        Err(SubmitError::TimedOut) => (Answer::TimedOut, "timed out".to_owned()),
+        Err(error) => (Answer::Died, format!("FAULT: {error}")),
     };
     log.fact(Fact::Answered(number, answer), format_args!("{number} {text}"));
 }

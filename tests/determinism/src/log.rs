@@ -15,8 +15,10 @@ pub(crate) enum Answer {
     Refused,
     Rejected,
     Failed,
-    /// Its worker died, or its time was up: what it had begun may have happened.
-    Unknown,
+    /// Its worker died: what it had begun may have happened.
+    Died,
+    /// Its time was up: what it had begun may have happened.
+    TimedOut,
 }
 
 /// What the checks look at.
