@@ -44,6 +44,10 @@ mutants:
 determinism *ARGS:
     cargo run --release --quiet -p gemba-determinism -- {{ARGS}}
 
+# The cells of crates/flow in every order in which threads may run (loom).
+models *WORD:
+    cargo test --release --quiet -p gemba-flow --features loom --lib models::{{WORD}}
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
