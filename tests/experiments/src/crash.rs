@@ -136,7 +136,8 @@ async fn storm(drops: u64) -> Left {
     left.permits = regulator.in_flight();
     if let Some(view) = view {
         left.in_flight = view.in_flight;
-        let ended = view.refused + view.rejected + view.succeeded + view.failed;
+        let answered = view.refused + view.rejected + view.succeeded + view.failed + view.timed_out;
+        let ended = answered + view.cancelled;
         left.unended = view.arrived.abs_diff(ended) + view.arrived.abs_diff(left.callers);
     }
     node.stop("measured").await.expect("the node stops in order");
