@@ -18,6 +18,8 @@ mod kaizen;
 mod line;
 mod load;
 mod meter;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 mod permit;
 mod phases;
 mod plant;
@@ -28,6 +30,7 @@ mod seat;
 mod settings;
 mod signal;
 mod submit;
+mod sync;
 mod trial;
 mod worker;
 

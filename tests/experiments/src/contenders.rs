@@ -23,6 +23,7 @@ pub(crate) struct Job {
     pub number: u32,
     pub attempt: u8,
     pub tier: Tier,
+    pub tenant: u8,
     pub due: Instant,
     pub work: Work,
 }
