@@ -6,8 +6,6 @@ use crate::breaker::Outcome;
 use crate::time::Timestamp;
 
 mod rules;
-#[cfg(test)]
-mod trial;
 
 pub use rules::{AdaptiveRules, AdaptiveRulesBuilder, AdaptiveRulesError};
 

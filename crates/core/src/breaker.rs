@@ -9,8 +9,6 @@ use crate::receipt::BreakerState;
 use crate::time::Timestamp;
 use crate::window::{Tally, Window};
 
-#[cfg(test)]
-mod model;
 mod rules;
 
 pub use rules::{BreakerRules, BreakerRulesBuilder, BreakerRulesError};

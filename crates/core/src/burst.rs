@@ -7,8 +7,6 @@ use crate::view::ArrivalsView;
 
 mod rate;
 mod rules;
-#[cfg(test)]
-mod trial;
 
 use rate::Rate;
 
@@ -16,7 +14,7 @@ pub use rules::{BurstRules, BurstRulesBuilder, BurstRulesError};
 
 /// How many standard deviations above the baseline arrivals have to be, if they come independently of each
 /// other: where few come, several times the baseline are nothing special. Chosen so that a month of looks
-/// finds none by chance (`burst/trial.rs`); at seven there were four.
+/// finds none by chance (experiment E12); at seven there were four.
 const BEYOND_CHANCE: f64 = 8.0;
 
 /// Arrivals are looked at over this many times the present, too: where few come, two seconds say nothing.

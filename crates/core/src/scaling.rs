@@ -7,8 +7,6 @@ use crate::time::Timestamp;
 
 mod demand;
 mod rules;
-#[cfg(test)]
-mod trial;
 
 use demand::Demand;
 

@@ -40,6 +40,42 @@ impl Draw {
         libm::sqrt(2.0 * radius) * libm::cos(std::f64::consts::TAU * turn)
     }
 
+    /// A whole number below `sides`.
+    pub fn below(&mut self, sides: u64) -> u64 {
+        ((self.uniform() * sides as f64) as u64).min(sides - 1)
+    }
+
+    /// How many come where `mean` are to be expected: Poisson; above 30 the normal distribution, rounded.
+    pub fn poisson(&mut self, mean: f64) -> u64 {
+        if 30.0 < mean {
+            return libm::round(mean + libm::sqrt(mean) * self.normal()).max(0.0) as u64;
+        }
+        let (limit, mut product, mut count) = (libm::exp(-mean), self.uniform(), 0);
+        while limit < product {
+            product *= self.uniform();
+            count += 1;
+        }
+        count
+    }
+
+    /// How many of `n` are hit, each with this chance: binomial; above 30 the normal distribution, rounded.
+    pub fn hits(&mut self, n: u64, chance: f64) -> u64 {
+        let mean = n as f64 * chance;
+        if 30.0 < mean {
+            let hits = mean + libm::sqrt(mean * (1.0 - chance)) * self.normal();
+            return (libm::round(hits).max(0.0) as u64).min(n);
+        }
+        let (mut left, odds) = (self.uniform(), chance / (1.0 - chance));
+        let mut exactly = libm::pow(1.0 - chance, n as f64);
+        let mut hits = 0;
+        while exactly <= left && hits < n {
+            left -= exactly;
+            hits += 1;
+            exactly *= odds * (n - hits + 1) as f64 / hits as f64;
+        }
+        hits
+    }
+
     /// Lognormal with mean 1 and the coefficient of variation `cv`.
     pub fn lognormal(&mut self, cv: f64) -> f64 {
         let variance = libm::log1p(cv * cv);
@@ -67,6 +103,12 @@ mod tests {
         within(mean(|| draw.lognormal(1.0)), 1.0);
         within(mean(|| (draw.lognormal(0.5) - 1.0).powi(2)), 0.25);
         within(mean(|| draw.lognormal(0.0)), 1.0);
+        within(mean(|| draw.below(3) as f64), 1.0);
+        for expected in [0.1, 3.0, 50.0] {
+            within(mean(|| draw.poisson(expected) as f64 / expected), 1.0);
+            within(mean(|| (draw.poisson(expected) as f64 - expected).powi(2) / expected), 1.0);
+            within(mean(|| draw.hits(500, expected / 500.0) as f64 / expected), 1.0);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod experiments;
 pub mod outcome;
 pub mod plot;
+mod pool;
 pub mod scenario;
 mod sizing;
 pub mod trace;

@@ -42,6 +42,12 @@ impl Sizing {
         }
     }
 
+    /// With other rules for surges.
+    pub(crate) fn surges(mut self, rules: BurstRules) -> Self {
+        self.burst.set_rules(rules);
+        self
+    }
+
     /// One more came.
     pub(crate) const fn arrived(&mut self) {
         self.arrived += 1;

@@ -8,7 +8,10 @@ use gemba_sim::client::Client;
 use gemba_sim::contenders::Contender;
 use gemba_sim::engine::Run;
 use gemba_sim::experiments::determinism::{DECISIONS_OF_SEED_7, decisions};
-use gemba_sim::experiments::{Scale, determinism, goodput, priority, table};
+use gemba_sim::experiments::{
+    Experiment, Scale, ab_test, breaker, burn_rate, burst, canary, determinism, drift, goodput, priority,
+    rate, scaling, table,
+};
 use gemba_sim::outcome::Outcome;
 use gemba_sim::workload::{Model, Phase, Trouble, Workload};
 
@@ -105,12 +108,71 @@ fn whoever_arrives_is_accounted_for() {
     }
 }
 
+/// As little of each experiment as still shows something.
+const LITTLE: Scale = Scale {
+    seeds: 2,
+    measured: secs(1),
+    warm_up: secs(0),
+    watched: secs(5),
+    idle_signals: 500,
+    steady: secs(900),
+    steps: 2,
+    days: 2,
+    calls: 20_000,
+    ab_tests: 20,
+    rollouts: 20,
+};
+
+fn is_met(experiment: fn(&Scale) -> Vec<Experiment>, scale: &Scale) {
+    let experiments = experiment(scale);
+    assert!(experiments.iter().all(Experiment::is_as_known), "{}", table::print(&experiments));
+}
+
+#[test]
+fn pools_hold_still_follow_a_step_and_pay_little_for_a_surge() {
+    is_met(scaling::run, &Scale { seeds: 1, ..LITTLE });
+}
+
+#[test]
+fn bursts_are_seen_in_time_and_days_and_nights_are_none() {
+    is_met(burst::run, &LITTLE);
+}
+
+#[test]
+fn a_breaker_does_what_its_rules_say_and_sees_what_fails() {
+    is_met(breaker::run, &LITTLE);
+}
+
+#[test]
+fn what_passes_is_the_rate_at_any_rate_of_calls() {
+    is_met(rate::run, &LITTLE);
+}
+
+#[test]
+fn incidents_are_told_with_precision_and_recall_of_at_least_95_percent() {
+    is_met(burn_rate::run, &LITTLE);
+}
+
+#[test]
+fn equal_arms_have_no_winner_and_a_planted_difference_is_found() {
+    is_met(ab_test::run, &LITTLE);
+}
+
+#[test]
+fn a_harmful_candidate_is_stopped_and_a_harmless_one_promoted() {
+    is_met(canary::run, &LITTLE);
+}
+
+#[test]
+fn a_downstream_that_stays_slow_does_not_move_the_limit_and_is_used_again_when_it_recovers() {
+    is_met(drift::run, &LITTLE);
+}
+
 #[test]
 fn every_experiment_prints_its_figures_and_what_it_missed() {
-    let scale = Scale { seeds: 1, measured: secs(1), warm_up: secs(0), watched: secs(5), idle_signals: 500 };
     // The spike and the storms are as long at any scale; the tests above have shorter ones.
     let experiments: Vec<_> =
-        [goodput::run, priority::run, determinism::run].iter().flat_map(|run| run(&scale)).collect();
+        [goodput::run, priority::run, determinism::run].iter().flat_map(|run| run(&LITTLE)).collect();
     let numbers: Vec<_> = experiments.iter().map(|experiment| experiment.number).collect();
     assert_eq!(numbers, ["E1", "E2", "E3", "E5", "E26"]);
     let text = table::print(&experiments);

@@ -16,6 +16,8 @@ pub(crate) struct Finding {
     pub others: Vec<(&'static str, Spread)>,
     /// Ours over an anchor's, pair by pair.
     pub ratio: Option<Ratio>,
+    /// Why the target is missed, where the experiment itself says so.
+    pub known: Option<&'static str>,
 }
 
 /// Ours over an anchor's, with its 95 % interval.
@@ -30,7 +32,7 @@ pub(crate) struct Ratio {
 impl Finding {
     pub(crate) fn new(case: impl Into<String>, figure: &'static str, ours: Vec<f64>) -> Self {
         let (case, ours) = (case.into(), Spread::of(ours));
-        Self { case, figure, target: None, ours, others: Vec::new(), ratio: None }
+        Self { case, figure, target: None, ours, others: Vec::new(), ratio: None, known: None }
     }
 
     pub(crate) fn at_least(mut self, least: f64) -> Self {

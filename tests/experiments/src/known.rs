@@ -4,11 +4,11 @@ use crate::finding::{Finding, Report};
 
 /// A target that is not met for a reason that is known.
 #[derive(Debug)]
-pub(crate) struct KnownMiss {
+struct KnownMiss {
     number: &'static str,
     /// Words the case or the figure holds.
     holds: &'static str,
-    pub why: &'static str,
+    why: &'static str,
 }
 
 /// All of them. Who mends one takes it out.
@@ -31,11 +31,11 @@ const KNOWN: &[KnownMiss] = &[
 ];
 
 /// Why this target is missed, if that is known.
-pub(crate) fn of(number: &str, finding: &Finding) -> Option<&'static KnownMiss> {
+pub(crate) fn of(number: &str, finding: &Finding) -> Option<&'static str> {
     let says = |miss: &&KnownMiss| {
         miss.number == number && (finding.case.contains(miss.holds) || finding.figure.contains(miss.holds))
     };
-    KNOWN.iter().find(says)
+    finding.known.or_else(|| KNOWN.iter().find(says).map(|miss| miss.why))
 }
 
 /// Whether each target is met, or known not to be.

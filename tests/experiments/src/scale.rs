@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gemba::sim::client::Client;
+use gemba::sim::experiments::Scale as Simulated;
 
 use crate::contenders::Kind;
 
@@ -31,6 +32,8 @@ pub(crate) struct Scale {
     pub cards: u64,
     /// Calls, per thread and repetition, where nanoseconds are measured.
     pub calls: u32,
+    /// What is run in virtual time.
+    pub simulated: Simulated,
 }
 
 impl Scale {
@@ -49,6 +52,7 @@ impl Scale {
         drops: 1_000_000,
         cards: 5_000,
         calls: 1_000_000,
+        simulated: Simulated::FULL,
     };
 
     /// Those of the list that take part.
@@ -70,5 +74,6 @@ impl Scale {
         drops: 100_000,
         cards: 1_000,
         calls: 300_000,
+        simulated: Simulated::QUICK,
     };
 }

@@ -1,13 +1,13 @@
 //! The experiments that virtual time can decide, in the same table.
 
-use gemba::sim::experiments::{ALL, Scale as SimulatedScale};
+use gemba::sim::experiments::{ALL, Scale as Simulated};
 
 use crate::finding::{Finding, Report};
 use crate::scale::Scale;
 
-/// All of them, at full length: a minute of load takes less than a second.
+/// All of them: a minute of load takes less than a second.
 pub(crate) fn run(scale: &Scale) -> Vec<Report> {
-    let simulated = SimulatedScale { seeds: scale.rounds, ..SimulatedScale::FULL };
+    let simulated = Simulated { seeds: scale.rounds, ..scale.simulated };
     ALL.iter()
         .flat_map(|experiment| experiment(&simulated))
         .map(|experiment| {
@@ -18,6 +18,7 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
                 ours: row.ours,
                 others: row.others,
                 ratio: None,
+                known: row.known,
             });
             Report {
                 number: experiment.number,

@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 use std::{fs, io};
 
-use gemba::sim::experiments::{Spread, Target};
+use gemba::sim::experiments::Spread;
+use gemba::sim::experiments::table::{self, number};
 use serde_json::{Value, json};
 
 use crate::finding::{Finding, Report, median};
@@ -34,40 +35,23 @@ pub(crate) fn text(report: &Report) -> String {
 }
 
 fn line(text: &mut String, experiment: &str, finding: &Finding) {
-    let target = finding.target.map(words).unwrap_or_default();
-    let ours = spread(finding.ours);
-    let (case, figure) = (&finding.case, finding.figure);
-    writeln!(text, "  {case:<34} {figure:<36} {target:<10} {ours:<28} {}", verdict(experiment, finding))
-        .expect(WRITES);
-    if !finding.others.is_empty() {
-        let others = finding.others.iter().map(|(name, of)| format!("{name} {}", spread(*of)));
-        writeln!(text, "      {}", others.collect::<Vec<_>>().join(" | ")).expect(WRITES);
-    }
+    let is = verdict(experiment, finding);
+    text.push_str(&table::line(&finding.case, finding.figure, finding.target, finding.ours, is));
+    text.push_str(&table::others(&finding.others));
     if let Some(ratio) = finding.ratio {
         let [median, low, high] = [ratio.median, ratio.low, ratio.high].map(number);
         writeln!(text, "      ours / {}: {median}, 95 % in {low} to {high}", ratio.anchor).expect(WRITES);
     }
-    if let Some(miss) = known::of(experiment, finding).filter(|_| !finding.is_met()) {
-        writeln!(text, "      known: {}", miss.why).expect(WRITES);
-    }
-}
-
-fn words(target: Target) -> String {
-    match target {
-        Target::AtLeast(least) => format!(">= {}", number(least)),
-        Target::AtMost(most) => format!("<= {}", number(most)),
+    if let Some(why) = known::of(experiment, finding).filter(|_| !finding.is_met()) {
+        writeln!(text, "      known: {why}").expect(WRITES);
     }
 }
 
 fn verdict(experiment: &str, finding: &Finding) -> &'static str {
     if finding.target.is_none() {
         ""
-    } else if finding.is_met() {
-        "met"
-    } else if known::of(experiment, finding).is_some() {
-        "missed, known"
     } else {
-        "MISSED"
+        table::verdict(finding.is_met(), known::of(experiment, finding))
     }
 }
 
@@ -84,7 +68,7 @@ pub(crate) fn summary(reports: &[Report]) -> String {
         targets().count()
     );
     for (report, finding) in targets().filter(|(_, finding)| !finding.is_met()) {
-        let why = known::of(report.number, finding).map_or("NOT KNOWN", |miss| miss.why);
+        let why = known::of(report.number, finding).unwrap_or("NOT KNOWN");
         writeln!(text, "  missed: {} {}, {}: {why}", report.number, finding.case, finding.figure)
             .expect(WRITES);
     }
@@ -113,7 +97,7 @@ fn entry(experiment: &str, finding: &Finding) -> Value {
     json!({
         "case": finding.case,
         "figure": finding.figure,
-        "target": finding.target.map(words),
+        "target": finding.target.map(|target| target.to_string()),
         "ours": of(finding.ours),
         "others": finding.others.iter().map(|(name, spread)| ((*name).to_owned(), of(*spread))).collect::<serde_json::Map<_, _>>(),
         "ratio": finding.ratio.map(|ratio| json!({
@@ -127,23 +111,6 @@ pub(crate) fn write_plots(folder: &Path, reports: &[Report]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut plots = reports.iter().flat_map(|report| &report.plots);
     plots.try_for_each(|(name, svg)| fs::write(folder.join(name), svg))
-}
-
-fn spread(spread: Spread) -> String {
-    let Spread { median, least, most } = spread;
-    format!("{} [{} {}]", number(median), number(least), number(most))
-}
-
-fn number(value: f64) -> String {
-    if value.is_infinite() {
-        "never".to_owned()
-    } else if 1_000.0 <= value.abs() || value.fract() == 0.0 {
-        format!("{value:.0}")
-    } else if value.abs() < 0.001 {
-        format!("{value:.5}")
-    } else {
-        format!("{value:.3}")
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tests of A/B tests; the 4000 simulated ones of experiment E21 are in `examples/ab_test.rs`.
+//! Tests of A/B tests; false winners, power and direction are experiment E21 in `gemba-sim`.
 
 use super::*;
 
@@ -68,33 +68,6 @@ fn nothing_is_said_before_the_least_number_of_samples() {
     assert!(matches!(test.verdict(), Verdict::Winner { arm: Arm::B, by: Measure::Latency, .. }));
     let effect = test.effect(Measure::Latency).unwrap();
     assert!((effect.estimate + 0.9).abs() < 1e-9, "{effect:?}");
-}
-
-#[test]
-fn equal_arms_have_no_winner_and_a_planted_difference_is_found_in_its_direction() {
-    let rules = AbRules::default();
-    let runs = 60;
-    let (mut false_winners, mut found) = (0, 0);
-    for seed in 0..runs {
-        if let (Verdict::Winner { .. } | Verdict::Tradeoff { .. }, _) =
-            run(seed, rules, (35.0, 0.01), (35.0, 0.01))
-        {
-            false_winners += 1;
-        }
-        // The faster arm in turns: a rule that always says B would be found out.
-        let faster = if seed % 2 == 0 { Arm::A } else { Arm::B };
-        let median = |arm| if arm == faster { 35.0 } else { 35.0 * 1.05 };
-        if let (Verdict::Winner { arm, .. }, samples) =
-            run(runs + seed, rules, (median(Arm::A), 0.01), (median(Arm::B), 0.01))
-        {
-            assert_eq!(arm, faster, "seed {seed}");
-            assert!(samples <= rules.samples_max());
-            found += 1;
-        }
-    }
-    // 5 % of 60 are 3, and 4 in 60 are not yet a contradiction; 80 % are 48.
-    assert!(false_winners <= 4, "{false_winners} false winners in {runs}");
-    assert!(48 <= found, "{found} of {runs} found");
 }
 
 #[test]

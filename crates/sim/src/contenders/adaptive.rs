@@ -13,8 +13,8 @@ use crate::contenders::RETRY_AFTER;
 use crate::controller::{Attempt, Controller, Decision, Finished};
 
 /// The least a window of samples lasts and holds.
-const WINDOW: Duration = Duration::from_secs(1);
-const SAMPLES_MIN: u32 = 10;
+pub(crate) const WINDOW: Duration = Duration::from_secs(1);
+pub(crate) const SAMPLES_MIN: u32 = 10;
 
 /// How a limit follows the latency.
 #[derive(Debug, Clone, Copy)]
@@ -25,21 +25,22 @@ enum Rule {
 }
 
 /// Compares the latency now with its long-time mean.
-#[derive(Debug, Clone, Copy)]
-struct Gradient2 {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Gradient2 {
     long: f64,
     windows: u32,
 }
 
 impl Gradient2 {
-    const RANGE: (f64, f64) = (20.0, 200.0);
+    pub(crate) const RANGE: (f64, f64) = (20.0, 200.0);
     const SMOOTHING: f64 = 0.2;
     const TOLERANCE: f64 = 1.5;
     const LONG_WINDOWS: u32 = 600;
     const WARM_UP: u32 = 10;
     const QUEUE: f64 = 4.0;
 
-    fn next(&mut self, limit: f64, short: f64, in_flight: f64) -> f64 {
+    /// The limit after a window with this mean latency and so many in flight at most.
+    pub(crate) fn next(&mut self, limit: f64, short: f64, in_flight: f64) -> f64 {
         self.windows = self.windows.saturating_add(1);
         // A plain mean at first, then an exponential one.
         let weight = if self.windows <= Self::WARM_UP {
@@ -147,7 +148,7 @@ impl Adaptive {
 
     /// Gradient2, with its defaults.
     pub fn gradient2() -> Self {
-        Self::new("Gradient2", Rule::Gradient2(Gradient2 { long: 0.0, windows: 0 }))
+        Self::new("Gradient2", Rule::Gradient2(Gradient2::default()))
     }
 
     /// Vegas, with its defaults.

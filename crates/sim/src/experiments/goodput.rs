@@ -6,7 +6,7 @@ use std::time::Duration;
 use gemba_core::admission::Tier;
 use gemba_core::time::Timestamp;
 
-use super::{Clock, Experiment, Row, Scale, Spread, Target, compare, row};
+use super::{Experiment, Row, Scale, Spread, Target, by_seed, compare, row};
 use crate::client::Client;
 use crate::contenders::Contender;
 use crate::engine::Run;
@@ -51,10 +51,8 @@ impl Figures {
 pub fn run(scale: &Scale) -> Vec<Experiment> {
     let model = Model::default();
     // By load, seed and contender.
-    let figures: Vec<Vec<Vec<Figures>>> = LOADS
-        .iter()
-        .map(|times| (1..=scale.seeds).map(|seed| all(&model, *times, scale, seed)).collect())
-        .collect();
+    let figures: Vec<Vec<Vec<Figures>>> =
+        LOADS.iter().map(|times| by_seed(scale, |seed| all(&model, *times, scale, seed))).collect();
     let of = |load: usize, figure: fn(&Figures) -> f64| -> Vec<Spread> {
         compare(&Contender::ALL, scale.seeds, |contender, seed| {
             figure(&figures[load][seed as usize - 1][contender as usize])
@@ -98,7 +96,7 @@ fn e1(goodput: &[Vec<Spread>], critical: &[Vec<Spread>], against: impl Fn(usize)
     for (load, times) in LOADS.iter().enumerate().skip(2) {
         let case = format!("{times}x");
         let (figure, target) = ("goodput / Gradient2's", Target::AtLeast(0.99));
-        rows.push(Row { case, figure, target, ours: against(load), others: Vec::new() });
+        rows.push(Row { case, figure, target, ours: against(load), others: Vec::new(), known: None });
     }
     // A run in which the limit of 1200 protects the pool has not measured anything.
     let seeds = goodput[3][Contender::Seeds as usize];
@@ -109,17 +107,18 @@ fn e1(goodput: &[Vec<Spread>], critical: &[Vec<Spread>], against: impl Fn(usize)
         target: Target::AtMost(0.05),
         ours: seeds,
         others: Vec::new(),
+        known: None,
     });
     let plots = vec![
         ("e1-goodput.svg", plot("Goodput under load", "answered in time / capacity", goodput, 1.2)),
         ("e1-critical.svg", plot("The critical tier under load", "share answered in time", critical, 1.2)),
     ];
-    Experiment { number: "E1", title: "goodput", clock: Clock::Virtual, rows, plots }
+    Experiment { number: "E1", title: "goodput", rows, plots }
 }
 
 fn e2(shed: &[Vec<Spread>], above: &[Spread], model: &Model, scale: &Scale) -> Experiment {
     let contenders = &Contender::ALL;
-    let idle = Spread::of((1..=scale.seeds).map(|seed| sheds_when_idle(model, scale, seed)).collect());
+    let idle = Spread::of(by_seed(scale, |seed| sheds_when_idle(model, scale, seed)));
     let rows = vec![
         row("0.7x", "share shed", Target::AtMost(1e-4), contenders, &shed[0]),
         row("0.9x", "share shed", Target::AtMost(0.015), contenders, &shed[1]),
@@ -130,9 +129,10 @@ fn e2(shed: &[Vec<Spread>], above: &[Spread], model: &Model, scale: &Scale) -> E
             target: Target::AtMost(0.0),
             ours: idle,
             others: Vec::new(),
+            known: None,
         },
     ];
-    Experiment { number: "E2", title: "no needless shedding", clock: Clock::Virtual, rows, plots: Vec::new() }
+    Experiment { number: "E2", title: "no needless shedding", rows, plots: Vec::new() }
 }
 
 fn sheds_when_idle(model: &Model, scale: &Scale, seed: u64) -> f64 {
@@ -161,7 +161,7 @@ fn e3(p99: &[Vec<Spread>]) -> Experiment {
         })
         .collect();
     let plots = vec![("e3-p99.svg", plot("p99 of what was answered", "p99 / p99 at 0.7x", p99, 3.0))];
-    Experiment { number: "E3", title: "p99 of accepted", clock: Clock::Virtual, rows, plots }
+    Experiment { number: "E3", title: "p99 of accepted", rows, plots }
 }
 
 fn plot(title: &str, unit: &str, figures: &[Vec<Spread>], most: f64) -> String {

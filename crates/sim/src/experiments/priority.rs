@@ -3,7 +3,7 @@
 use gemba_core::admission::Tier;
 use gemba_core::time::Timestamp;
 
-use super::{Clock, Experiment, Scale, Spread, Target, compare, row};
+use super::{Experiment, Scale, Spread, Target, compare, row};
 use crate::client::Client;
 use crate::contenders::Contender;
 use crate::engine::Run;
@@ -41,13 +41,7 @@ pub fn run(scale: &Scale) -> Vec<Experiment> {
             &[low],
         ));
     }
-    vec![Experiment {
-        number: "E5",
-        title: "priority isolation",
-        clock: Clock::Virtual,
-        rows,
-        plots: Vec::new(),
-    }]
+    vec![Experiment { number: "E5", title: "priority isolation", rows, plots: Vec::new() }]
 }
 
 /// What the lower tier gets when the critical one alone is twice what the pool can do, or as it is.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gemba_core::time::Timestamp;
 
-use super::{Clock, Experiment, Scale, Target, compare, row};
+use super::{Experiment, Scale, Target, by_seed, compare, row};
 use crate::client::Client;
 use crate::contenders::Contender;
 use crate::engine::Run;
@@ -25,7 +25,7 @@ const LASTS: Duration = Duration::from_secs(10);
 pub fn run(scale: &Scale) -> Vec<Experiment> {
     let model = Model::default();
     let ends = BEFORE + LASTS;
-    let outcomes: Vec<Vec<Outcome>> = (1..=scale.seeds).map(|seed| all(&model, scale, seed)).collect();
+    let outcomes: Vec<Vec<Outcome>> = by_seed(scale, |seed| all(&model, scale, seed));
     let of = |figure: &dyn Fn(&Outcome) -> f64| {
         compare(&Contender::ALL, scale.seeds, |contender, seed| {
             figure(&outcomes[seed as usize - 1][contender as usize])
@@ -44,7 +44,7 @@ pub fn run(scale: &Scale) -> Vec<Experiment> {
         row("10 s of 10x", "mean services until waits are short", Target::AtMost(5.0), all, &delay),
     ];
     let plots = vec![("e6-spike.svg", plot(&outcomes[0], ends))];
-    vec![Experiment { number: "E6", title: "recovery after a spike", clock: Clock::Virtual, rows, plots }]
+    vec![Experiment { number: "E6", title: "recovery after a spike", rows, plots }]
 }
 
 fn all(model: &Model, scale: &Scale, seed: u64) -> Vec<Outcome> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gemba_core::time::Timestamp;
 
-use super::{Clock, Experiment, Scale, Target, compare, row};
+use super::{Experiment, Scale, Target, by_seed, compare, row};
 use crate::client::Client;
 use crate::contenders::Contender;
 use crate::engine::Run;
@@ -22,8 +22,7 @@ pub fn run(scale: &Scale) -> Vec<Experiment> {
     let (begins, ends) = (BEFORE, BEFORE + LASTS);
     let mut rows = Vec::new();
     for client in Client::ALL {
-        let outcomes: Vec<Vec<Outcome>> =
-            (1..=scale.seeds).map(|seed| all(&model, client, scale, seed)).collect();
+        let outcomes: Vec<Vec<Outcome>> = by_seed(scale, |seed| all(&model, client, scale, seed));
         let of = |figure: &dyn Fn(&Outcome) -> f64| {
             compare(&Contender::ALL, scale.seeds, |contender, seed| {
                 figure(&outcomes[seed as usize - 1][contender as usize])
@@ -43,7 +42,7 @@ pub fn run(scale: &Scale) -> Vec<Experiment> {
             rows.push(row(client.name, "attempts / signal", Target::AtMost(1.1), all, &attempts));
         }
     }
-    vec![Experiment { number: "E7", title: "retry storm", clock: Clock::Virtual, rows, plots: Vec::new() }]
+    vec![Experiment { number: "E7", title: "retry storm", rows, plots: Vec::new() }]
 }
 
 fn all(model: &Model, client: Client, scale: &Scale, seed: u64) -> Vec<Outcome> {

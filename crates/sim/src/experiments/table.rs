@@ -1,50 +1,60 @@
-//! Experiments as a table to be read.
+//! Experiments as a table to be read, by whoever makes them.
 
 use std::fmt::Write;
 
-use super::{Clock, Experiment, Row, Spread, Target};
+use super::{Experiment, Row, Spread, Target};
 
-/// All rows, with the verdicts, and what was missed at the end.
+const WRITES: &str = "writing to a string cannot fail";
+
+/// All rows, with the verdicts, and how many targets are met.
 pub fn print(experiments: &[Experiment]) -> String {
     let mut text = String::new();
     for experiment in experiments {
-        let clock = match experiment.clock {
-            Clock::Virtual => "virtual time",
-            Clock::Wall => "wall clock",
-        };
-        write!(text, "\n{} {} ({clock})\n", experiment.number, experiment.title).expect(WRITES);
+        write!(text, "\n{} {}\n", experiment.number, experiment.title).expect(WRITES);
         for row in &experiment.rows {
-            print_row(&mut text, row);
+            let is = verdict(row.is_met(), row.known);
+            text.push_str(&line(&row.case, row.figure, Some(row.target), row.ours, is));
+            text.push_str(&others(&row.others));
+            if let Some(why) = row.known.filter(|_| !row.is_met()) {
+                writeln!(text, "      known: {why}").expect(WRITES);
+            }
         }
     }
     let rows = experiments.iter().flat_map(|experiment| &experiment.rows);
-    let (met, all) = (rows.clone().filter(|row| row.is_met()).count(), rows.count());
+    let (met, all) = (rows.clone().filter(|row| Row::is_met(row)).count(), rows.count());
     writeln!(text, "\n{met} of {all} targets met. Figures: median [least most] of the seeds.").expect(WRITES);
     text
 }
 
-const WRITES: &str = "writing to a string cannot fail";
+/// One figure: under which circumstances, what it is, what it should be and what it is.
+pub fn line(case: &str, figure: &str, target: Option<Target>, ours: Spread, verdict: &str) -> String {
+    let (target, ours) = (target.map_or_else(String::new, |target| target.to_string()), ours.to_string());
+    format!("  {case:<34} {figure:<36} {target:<10} {ours:<28} {verdict}\n")
+}
 
-fn print_row(text: &mut String, row: &Row) {
-    let target = match row.target {
-        Target::AtLeast(least) => format!(">= {}", number(least)),
-        Target::AtMost(most) => format!("<= {}", number(most)),
-    };
-    let Spread { median, least, most } = row.ours;
-    let ours = format!("{} [{} {}]", number(median), number(least), number(most));
-    let verdict = if row.is_met() { "met" } else { "MISSED" };
-    writeln!(text, "  {:<24} {:<38} {target:<9} ours {ours:<24} {verdict}", row.case, row.figure)
-        .expect(WRITES);
-    if !row.others.is_empty() {
-        let others = row.others.iter().map(|(name, spread)| format!("{name} {}", number(spread.median)));
-        writeln!(text, "      {}", others.collect::<Vec<_>>().join(" | ")).expect(WRITES);
+/// The same figure of others, in a line of its own; nothing where there are none.
+pub fn others(others: &[(&str, Spread)]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let others = others.iter().map(|(name, spread)| format!("{name} {spread}"));
+    format!("      {}\n", others.collect::<Vec<_>>().join(" | "))
+}
+
+/// What is to be said of a target.
+pub const fn verdict(is_met: bool, known: Option<&str>) -> &'static str {
+    match (is_met, known) {
+        (true, _) => "met",
+        (false, Some(_)) => "missed, known",
+        (false, None) => "MISSED",
     }
 }
 
-fn number(value: f64) -> String {
+/// A figure as it is read: as many digits as say something, and "never" for what is infinite.
+pub fn number(value: f64) -> String {
     if value.is_infinite() {
         "never".to_owned()
-    } else if 10_000.0 <= value.abs() || value.fract() == 0.0 {
+    } else if 1_000.0 <= value.abs() || value.fract() == 0.0 {
         format!("{value:.0}")
     } else if value.abs() < 0.001 {
         format!("{value:.5}")
@@ -59,18 +69,18 @@ mod tests {
 
     #[test]
     fn a_missed_target_stands_out_and_is_counted() {
-        let row = |target| Row {
-            case: "2x".to_owned(),
-            figure: "goodput",
-            target,
-            ours: Spread { median: 0.98, least: 0.97, most: f64::INFINITY },
-            others: vec![("other", Spread { median: 0.5, least: 0.5, most: 0.5 })],
+        let row = |target| {
+            Row::new("2x", "goodput", target, vec![0.98, 0.97, f64::INFINITY]).beside("other", vec![0.5])
         };
-        let rows = vec![row(Target::AtLeast(0.97)), row(Target::AtMost(0.97))];
-        let experiment =
-            Experiment { number: "E0", title: "test", clock: Clock::Virtual, rows, plots: Vec::new() };
-        let text = print(&[experiment]);
-        assert!(text.contains("ours 0.980 [0.970 never]") && text.contains("other 0.500"), "{text}");
-        assert!(text.contains("MISSED") && text.contains("1 of 2 targets met"), "{text}");
+        let rows = vec![
+            row(Target::AtLeast(0.97)),
+            row(Target::AtMost(0.97)),
+            row(Target::AtMost(0.9)).known("a reason"),
+        ];
+        let text = print(&[Experiment::new("E0", "test", rows)]);
+        assert!(text.contains("0.980 [0.970 never]") && text.contains("other 0.500"), "{text}");
+        assert_eq!(text.matches("MISSED").count(), 1, "{text}");
+        assert!(text.contains("missed, known\n") && text.contains("known: a reason"), "{text}");
+        assert!(text.contains("1 of 3 targets met"), "{text}");
     }
 }
