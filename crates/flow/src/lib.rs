@@ -25,6 +25,8 @@ mod pool;
 mod rate;
 mod regulator;
 mod seat;
+#[cfg(feature = "config")]
+mod section;
 mod settings;
 mod signal;
 mod submit;
@@ -39,6 +41,8 @@ pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
 pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
 pub use rate::RateScope;
 pub use regulator::RegulatorHandle;
+#[cfg(feature = "config")]
+pub use section::{LineSection, PlantSection, PoolSection, RateSection};
 pub use settings::{ApplyError, SettingError, Settings, SettingsErrors};
 pub use signal::Signal;
 pub use submit::{Refusal, RefusalReason, SubmitError};
