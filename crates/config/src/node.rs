@@ -156,6 +156,38 @@ impl Node {
         (at, node)
     }
 
+    /// Makes it and all below it a default.
+    pub(crate) fn forget_origin(&mut self) {
+        (self.origin, self.span) = (Origin::Default, None);
+        match &mut self.value {
+            Value::Table(entries) => {
+                for entry in entries {
+                    entry.span = None;
+                    entry.node.forget_origin();
+                }
+            }
+            Value::List(items) => items.iter_mut().for_each(Self::forget_origin),
+            Value::Bool(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Text(_)
+            | Value::Untyped(_)
+            | Value::Anything
+            | Value::Gone => {}
+        }
+    }
+
+    /// Fills in what is not there; tables are filled in, all else is taken as a whole.
+    pub(crate) fn put_under(&mut self, under: Self) {
+        let (Value::Table(entries), Value::Table(below)) = (&mut self.value, under.value) else { return };
+        for entry in below {
+            match entries.iter_mut().find(|own| own.key == entry.key) {
+                Some(own) => own.node.put_under(entry.node),
+                None => entries.push(entry),
+            }
+        }
+    }
+
     /// Takes a value out.
     pub(crate) fn remove(&mut self, path: &KeyPath) {
         let (Some(parent), Some(last)) = (path.parent(), path.0.last()) else { return };

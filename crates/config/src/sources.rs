@@ -44,6 +44,7 @@ use crate::settle::{Finding, Settling, walk};
 #[derive(Debug)]
 pub struct Sources {
     prefix: String,
+    defaults: Option<SourceText>,
     file: Option<Result<SourceText, Fault>>,
     /// What overrides the file, and where in the tree.
     overlays: Vec<Overlay>,
@@ -76,7 +77,20 @@ impl<T> Loaded<T> {
 impl Sources {
     /// No sources yet. Variables of the environment begin with `prefix` and two underscores.
     pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), file: None, overlays: Vec::new(), faults: Vec::new() }
+        Self {
+            prefix: prefix.to_owned(),
+            defaults: None,
+            file: None,
+            overlays: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Takes the values of this TOML text where nobody gives one: what a program wants otherwise than its types
+    /// do, such as the pools it has. What is wrong with it is told like everything else, under this name.
+    pub fn defaults(mut self, name: &str, text: &str) -> Self {
+        self.defaults = Some(SourceText { name: name.into(), text: text.into() });
+        self
     }
 
     /// Reads this file; that it cannot be read is told by [`load`](Self::load).
@@ -147,7 +161,7 @@ impl Sources {
     /// schema has them, and what [`Check`] finds.
     pub fn load<T: DeserializeOwned + JsonSchema + Check>(self) -> Result<Loaded<T>, ConfigErrors> {
         let schema = Schema::of::<T>();
-        let Self { file, overlays, mut faults, .. } = self;
+        let Self { defaults, file, overlays, mut faults, .. } = self;
         let (source, mut tree, incomplete) = match file {
             None => (None, Node::new(Value::Table(vec![]), Origin::Default), false),
             Some(Err(fault)) => {
@@ -168,6 +182,16 @@ impl Sources {
                 (Some(source), tree, incomplete)
             }
         };
+        if let Some(defaults) = defaults {
+            let (mut under, mistakes) = defaults.parse();
+            faults.extend(mistakes.into_iter().map(|(message, span)| {
+                let mut fault = plain(message, defaults.origin(&span));
+                mark(&mut fault, Some(&defaults), Some(&span));
+                fault
+            }));
+            under.forget_origin();
+            tree.put_under(under);
+        }
         for overlay in overlays {
             if let Err(message) = overlay.put(&mut tree) {
                 faults.push(plain(message, overlay.origin));
@@ -271,6 +295,14 @@ fn placed(finding: Finding, tree: &Node, schema: &Schema, source: Option<&Source
     let (at, node) = tree.deepest(&finding.path);
     let mut fault = plain(finding.message, node.origin.clone());
     fault.path = finding.path.to_string();
+    // Nobody wrote the value: then the one that it does not fit is the place to look at.
+    let given = |node: &&Node| node.origin != Origin::Default;
+    let instead = finding.beside.iter().filter_map(|other| tree.at(other)).find(given);
+    if let Some(instead) = instead.filter(|_| node.origin == Origin::Default) {
+        let at = plain(String::new(), instead.origin.clone());
+        (fault.origin, fault.place) = (at.origin, at.place);
+        mark(&mut fault, source, instead.span.as_ref());
+    }
     let key_span = match (finding.of_key, at.parent(), at.0.last()) {
         (true, Some(parent), Some(Segment::Key(key))) => {
             tree.at(&parent).and_then(|table| table.entry(key)).and_then(|entry| entry.span.clone())

@@ -115,6 +115,8 @@ pub use gemba_flow::{
     Refusal, RefusalReason, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
     SubmitError, Trial, TrialWatch,
 };
+#[cfg(feature = "config")]
+pub use gemba_flow::{LineSection, PlantSection, PoolSection, RateSection};
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
     Actions, ActorSpec, Address, Broadcast, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,
