@@ -5,7 +5,7 @@
 //! value out, or puts one in, so there is an end to it.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::de::DeserializeOwned;
 
@@ -17,6 +17,19 @@ use crate::schema::{Schema, allowed, is_outside};
 
 /// Rounds at most: two for each of ten thousand mistakes.
 const ROUNDS_MAX: usize = 20_000;
+
+/// What may stand in for a value of a type that does not take everything: whatever it asks for, then a text of
+/// the kinds that types read.
+const STAND_INS: [Option<&str>; 8] = [
+    None,
+    Some("a"),
+    Some("1"),
+    Some("127.0.0.1:0"),
+    Some("127.0.0.1"),
+    Some("http://127.0.0.1/"),
+    Some("1970-01-01T00:00:00Z"),
+    Some("00000000-0000-0000-0000-000000000000"),
+];
 
 /// A mistake, before it is known where it stands.
 #[derive(Debug)]
@@ -39,6 +52,8 @@ pub(crate) struct Settling<'a> {
     /// What is wrong by itself.
     pub(crate) faulty: HashSet<KeyPath>,
     taken_out: HashSet<KeyPath>,
+    /// How many of the stand-ins have been tried.
+    stood_in: HashMap<KeyPath, usize>,
 }
 
 impl<'a> Settling<'a> {
@@ -50,6 +65,7 @@ impl<'a> Settling<'a> {
             findings: Vec::new(),
             faulty: HashSet::new(),
             taken_out: HashSet::new(),
+            stood_in: HashMap::new(),
         }
     }
 
@@ -158,11 +174,15 @@ impl<'a> Settling<'a> {
             self.tree.remove(path);
             return Some(());
         }
-        // Not its whole table yet: something simpler may do.
-        let simpler = self.tree.at_mut(path).filter(|node| !matches!(node.value, Value::Anything));
-        if let (Some(node), Some(Segment::Key(_))) = (simpler, path.0.last()) {
-            *node = Node::made_up(Value::Anything);
-            return Some(());
+        // Not its whole table yet: something else may do.
+        if let (Some(node), Some(Segment::Key(_))) = (self.tree.at_mut(path), path.0.last()) {
+            let tried = self.stood_in.entry(path.clone()).or_default();
+            if let Some(text) = STAND_INS.get(*tried) {
+                *tried += 1;
+                let value = text.map_or(Value::Anything, |text| Value::Untyped(text.to_owned()));
+                *node = Node::made_up(value);
+                return Some(());
+            }
         }
         self.drop(&path.parent()?)
     }

@@ -355,6 +355,29 @@ fn a_missing_value_is_told_once_and_the_rest_is_still_checked() {
 }
 
 #[test]
+fn a_type_that_takes_little_does_not_hide_the_other_mistakes() {
+    #[derive(Debug, Deserialize, JsonSchema)]
+    struct Peer {
+        #[serde(rename = "at")]
+        _at: SocketAddr,
+        name: String,
+        #[serde(rename = "weight")]
+        _weight: std::num::NonZeroU32,
+    }
+    impl Check for Peer {
+        fn check(&self, faults: &mut Faults<'_>) {
+            if self.name.len() < 3 {
+                faults.at("name").add("is shorter than three letters");
+            }
+        }
+    }
+    let text = "at = \"home\"\nname = \"x\"\nweight = 0\n";
+    let errors = Sources::new("PEER").text("peer.toml", text).load::<Peer>().unwrap_err();
+    let paths: Vec<_> = errors.faults().iter().map(gemba_config::Fault::path).collect();
+    assert_eq!(paths, ["at", "name", "weight"], "{errors}");
+}
+
+#[test]
 fn every_key_is_documented_with_its_unit_default_and_range() {
     let keys = keys::<Fleet>("FLEET");
     let every = keys.iter().find(|key| key.path == "services.<name>.health.every_s").unwrap();

@@ -100,6 +100,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/otp.md")]
 struct Otp;
 
+/// The page of the configuration, compiled.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../../../docs/configuration.md")]
+struct Configuration;
+
 pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 /// Configuration from a file, the environment and flags, with every mistake told at once.
 #[cfg(feature = "config")]

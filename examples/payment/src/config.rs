@@ -23,13 +23,16 @@ const DEFAULTS: &str = include_str!("../payment.toml");
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentConfig {
     /// Where it takes payments.
+    #[serde(default = "payments")]
     pub listen: ListenAddress,
     /// Where the inspector listens.
+    #[serde(default = "inspector")]
     pub inspect: ListenAddress,
     /// The card gateway.
-    #[schemars(example = "http://127.0.0.1:8090")]
+    #[serde(default = "gateway")]
     pub gateway: String,
     /// The file of its record; made if there is none.
+    #[serde(default = "database")]
     pub database: PathBuf,
     /// The customers somebody decided about.
     #[serde(default)]
@@ -43,6 +46,22 @@ pub struct PaymentConfig {
     /// Limits, pools and lines.
     #[serde(default)]
     pub plant: PlantSection,
+}
+
+fn payments() -> ListenAddress {
+    ListenAddress(([127, 0, 0, 1], 8080).into())
+}
+
+fn inspector() -> ListenAddress {
+    ListenAddress(gemba::INSPECT)
+}
+
+fn gateway() -> String {
+    "http://127.0.0.1:8090".to_owned()
+}
+
+fn database() -> PathBuf {
+    "payment.db".into()
 }
 
 /// The customers somebody decided about.
@@ -258,6 +277,8 @@ mod tests {
     fn the_example_is_right_and_says_what_the_code_does() {
         let config = load(DEFAULTS).unwrap();
         assert_eq!(config.fraud, FraudLimits::default());
+        assert_eq!((config.listen, config.inspect), (payments(), inspector()));
+        assert_eq!((&config.gateway, &config.database), (&gateway(), &database()));
         let deadline = |line: &str| config.plant.lines[line].deadline_ms.map(u128::from);
         assert_eq!(deadline("payment"), Some(crate::plant::PAYMENT_DEADLINE.as_millis()));
         assert_eq!(deadline("delivery"), Some(crate::plant::CONFIRMATION_DEADLINE.as_millis()));
