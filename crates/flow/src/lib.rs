@@ -42,7 +42,10 @@ pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
 pub use rate::RateScope;
 pub use regulator::RegulatorHandle;
 #[cfg(feature = "config")]
-pub use section::{LineSection, PlantSection, PoolSection, RateSection};
+pub use section::{
+    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
+    LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+};
 pub use settings::{ApplyError, SettingError, Settings, SettingsErrors};
 pub use signal::Signal;
 pub use submit::{Refusal, RefusalReason, SubmitError};

@@ -19,9 +19,11 @@ use crate::settings::Settings;
 
 mod rules;
 
-use rules::{
+use rules::{below, rest};
+
+pub use rules::{
     AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
-    PricesSection, below, rest,
+    PricesSection,
 };
 
 /// The settings of a plant.

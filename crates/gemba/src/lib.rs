@@ -121,7 +121,10 @@ pub use gemba_flow::{
     SubmitError, Trial, TrialWatch,
 };
 #[cfg(feature = "config")]
-pub use gemba_flow::{LineSection, PlantSection, PoolSection, RateSection};
+pub use gemba_flow::{
+    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
+    LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+};
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
     Actions, ActorSpec, Address, Broadcast, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,
