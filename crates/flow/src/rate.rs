@@ -143,6 +143,24 @@ impl RateGate {
 mod tests {
     use super::*;
 
+    #[test]
+    fn another_rate_begins_anew_and_the_same_one_goes_on() {
+        let rates = |count| {
+            let line = Some(Rate::new(count, Duration::from_secs(60)).unwrap());
+            Rates { line, ..Rates::default() }
+        };
+        let now = Timestamp::from_secs(1);
+        let gate = RateGate::new(&rates(1)).unwrap();
+        assert!(gate.admit(None, now).is_ok());
+        gate.set(rates(1));
+        assert!(gate.admit(None, now).is_err());
+        gate.set(rates(2));
+        let admitted = (0..5).filter(|_| gate.admit(None, now).is_ok()).count();
+        assert_eq!((admitted, gate.refused(RateScope::Line)), (2, 4));
+        gate.set(Rates::default());
+        assert!(gate.admit(None, now).is_ok());
+    }
+
     const NOW: Timestamp = Timestamp::from_secs(100);
 
     fn gate(line: u32, key: u32, keys_max: usize) -> RateGate {
