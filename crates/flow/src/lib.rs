@@ -18,6 +18,8 @@ mod kaizen;
 mod line;
 mod load;
 mod meter;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 mod permit;
 mod phases;
 mod plant;
@@ -30,6 +32,7 @@ mod section;
 mod settings;
 mod signal;
 mod submit;
+mod sync;
 mod trial;
 mod worker;
 

@@ -9,28 +9,31 @@
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use gemba_core::admission::{Limits, Tier, has_room};
 
 use crate::meter::{STRIPES, stripe};
+use crate::sync::{AtomicBool, AtomicU32, Mutex};
 
-/// How many permits a shard draws at a time.
-const BATCH: u32 = 16;
+/// How many shards there are: one for each stripe, and two in a model, of which each thread has one.
+const SHARDS: usize = if cfg!(feature = "loom") { 2 } else { STRIPES };
+
+/// How many permits a shard draws at a time; in a model as few as make a difference.
+const BATCH: u32 = if cfg!(feature = "loom") { 2 } else { 16 };
 
 /// How many it keeps.
 const KEPT_MAX: u32 = 2 * BATCH;
 
 /// This near to the lowest limit of a tier, nothing is kept.
-const MARGIN: u32 = BATCH * STRIPES as u32;
+const MARGIN: u32 = BATCH * SHARDS as u32;
 
 /// The count and the limits it is held against. The regulator sets the limits; callers count themselves.
 #[derive(Debug)]
 pub(crate) struct Ceiling {
-    shards: [Arc<Shard>; STRIPES],
+    shards: [Arc<Shard>; SHARDS],
     limits: ArcSwap<Limits>,
 }
 
@@ -71,10 +74,10 @@ impl Ceiling {
 
     /// Takes a permit, or says how full it is. Exact: the count never passes the hard limit.
     pub(crate) fn admit(&self, tier: Tier) -> Result<Permit, (u32, u32)> {
-        self.admit_at(stripe(), tier)
+        self.admit_at(stripe() % SHARDS, tier)
     }
 
-    fn admit_at(&self, place: usize, tier: Tier) -> Result<Permit, (u32, u32)> {
+    pub(crate) fn admit_at(&self, place: usize, tier: Tier) -> Result<Permit, (u32, u32)> {
         let shard = &self.shards[place];
         let limit = shard.count.hard[tier as usize].load(Relaxed);
         if shard.take() {
@@ -204,7 +207,7 @@ mod tests {
         #[test]
         fn shards_together_count_as_one(
             hard in 1u32..400,
-            steps in vec((0..STRIPES, 0usize..3, any::<bool>(), 1usize..40), 0..200),
+            steps in vec((0..SHARDS, 0usize..3, any::<bool>(), 1usize..40), 0..200),
         ) {
             let limits = Limits::new(hard, 0.2, 0.83).or_else(|_| Limits::new(hard, 0.0, 0.83)).unwrap();
             let ceiling = Ceiling::new(limits);

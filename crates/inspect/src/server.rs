@@ -139,6 +139,7 @@ impl Inspector {
             }
         };
         tokio::select! {
+            biased;
             ended = server.into_future() => ended,
             () = drained => Ok(()),
         }

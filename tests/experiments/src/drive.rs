@@ -100,10 +100,11 @@ struct Callers {
 pub(crate) fn run(kind: Kind, trace: &Arc<Trace>, client: Client) -> Run {
     let spins = trace.model.workers == 1;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // One processor is for the work that spins.
+        .worker_threads(if spins { 1 } else { 2 })
         .enable_all()
         .build()
-        .expect("a runtime of two threads");
+        .expect("a runtime of one or two threads");
     let run = runtime.block_on(async {
         let contender = kind.start(&trace.model).await;
         let callers = Callers {
