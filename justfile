@@ -52,6 +52,7 @@ models *WORD:
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
     BLESS=1 cargo test -q -p gemba-cli picture
+    BLESS=1 cargo test -q -p gemba-payment --test config page
 
 # All that CI runs.
 ci:

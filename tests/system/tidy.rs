@@ -107,9 +107,10 @@ fn only_the_cells_share_memory() {
 #[test]
 fn each_crate_imports_only_what_the_house_allows() {
     let allowed: &[(&str, &[&str])] = &[
+        ("crates/config", &[]),
         ("crates/core", &[]),
         ("crates/kernel", &["gemba-core"]),
-        ("crates/flow", &["gemba-core", "gemba-kernel"]),
+        ("crates/flow", &["gemba-config", "gemba-core", "gemba-kernel"]),
         ("crates/observe", &["gemba-core"]),
         ("crates/alert", &["gemba-core", "gemba-kernel"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
@@ -119,6 +120,7 @@ fn each_crate_imports_only_what_the_house_allows() {
             "crates/gemba",
             &[
                 "gemba-alert",
+                "gemba-config",
                 "gemba-core",
                 "gemba-flow",
                 "gemba-inspect",

@@ -27,6 +27,8 @@ mod pool;
 mod rate;
 mod regulator;
 mod seat;
+#[cfg(feature = "config")]
+mod section;
 mod settings;
 mod signal;
 mod submit;
@@ -42,6 +44,11 @@ pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
 pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
 pub use rate::RateScope;
 pub use regulator::RegulatorHandle;
+#[cfg(feature = "config")]
+pub use section::{
+    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
+    LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+};
 pub use settings::{ApplyError, SettingError, Settings, SettingsErrors};
 pub use signal::Signal;
 pub use submit::{Refusal, RefusalReason, SubmitError};

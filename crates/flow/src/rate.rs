@@ -3,9 +3,10 @@
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use gemba_core::rate::{Bucket, Buckets, KEYS_MAX, Rate, RateError};
 use gemba_core::time::Timestamp;
 
@@ -47,35 +48,68 @@ impl Default for Rates {
     }
 }
 
+impl Rates {
+    pub(crate) fn check(&self) -> Result<(), RateError> {
+        Kept::new(*self).map(drop)
+    }
+}
+
 /// What is left of the rates of one line. It outlives the actors: a restart gives nobody a second helping.
 #[derive(Debug)]
 pub(crate) struct RateGate {
-    line: Option<(Rate, Mutex<Bucket>)>,
-    keys: Option<Vec<Mutex<Buckets>>>,
+    /// Changed as a whole, so that no signal meets one rate of before and one of after.
+    kept: ArcSwap<Kept>,
     refused: [AtomicU64; RateScope::ALL.len()],
 }
 
-impl RateGate {
-    pub(crate) fn new(rates: &Rates) -> Result<Self, RateError> {
+/// The rates, and what has been taken of them.
+#[derive(Debug)]
+struct Kept {
+    rates: Rates,
+    line: Option<(Rate, Mutex<Bucket>)>,
+    keys: Option<Vec<Mutex<Buckets>>>,
+}
+
+impl Kept {
+    fn new(rates: Rates) -> Result<Self, RateError> {
         let line = rates.line.map(|rate| (rate, Mutex::new(Bucket::default())));
         let keys = rates.key.map(|rate| {
             let parts = PARTS.min(rates.keys_max.max(1));
             let each = rates.keys_max / parts;
             (0..parts).map(|_| Buckets::new(rate, each).map(Mutex::new)).collect::<Result<_, _>>()
         });
-        Ok(Self { line, keys: keys.transpose()?, refused: Default::default() })
+        Ok(Self { rates, line, keys: keys.transpose()? })
+    }
+}
+
+impl RateGate {
+    pub(crate) fn new(rates: &Rates) -> Result<Self, RateError> {
+        Ok(Self { kept: ArcSwap::from_pointee(Kept::new(*rates)?), refused: Default::default() })
+    }
+
+    /// The rates in force.
+    pub(crate) fn rates(&self) -> Rates {
+        self.kept.load().rates
+    }
+
+    /// Sets the rates, which have been checked. Those that are in force already go on as they are.
+    pub(crate) fn set(&self, rates: Rates) {
+        if let Some(kept) = Kept::new(rates).ok().filter(|_| rates != self.rates()) {
+            self.kept.store(Arc::new(kept));
+        }
     }
 
     /// Takes one from each rate, or from none: what one of them refuses is not charged to the other.
     ///
     /// A signal without a key has no rate of its own.
     pub(crate) fn admit(&self, key: Option<u64>, now: Timestamp) -> Result<(), (RateScope, Duration)> {
-        let part = self.keys.as_ref().zip(key).map(|(parts, key)| (&parts[key as usize % parts.len()], key));
+        let kept = self.kept.load();
+        let part = kept.keys.as_ref().zip(key).map(|(parts, key)| (&parts[key as usize % parts.len()], key));
         if let Some((part, key)) = part {
             let taken = part.lock().unwrap_or_else(PoisonError::into_inner).take(key, now);
             taken.map_err(|wait| self.refuse(RateScope::Key, wait))?;
         }
-        if let Some((rate, bucket)) = &self.line {
+        if let Some((rate, bucket)) = &kept.line {
             let taken = rate.take(&mut bucket.lock().unwrap_or_else(PoisonError::into_inner), now);
             if let Err(wait) = taken {
                 if let Some((part, key)) = part {
@@ -99,7 +133,8 @@ impl RateGate {
 
     /// Keys that are remembered; `None` if no rate is kept by key.
     pub(crate) fn keys(&self) -> Option<usize> {
-        let parts = self.keys.as_ref()?;
+        let kept = self.kept.load();
+        let parts = kept.keys.as_ref()?;
         Some(parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner).len()).sum())
     }
 }
@@ -107,6 +142,24 @@ impl RateGate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_rate_begins_anew_and_the_same_one_goes_on() {
+        let rates = |count| {
+            let line = Some(Rate::new(count, Duration::from_secs(60)).unwrap());
+            Rates { line, ..Rates::default() }
+        };
+        let now = Timestamp::from_secs(1);
+        let gate = RateGate::new(&rates(1)).unwrap();
+        assert!(gate.admit(None, now).is_ok());
+        gate.set(rates(1));
+        assert!(gate.admit(None, now).is_err());
+        gate.set(rates(2));
+        let admitted = (0..5).filter(|_| gate.admit(None, now).is_ok()).count();
+        assert_eq!((admitted, gate.refused(RateScope::Line)), (2, 4));
+        gate.set(Rates::default());
+        assert!(gate.admit(None, now).is_ok());
+    }
 
     const NOW: Timestamp = Timestamp::from_secs(100);
 

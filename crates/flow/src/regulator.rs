@@ -81,12 +81,15 @@ impl Regulator {
         why: Arc<str>,
         ctx: &Context<RegulatorMsg>,
     ) -> Result<Seq, SettingsErrors> {
-        let Checked { limits, pools, burst, jidoka, prices } = settings.check(&self.floor)?;
+        let Checked { limits, pools, burst, jidoka, prices, rates } = settings.check(&self.floor)?;
         let floor = self.floor.clone();
         let mut changes = Vec::new();
         let mut note = |setting: &str, from: &dyn Debug, to: &dyn Debug| {
-            let (from, to) = (format!("{from:?}").into(), format!("{to:?}").into());
-            changes.push(SettingChange { setting: setting.into(), from, to });
+            let (from, to) = (format!("{from:?}"), format!("{to:?}"));
+            // A whole configuration that is applied again changes little of it.
+            if from != to {
+                changes.push(SettingChange { setting: setting.into(), from: from.into(), to: to.into() });
+            }
         };
         if let Some(limits) = limits {
             note("limits", &floor.ceiling.limits(), &limits);
@@ -96,6 +99,11 @@ impl Regulator {
             let pool = &floor.pools[index];
             note(&format!("pool {}", pool.name), &pool.rules(), &rules);
             pool.rules.publish(rules);
+        }
+        for (index, rates) in rates {
+            let line = &floor.lines[index];
+            note(&format!("rates of line {}", line.name), &line.rate.rates(), &rates);
+            line.rate.set(rates);
         }
         let mut levelling = *floor.levelling.latest();
         if let Some(burst) = burst {

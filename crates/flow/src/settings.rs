@@ -6,10 +6,12 @@ use gemba_core::admission::{Limits, LimitsError};
 use gemba_core::burst::{BurstRules, BurstRulesBuilder, BurstRulesError};
 use gemba_core::cost::Prices;
 use gemba_core::jidoka::{JidokaRules, JidokaRulesBuilder, JidokaRulesError};
+use gemba_core::rate::{Rate, RateError};
 use gemba_core::scaling::{ScaleRules, ScaleRulesBuilder, ScaleRulesError};
 use gemba_kernel::CallError;
 
 use crate::floor::Floor;
+use crate::rate::Rates;
 
 /// What is to change; what is not named stays.
 ///
@@ -33,6 +35,7 @@ pub struct Settings {
     burst: Option<BurstRulesBuilder>,
     jidoka: Option<JidokaRulesBuilder>,
     prices: Option<Prices>,
+    rates: Vec<(String, Rates)>,
 }
 
 impl Settings {
@@ -71,6 +74,13 @@ impl Settings {
         self
     }
 
+    /// How many signals a line takes in a time, all together and of one key; `None` lifts a rate. A rate that
+    /// changes begins anew, as after a rest; one that stays goes on.
+    pub fn rates(mut self, line: &str, all: Option<Rate>, of_key: Option<Rate>, keys_max: usize) -> Self {
+        self.rates.push((line.to_owned(), Rates { line: all, key: of_key, keys_max }));
+        self
+    }
+
     /// Checks every setting before any is applied.
     pub(crate) fn check(&self, floor: &Floor) -> Result<Checked, SettingsErrors> {
         let mut errors = Vec::new();
@@ -92,15 +102,31 @@ impl Settings {
                 }
             }
         }
+        let rates = self.check_rates(floor, &mut errors);
         let limits = limits.map_err(|error| errors.push(error.into()));
         let burst = burst.map_err(|error| errors.push(error.into()));
         let jidoka = jidoka.map_err(|error| errors.push(error.into()));
         match (limits, burst, jidoka) {
             (Ok(limits), Ok(burst), Ok(jidoka)) if errors.is_empty() => {
-                Ok(Checked { limits, pools, burst, jidoka, prices: self.prices })
+                Ok(Checked { limits, pools, burst, jidoka, prices: self.prices, rates })
             }
             _ => Err(SettingsErrors(errors)),
         }
+    }
+
+    fn check_rates(&self, floor: &Floor, errors: &mut Vec<SettingError>) -> Vec<(usize, Rates)> {
+        let mut sound = Vec::new();
+        for (name, rates) in &self.rates {
+            let line = || name.clone();
+            let index = floor.lines.iter().position(|line| line.name.as_str() == name);
+            if index.is_none() {
+                let known = floor.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>();
+                errors.push(SettingError::UnknownLine { line: line(), known: known.join(", ").into() });
+            }
+            errors.extend(rates.check().err().map(|error| SettingError::Rate { line: line(), error }));
+            sound.extend(index.map(|index| (index, *rates)));
+        }
+        sound
     }
 }
 
@@ -112,6 +138,7 @@ pub(crate) struct Checked {
     pub burst: Option<BurstRules>,
     pub jidoka: Option<JidokaRules>,
     pub prices: Option<Prices>,
+    pub rates: Vec<(usize, Rates)>,
 }
 
 /// What is wrong with one setting.
@@ -134,6 +161,22 @@ pub enum SettingError {
         pool: String,
         /// What is wrong.
         error: ScaleRulesError,
+    },
+    /// The rates of a line.
+    #[error("line '{line}': {error}")]
+    Rate {
+        /// The line.
+        line: String,
+        /// What is wrong.
+        error: RateError,
+    },
+    /// No line has this name.
+    #[error("no line is called '{line}'; the lines are: {known}")]
+    UnknownLine {
+        /// The name.
+        line: String,
+        /// The lines there are.
+        known: Arc<str>,
     },
     /// No pool has this name.
     #[error("no pool is called '{pool}'; the pools are: {known}")]

@@ -50,6 +50,7 @@
 //! | to hear of an end, or to share it | [`System::monitor`], [`Context::monitor`], [`Context::link`] |
 //! | one message for many | [`Group`] |
 //! | a look at a server that runs | [`System::sys`], [`System::tree`], [`Journal`] |
+//! | a configuration, with every mistake told at once | [`config`] |
 //! | more work than can be done at once | [`Plant`], [`Line`], [`Action`] |
 //!
 //! Examples on the pages below name the crate that an item comes from, `gemba_kernel`, `gemba_flow`, `gemba_core` or
@@ -99,7 +100,15 @@ struct Readme;
 #[doc = include_str!("../../../docs/otp.md")]
 struct Otp;
 
+/// The page of the configuration, compiled.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../../../docs/configuration.md")]
+struct Configuration;
+
 pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
+/// Configuration from a file, the environment and flags, with every mistake told at once.
+#[cfg(feature = "config")]
+pub use gemba_config as config;
 pub use gemba_core::{
     ab_test, adaptive, admission, alert, baseline, board, bottleneck, breaker, burn_rate, burst, control,
     cost, exit, forecast, jidoka, kanban, ladder, leveller, light, machine, metric, name, policy, queue,
@@ -110,6 +119,11 @@ pub use gemba_flow::{
     Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RateScope,
     Refusal, RefusalReason, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
     SubmitError, Trial, TrialWatch,
+};
+#[cfg(feature = "config")]
+pub use gemba_flow::{
+    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
+    LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

@@ -123,6 +123,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::currency::Currency;
+    use crate::fraud::FraudLimits;
     use crate::gateway_client::GatewayClient;
     use crate::store::Store;
     use crate::store::tests::open;
@@ -130,8 +131,7 @@ pub(crate) mod tests {
     /// A node whose line charges at `gateway`.
     pub(crate) async fn charging(gateway: GatewayClient, store: &Store) -> (Node, Charges) {
         let node = Node::builder("test");
-        let policy = crate::fraud::policy();
-        let (plant, lines) = crate::plant::plant(node.system(), policy, gateway, store, 10).unwrap();
+        let (plant, lines) = crate::plant::tests::plant(node.system(), gateway, store);
         (node.child(plant).start().await.unwrap(), Charges::new(lines.payment))
     }
 
@@ -156,8 +156,14 @@ pub(crate) mod tests {
         let gateway = GatewayClient::new("http://127.0.0.1:9").unwrap();
         let (_directory, store) = open();
         let (_node, charges) = charging(gateway, &store).await;
-        let facts =
-            Facts { attempts: 1, currencies: 1, median_minor: None, blacklisted: true, trusted: false };
+        let facts = Facts {
+            attempts: 1,
+            currencies: 1,
+            median_minor: None,
+            blacklisted: true,
+            trusted: false,
+            limits: FraudLimits::default(),
+        };
         let rejected = charges.submit(order("c", 1, "EUR"), facts.clone()).await;
         assert!(matches!(rejected, ChargeOutcome::Rejected(no) if &*no.violations[0].rule == "blacklist"));
         let refused = charges.submit(order("c", 1, "EUR"), Facts { blacklisted: false, ..facts }).await;

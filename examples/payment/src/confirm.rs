@@ -93,8 +93,7 @@ mod tests {
     async fn lines(store: &Store) -> (Node, Lines) {
         let node = Node::builder("test");
         let gateway = GatewayClient::new("http://127.0.0.1:9").unwrap();
-        let (plant, lines) =
-            crate::plant::plant(node.system(), crate::fraud::policy(), gateway, store, 10).unwrap();
+        let (plant, lines) = crate::plant::tests::plant(node.system(), gateway, store);
         (node.child(plant).start().await.unwrap(), lines)
     }
 

@@ -7,16 +7,12 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use gemba::time::Timestamp;
+use tokio::sync::watch;
 
 use crate::charge::Order;
 use crate::currency::Currency;
+use crate::fraud::FraudLimits;
 use crate::money::Money;
-
-/// How far back attempts are counted.
-pub const VELOCITY_WINDOW: Duration = Duration::from_secs(60);
-
-/// How far back currencies are counted.
-pub const CURRENCY_WINDOW: Duration = Duration::from_secs(3_600);
 
 /// How many amounts in one currency make a habit.
 pub const HABIT_MIN: usize = 3;
@@ -39,9 +35,9 @@ const DRAWERS: u64 = 2_048;
 /// What a policy may know besides the order itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Attempts of this customer within [`VELOCITY_WINDOW`], this one and rejected ones included.
+    /// Attempts of this customer within the window of the limits, this one and rejected ones included.
     pub attempts: usize,
-    /// Currencies this customer used within [`CURRENCY_WINDOW`], this one included.
+    /// Currencies this customer used within the window of the limits, this one included.
     pub currencies: usize,
     /// The median of what this customer paid of late in this currency, in minor units, once there are
     /// [`HABIT_MIN`] amounts.
@@ -50,6 +46,17 @@ pub struct Facts {
     pub blacklisted: bool,
     /// Whether the customer is spared the score.
     pub trusted: bool,
+    /// By which figures it is judged.
+    pub limits: FraudLimits,
+}
+
+/// What a person decides about payments, and may change while the service runs.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The figures.
+    pub limits: FraudLimits,
+    /// The customers.
+    pub lists: Lists,
 }
 
 /// The customers somebody decided about.
@@ -69,13 +76,24 @@ pub struct Lists {
 pub struct FactBook {
     drawers: DashMap<u64, Vec<History>>,
     hasher: RandomState,
-    lists: Lists,
+    rules: watch::Sender<Arc<Rules>>,
 }
 
 impl FactBook {
     /// An empty book.
-    pub fn new(lists: Lists) -> Self {
-        Self { drawers: DashMap::new(), hasher: RandomState::new(), lists }
+    pub fn new(rules: Rules) -> Self {
+        let rules = watch::Sender::new(Arc::new(rules));
+        Self { drawers: DashMap::new(), hasher: RandomState::new(), rules }
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.borrow().clone()
+    }
+
+    /// Judges from now on by other rules. What is known about customers stays.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.send_replace(Arc::new(rules));
     }
 
     /// Counts the attempt and says what is known about it.
@@ -86,16 +104,19 @@ impl FactBook {
 
     /// Says what is known about an attempt that was counted before, as of the moment it was made.
     pub fn look(&self, order: &Order, at: Timestamp) -> Facts {
+        let rules = self.rules();
+        let (limits, lists) = (rules.limits, &rules.lists);
         let currency = order.money.currency();
         let (attempts, currencies, median_minor) = self.with_history(&order.customer, at, |history| {
-            (history.attempts(at), history.currencies(at), history.median(currency))
+            (history.attempts(at, &limits), history.currencies(at, &limits), history.median(currency))
         });
         Facts {
             attempts,
             currencies,
             median_minor,
-            blacklisted: self.lists.blacklisted.contains(&*order.customer),
-            trusted: self.lists.trusted.contains(&*order.customer),
+            blacklisted: lists.blacklisted.contains(&*order.customer),
+            trusted: lists.trusted.contains(&*order.customer),
+            limits,
         }
     }
 
@@ -162,12 +183,14 @@ impl History {
         keep_last(&mut self.amounts, money, AMOUNTS_MAX);
     }
 
-    fn attempts(&self, now: Timestamp) -> usize {
-        self.attempts.iter().filter(|at| **at <= now && now.since(**at) < VELOCITY_WINDOW).count()
+    fn attempts(&self, now: Timestamp, limits: &FraudLimits) -> usize {
+        let window = Duration::from_secs(limits.attempts_window_s.into());
+        self.attempts.iter().filter(|at| **at <= now && now.since(**at) < window).count()
     }
 
-    fn currencies(&self, now: Timestamp) -> usize {
-        self.currencies.iter().filter(|(_, at)| now.since(*at) < CURRENCY_WINDOW).count()
+    fn currencies(&self, now: Timestamp, limits: &FraudLimits) -> usize {
+        let window = Duration::from_secs(limits.currencies_window_s.into());
+        self.currencies.iter().filter(|(_, at)| now.since(*at) < window).count()
     }
 
     fn median(&self, currency: Currency) -> Option<i64> {
@@ -197,7 +220,7 @@ mod tests {
 
     #[test]
     fn attempts_are_counted_over_a_sliding_minute() {
-        let book = FactBook::new(Lists::default());
+        let book = FactBook::new(Rules::default());
         let order = order("c", 100, "EUR");
         for (secs, attempts) in [(0, 1), (59, 2), (60, 2), (118, 3), (119, 3), (500, 1)] {
             assert_eq!(book.gather(&order, at(secs)).attempts, attempts, "after {secs} s");
@@ -206,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_attempt_that_is_taken_back_does_not_count() {
-        let book = FactBook::new(Lists::default());
+        let book = FactBook::new(Rules::default());
         let order = order("c", 100, "EUR");
         for secs in 0..10 {
             assert_eq!(book.gather(&order, at(secs)).attempts, 1);
@@ -215,8 +238,19 @@ mod tests {
     }
 
     #[test]
+    fn other_rules_judge_what_is_known_already() {
+        let book = FactBook::new(Rules::default());
+        let order = order("c", 100, "EUR");
+        book.gather(&order, at(0));
+        let limits = FraudLimits { attempts_window_s: 10, attempts_max: 9, ..FraudLimits::default() };
+        book.set_rules(Rules { limits, ..Rules::default() });
+        let facts = book.gather(&order, at(11));
+        assert_eq!((facts.attempts, facts.limits), (1, limits));
+    }
+
+    #[test]
     fn currencies_are_counted_over_an_hour() {
-        let book = FactBook::new(Lists::default());
+        let book = FactBook::new(Rules::default());
         for (code, secs, currencies) in [
             ("EUR", 0, 1),
             ("USD", 10, 2),
@@ -235,7 +269,7 @@ mod tests {
 
     #[test]
     fn three_payments_in_a_currency_make_a_habit() {
-        let book = FactBook::new(Lists::default());
+        let book = FactBook::new(Rules::default());
         let customer: Arc<str> = "c".into();
         for (minor, code, median) in [
             (100, "EUR", None),
@@ -253,7 +287,10 @@ mod tests {
     #[test]
     fn customers_are_told_apart_and_lists_are_read() {
         let named = |name: &str| HashSet::from([name.to_owned()]);
-        let book = FactBook::new(Lists { blacklisted: named("bad"), trusted: named("good") });
+        let book = FactBook::new(Rules {
+            lists: Lists { blacklisted: named("bad"), trusted: named("good") },
+            ..Rules::default()
+        });
         for (customer, blacklisted, trusted) in
             [("bad", true, false), ("good", false, true), ("new", false, false)]
         {
@@ -264,7 +301,7 @@ mod tests {
 
     #[test]
     fn the_book_is_bounded_and_forgets_the_idle_first() {
-        let book = FactBook::new(Lists::default());
+        let book = FactBook::new(Rules::default());
         let order = order("regular", 1, "EUR");
         for n in 0..200_000_u64 {
             book.gather(&Order { customer: format!("c{n}").into(), ..order.clone() }, at(1));

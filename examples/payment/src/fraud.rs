@@ -1,24 +1,51 @@
 //! Which payments are not even tried: the policies, each with its name, its version and its figures.
 
 use gemba::policy::{BoxPolicy, Policy, all, rule, unless, weighted, when};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::charge::Order;
 use crate::facts::Facts;
 
-/// Attempts a customer may make within a minute.
-pub const ATTEMPTS_MAX: usize = 5;
-
-/// The largest amount, in main units of its currency.
-pub const AMOUNT_MAIN_MAX: i64 = 5_000;
-
-/// How many times a customer's median an amount may be.
-pub const HABIT_FACTOR_MAX: i64 = 10;
-
-/// Currencies a customer may use within an hour.
-pub const CURRENCIES_MAX: usize = 2;
-
 /// The score at which weak signs together reject.
-pub const SCORE_REJECTS: u32 = 50;
+const SCORE_REJECTS: u32 = 50;
+
+/// The figures of the rules. Every payment is judged by those in force when it is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FraudLimits {
+    /// Attempts a customer may make within the window.
+    #[schemars(range(min = 1, max = 31))]
+    pub attempts_max: u32,
+    /// The window for attempts.
+    #[schemars(range(min = 1, max = 3600))]
+    pub attempts_window_s: u32,
+    /// The largest amount, in main units of its currency.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub amount_main_max: i64,
+    /// How many times a customer's median an amount may be.
+    #[schemars(range(min = 1, max = 1000))]
+    pub habit_factor_max: i64,
+    /// Currencies a customer may use within the window.
+    #[schemars(range(min = 1, max = 7))]
+    pub currencies_max: u32,
+    /// The window for currencies.
+    #[schemars(range(min = 1, max = 86400))]
+    pub currencies_window_s: u32,
+}
+
+impl Default for FraudLimits {
+    fn default() -> Self {
+        Self {
+            attempts_max: 5,
+            attempts_window_s: 60,
+            amount_main_max: 5_000,
+            habit_factor_max: 10,
+            currencies_max: 2,
+            currencies_window_s: 3_600,
+        }
+    }
+}
 
 /// The policy of the payment line: every rule is asked, every violation is reported.
 ///
@@ -31,10 +58,10 @@ pub fn policy() -> BoxPolicy<Order, Facts> {
         1,
         [
             blacklist(),
-            velocity("velocity", ATTEMPTS_MAX),
-            amount("amount_limit", AMOUNT_MAIN_MAX),
-            habit("amount_habit", HABIT_FACTOR_MAX),
-            currencies("currencies", CURRENCIES_MAX),
+            velocity("velocity", 1),
+            amount("amount_limit", 1),
+            habit("amount_habit", 1),
+            currencies("currencies", 1),
             unless(trusted, score()).boxed(),
         ],
     )
@@ -47,10 +74,10 @@ fn score() -> impl Policy<Order, Facts> {
         1,
         SCORE_REJECTS,
         [
-            (25, amount("large_amount", AMOUNT_MAIN_MAX / 2)),
-            (25, habit("unusual_amount", HABIT_FACTOR_MAX / 2)),
-            (20, velocity("hurry", ATTEMPTS_MAX / 2)),
-            (15, currencies("second_currency", CURRENCIES_MAX / 2)),
+            (25, amount("large_amount", 2)),
+            (25, habit("unusual_amount", 2)),
+            (20, velocity("hurry", 2)),
+            (15, currencies("second_currency", 2)),
         ],
     )
 }
@@ -62,36 +89,41 @@ fn blacklist() -> BoxPolicy<Order, Facts> {
     .boxed()
 }
 
-fn velocity(name: &str, most: usize) -> BoxPolicy<Order, Facts> {
+/// Of this rule and the next ones: rejects above the limit divided by `part`.
+fn velocity(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |_: &Order, facts: &Facts| {
-        (most < facts.attempts)
-            .then(|| format!("{} attempts within a minute, {most} is the limit", facts.attempts))
+        let (most, window) = (facts.limits.attempts_max / part, facts.limits.attempts_window_s);
+        (most as usize)
+            .lt(&facts.attempts)
+            .then(|| format!("{} attempts within {window} s, {most} is the limit", facts.attempts))
     })
     .boxed()
 }
 
-fn amount(name: &str, main_max: i64) -> BoxPolicy<Order, Facts> {
-    rule(name, 1, move |order: &Order, _: &Facts| {
-        let currency = order.money.currency();
+fn amount(name: &str, part: i64) -> BoxPolicy<Order, Facts> {
+    rule(name, 1, move |order: &Order, facts: &Facts| {
+        let (currency, main_max) = (order.money.currency(), facts.limits.amount_main_max / part);
         (main_max * currency.minor_per_main() < order.money.minor())
             .then(|| format!("{} is above {main_max} {currency}", order.money))
     })
     .boxed()
 }
 
-fn habit(name: &str, factor_max: i64) -> BoxPolicy<Order, Facts> {
+fn habit(name: &str, part: i64) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |order: &Order, facts: &Facts| {
-        let median = facts.median_minor?;
+        let (median, factor_max) = (facts.median_minor?, facts.limits.habit_factor_max / part);
         (median.saturating_mul(factor_max) < order.money.minor())
             .then(|| format!("{} is above {factor_max} times the customer's median of {median}", order.money))
     })
     .boxed()
 }
 
-fn currencies(name: &str, most: usize) -> BoxPolicy<Order, Facts> {
+fn currencies(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |_: &Order, facts: &Facts| {
-        (most < facts.currencies)
-            .then(|| format!("{} currencies within an hour, {most} is the limit", facts.currencies))
+        let (most, window) = (facts.limits.currencies_max / part, facts.limits.currencies_window_s);
+        (most as usize)
+            .lt(&facts.currencies)
+            .then(|| format!("{} currencies within {window} s, {most} is the limit", facts.currencies))
     })
     .boxed()
 }
@@ -101,8 +133,16 @@ mod tests {
     use super::*;
     use crate::charge::tests::order;
 
-    const PLAIN: Facts =
-        Facts { attempts: 1, currencies: 1, median_minor: None, blacklisted: false, trusted: false };
+    fn plain() -> Facts {
+        Facts {
+            attempts: 1,
+            currencies: 1,
+            median_minor: None,
+            blacklisted: false,
+            trusted: false,
+            limits: FraudLimits::default(),
+        }
+    }
 
     fn violated(minor: i64, code: &str, facts: &Facts) -> Vec<String> {
         let verdict = policy().evaluate(&order("c", minor, code), facts);
@@ -111,7 +151,7 @@ mod tests {
 
     #[test]
     fn each_rule_rejects_just_above_its_limit() {
-        let trusted = Facts { trusted: true, ..PLAIN };
+        let trusted = Facts { trusted: true, ..plain() };
         for (minor, code, facts, rules) in [
             (500_000, "EUR", trusted.clone(), vec![]),
             (500_001, "EUR", trusted.clone(), vec!["amount_limit"]),
@@ -132,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_violation_is_reported() {
-        let facts = Facts { attempts: 6, currencies: 3, blacklisted: true, ..PLAIN };
+        let facts = Facts { attempts: 6, currencies: 3, blacklisted: true, ..plain() };
         let rules = ["blacklist", "velocity", "amount_limit", "currencies", "score"];
         let found = violated(500_001, "EUR", &facts);
         assert_eq!(found[..5], rules);
@@ -140,11 +180,11 @@ mod tests {
 
     #[test]
     fn weak_signs_reject_together_and_not_alone() {
-        let hurried = Facts { attempts: 3, ..PLAIN };
-        let hurried_abroad = Facts { attempts: 3, currencies: 2, ..PLAIN };
-        let unusual = Facts { median_minor: Some(50_000), ..PLAIN };
+        let hurried = Facts { attempts: 3, ..plain() };
+        let hurried_abroad = Facts { attempts: 3, currencies: 2, ..plain() };
+        let unusual = Facts { median_minor: Some(50_000), ..plain() };
         for (minor, facts, rejected) in [
-            (250_001, &PLAIN, false),
+            (250_001, &plain(), false),
             (250_001, &hurried, false),
             (1, &hurried_abroad, false),
             (250_001, &hurried_abroad, true),
@@ -157,7 +197,7 @@ mod tests {
 
     #[test]
     fn trusted_customers_are_spared_the_score_and_nothing_else() {
-        let signs = Facts { median_minor: Some(50_000), attempts: 5, ..PLAIN };
+        let signs = Facts { median_minor: Some(50_000), attempts: 5, ..plain() };
         assert_eq!(violated(300_000, "EUR", &signs)[0], "score");
         assert!(violated(300_000, "EUR", &Facts { trusted: true, ..signs.clone() }).is_empty());
         let banned = Facts { trusted: true, blacklisted: true, ..signs };

@@ -14,12 +14,15 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::gateway_client::GatewayUrlError;
 use gemba::DatabaseError;
+use gemba::config::ConfigErrors;
 
 /// How long what is in flight may take after the signal to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -42,8 +45,24 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 const CONNECTIONS_MAX: Duration = Duration::from_secs(8);
 
 /// An address to listen at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", example = "127.0.0.1:8080")]
 pub struct ListenAddress(pub SocketAddr);
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> Self {
+        address.0.to_string()
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
 
 impl FromStr for ListenAddress {
     type Err = String;
@@ -58,6 +77,9 @@ impl FromStr for ListenAddress {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
+    /// The configuration is wrong, and all that is wrong with it.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// Somebody else listens there, or it is not an address of this machine.
     #[error("cannot listen at {address}; choose another --listen, or port 0 for a free one")]
     Bind {

@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
     use crate::charge::tests::charging;
-    use crate::facts::Lists;
+    use crate::facts::{Lists, Rules};
     use crate::gateway::Dials;
     use crate::gateway::tests::TestGateway;
     use crate::gateway_client::GatewayClient;
@@ -186,7 +186,7 @@ mod tests {
     async fn service(store: Store, gateway: GatewayClient) -> (Node, Arc<Service>) {
         let lists = Lists { blacklisted: ["banned".to_owned()].into(), ..Lists::default() };
         let (node, charges) = charging(gateway, &store).await;
-        let facts = Arc::new(FactBook::new(lists));
+        let facts = Arc::new(FactBook::new(Rules { lists, ..Rules::default() }));
         (node, Arc::new(Service::new(store, facts, charges, Clock::start())))
     }
 

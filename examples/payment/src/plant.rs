@@ -6,7 +6,7 @@ use std::time::Duration;
 use gemba::admission::Tier;
 use gemba::breaker::Outcome;
 use gemba::policy::BoxPolicy;
-use gemba::{Action, JobContext, Line, LineSpec, Plant, PlantErrors, PoolSpec, System};
+use gemba::{Action, JobContext, Line, LineSpec, Plant, PlantErrors, PlantSection, PoolSpec, System};
 
 use crate::charge::{CHARGE_WAIT_MAX, Order};
 use crate::confirm::{Confirmation, deliver};
@@ -20,13 +20,6 @@ pub const PAYMENT_DEADLINE: Duration = CHARGE_WAIT_MAX.saturating_mul(2);
 
 /// How long a confirmation may take.
 pub const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Within which time a pool's worker crashes are counted.
-const CRASH_PERIOD: Duration = Duration::from_secs(60);
-
-/// How long a worker may finish its job when the plant restarts. Short: what it leaves open is found out by
-/// the reconciler, and the outbox sends again, while everybody else waits for the restart.
-const STOP_WITHIN: Duration = Duration::from_millis(50);
 
 /// Sends an order to the gateway.
 #[derive(Debug)]
@@ -85,40 +78,56 @@ pub struct Lines {
     pub notification: ConfirmLine,
 }
 
-/// Puts the plant together. `crashes_max` workers of a pool may crash within a minute before the pool is
-/// started anew.
+/// The names of the pools, each of the line it does the work of.
+pub const NAMES: [&str; 3] = ["payment", "delivery", "notification"];
+
+/// Puts the plant together, set as `section` says.
 ///
 /// # Errors
 ///
-/// None in practice: the names and sizes below are sound.
+/// None in practice: the names are sound, and the settings were checked.
 pub fn plant(
     system: &System,
     policy: BoxPolicy<Order, Facts>,
     gateway: GatewayClient,
     store: &Store,
-    crashes_max: u32,
+    section: &PlantSection,
 ) -> Result<(Plant, Lines), PlantErrors> {
-    let pool = |name, min, max| {
-        PoolSpec::new(name).workers(min, max).intensity(crashes_max, CRASH_PERIOD).stop_within(STOP_WITHIN)
-    };
-    let mut plant = Plant::builder(system)
-        .pool(pool("payment", 10, 30))
-        .pool(pool("delivery", 8, 25))
-        .pool(pool("notification", 5, 20));
+    let pool = |name| PoolSpec::new(name).section(&section.pools.get(name).cloned().unwrap_or_default());
+    let line = |name| section.lines.get(name).cloned().unwrap_or_default();
+    let mut plant = Plant::builder(system).section(section);
+    for name in NAMES {
+        plant = plant.pool(pool(name));
+    }
+    let [payment, delivery, notification] = NAMES;
     let confirm = |name| {
         LineSpec::new(name, Confirm { store: store.clone() })
             .tier(Tier::Batch)
             .deadline(CONFIRMATION_DEADLINE)
+            .section(&line(name))
     };
     let lines = Lines {
         payment: plant.line(
-            LineSpec::new("payment", Charge { gateway })
+            LineSpec::new(payment, Charge { gateway })
                 .policy(policy)
                 .tier(Tier::Critical)
-                .deadline(PAYMENT_DEADLINE),
+                .deadline(PAYMENT_DEADLINE)
+                .section(&line(payment)),
         ),
-        delivery: plant.line(confirm("delivery")),
-        notification: plant.line(confirm("notification")),
+        delivery: plant.line(confirm(delivery)),
+        notification: plant.line(confirm(notification)),
     };
     Ok((plant.build()?, lines))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::PaymentConfig;
+
+    /// The plant as it is if nobody says otherwise.
+    pub(crate) fn plant(system: &System, gateway: GatewayClient, store: &Store) -> (Plant, Lines) {
+        let config = PaymentConfig::sources().load::<PaymentConfig>().unwrap().value;
+        super::plant(system, crate::fraud::policy(), gateway, store, &config.plant).unwrap()
+    }
 }

@@ -234,7 +234,7 @@ fn wait_after(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::Lists;
+    use crate::facts::{Lists, Rules};
     use crate::gateway::Dials;
     use crate::gateway::tests::TestGateway;
     use crate::request::PaymentRequest;
@@ -242,7 +242,7 @@ mod tests {
 
     fn reconciler(store: Store, gateway: GatewayClient) -> Reconciler {
         let lists = Lists { blacklisted: ["banned".to_owned()].into(), ..Lists::default() };
-        let facts = Arc::new(FactBook::new(lists));
+        let facts = Arc::new(FactBook::new(Rules { lists, ..Rules::default() }));
         Reconciler::new(store, gateway, crate::fraud::policy(), facts, Clock::start())
     }
 

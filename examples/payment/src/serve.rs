@@ -1,54 +1,29 @@
 //! The service as a process: its parts put together, run, and stopped in order.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use gemba::{ChildSpec, Node, Shutdown, Stop, TaskContext, Token, task};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
 use crate::charge::Charges;
 use crate::clock::Clock;
+use crate::config::{ConfigOptions, PaymentConfig};
 use crate::confirm;
-use crate::facts::{FactBook, Lists};
+use crate::facts::{FactBook, Rules};
 use crate::fraud;
-use crate::gateway_client::{GatewayClient, checked_address};
-use crate::host::{self, HostError, ListenAddress};
+use crate::gateway_client::GatewayClient;
+use crate::host::{self, HostError};
 use crate::pay::Service;
 use crate::payment::State;
 use crate::plant::{self, Lines};
 use crate::reconcile::Reconciler;
+use crate::reload;
 use crate::store::Store;
 use gemba::DatabaseError;
 
 /// Payments of the past the fact book is filled with at the start.
 const HISTORY_MAX: usize = 50_000;
-
-/// What the service is started with.
-#[derive(Debug, Clone, clap::Args)]
-pub struct ServeOptions {
-    /// Where it takes payments; port 0 takes a free one and prints it.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: ListenAddress,
-    /// Where the inspector listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4040")]
-    pub inspect: ListenAddress,
-    /// The card gateway.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", value_parser = checked_address)]
-    pub gateway: String,
-    /// The file of its record; made if there is none.
-    #[arg(long, value_name = "FILE", default_value = "payment.db")]
-    pub database: PathBuf,
-    /// Workers of a pool that may crash within a minute before the whole pool is started anew.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub crashes_max: u32,
-    /// Customers who may not pay here, separated by commas.
-    #[arg(long, value_name = "CUSTOMERS", value_delimiter = ',')]
-    pub blacklist: Vec<String>,
-    /// Customers who are spared the fraud score, separated by commas.
-    #[arg(long, value_name = "CUSTOMERS", value_delimiter = ',')]
-    pub trust: Vec<String>,
-}
 
 /// Runs the service until the process is asked to stop.
 ///
@@ -58,25 +33,33 @@ pub struct ServeOptions {
 /// # Errors
 ///
 /// [`HostError`] if an address, the file or the gateway cannot be used, or the service did not stop in order.
-pub async fn run(options: ServeOptions) -> Result<(), HostError> {
+pub async fn run(options: ConfigOptions, config: PaymentConfig) -> Result<(), HostError> {
+    // From here on SIGHUP does not end the process; who listens to it is the child `reload`.
+    let _hangup = signal(SignalKind::hangup())?;
     let clock = Clock::start();
-    let database = |source| HostError::Database { file: options.database.clone(), source };
-    let gateway = GatewayClient::new(&options.gateway)?;
+    let database = |source| HostError::Database { file: config.database.clone(), source };
+    let gateway = GatewayClient::new(&config.gateway)?;
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
-    let store = Store::open(&options.database).map_err(database)?;
-    let facts = fact_book(&store, &options, clock).await.map_err(database)?;
-    let listener = host::bind(&options.listen).await?.into_std()?;
+    let store = Store::open(&config.database).map_err(database)?;
+    let facts = fact_book(&store, config.rules(), clock).await.map_err(database)?;
+    let listener = host::bind(&config.listen).await?.into_std()?;
     let address = listener.local_addr()?;
 
-    let node = Node::builder("payment").stop_limit(host::STOP_MAX);
-    let crashes_max = options.crashes_max;
-    let (plant, lines) = plant::plant(node.system(), fraud::policy(), gateway.clone(), &store, crashes_max)?;
+    let mut node = Node::builder("payment").stop_limit(host::STOP_MAX);
+    if let Some(routes) = config.alerts.routes() {
+        node = node.alerts(routes);
+    }
+    let policy = fraud::policy();
+    let (plant, lines) = plant::plant(node.system(), policy, gateway.clone(), &store, &config.plant)?;
+    let inspect = config.inspect.0;
+    let reload = reload::child(options, config, plant.regulator(), facts.clone());
     let service =
         Arc::new(Service::new(store.clone(), facts.clone(), Charges::new(lines.payment.clone()), clock));
     let node = node
         .child(plant)
-        .inspect_with(options.inspect.0, token)
+        .inspect_with(inspect, token)
+        .child(reload)
         .child(reconciler(store.clone(), gateway, facts, clock))
         .child(confirmations(store.clone(), lines))
         .child(http(listener, service))
@@ -135,14 +118,8 @@ fn confirmations(store: Store, lines: Lines) -> ChildSpec {
 }
 
 /// A book that knows the past: a crash must not give anyone a fresh start.
-async fn fact_book(
-    store: &Store,
-    options: &ServeOptions,
-    clock: Clock,
-) -> Result<Arc<FactBook>, DatabaseError> {
-    let listed = |names: &[String]| names.iter().cloned().collect::<HashSet<_>>();
-    let facts =
-        FactBook::new(Lists { blacklisted: listed(&options.blacklist), trusted: listed(&options.trust) });
+async fn fact_book(store: &Store, rules: Rules, clock: Clock) -> Result<Arc<FactBook>, DatabaseError> {
+    let facts = FactBook::new(rules);
     for payment in store.recent(HISTORY_MAX).await?.into_iter().rev() {
         let at = clock.moment_of(payment.created_unix_ms);
         // What failed was refused before anything was sent; the book took it back at the time.

@@ -1,0 +1,99 @@
+//! The configuration in force, written as the file it could have come from.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::path::{KeyPath, Segment, quoted, shown_key};
+use crate::sources::Loaded;
+
+/// Where the comments with the origins begin, if the line is not longer.
+const COMMENT_COLUMN: usize = 44;
+
+impl<T: Serialize> Loaded<T> {
+    /// The configuration as TOML, defaults included; with `origins`, a comment behind each value says where it
+    /// comes from. Keys that have no value are left out, and secrets, those with `writeOnly` in the schema, are
+    /// not shown.
+    pub fn print(&self, origins: bool) -> String {
+        let mut out = String::new();
+        match serde_json::to_value(&self.value) {
+            Ok(json) => Printer { loaded: self, origins }.table(&json, &KeyPath::default(), &mut out),
+            Err(error) => drop(writeln!(out, "# cannot be written: {error}")),
+        }
+        out
+    }
+}
+
+struct Printer<'a, T> {
+    loaded: &'a Loaded<T>,
+    origins: bool,
+}
+
+impl<T> Printer<'_, T> {
+    /// Plain values first: what stands behind a header belongs to it.
+    fn table(&self, json: &Json, at: &KeyPath, out: &mut String) {
+        let Some(fields) = json.as_object() else { return };
+        for (key, value) in fields.iter().filter(|(_, value)| !value.is_null() && !is_table(value)) {
+            self.line(key, value, &at.key(key), out);
+        }
+        for (key, value) in fields.iter().filter(|(_, value)| is_table(value)) {
+            let path = at.key(key);
+            if let Json::Array(items) = value {
+                for (index, item) in items.iter().enumerate() {
+                    let _ = writeln!(out, "\n[[{}]]", header(&path));
+                    self.table(item, &path.with(Segment::Index(index)), out);
+                }
+            } else {
+                if value.as_object().is_some_and(|fields| fields.values().any(|value| !is_table(value))) {
+                    let _ = writeln!(out, "\n[{}]", header(&path));
+                }
+                self.table(value, &path, out);
+            }
+        }
+    }
+
+    fn line(&self, key: &str, value: &Json, path: &KeyPath, out: &mut String) {
+        let value =
+            if self.loaded.schema.is_secret(path) { "\"(secret)\"".to_owned() } else { inline(value) };
+        let line = format!("{} = {value}", shown_key(key));
+        let _ = if self.origins {
+            writeln!(out, "{line:<COMMENT_COLUMN$}# {}", self.loaded.origin(&path.to_string()))
+        } else {
+            writeln!(out, "{line}")
+        };
+    }
+}
+
+/// Headers do not count: the lists of tables in them are the last ones.
+fn header(path: &KeyPath) -> String {
+    let keys = path.0.iter().filter_map(|segment| match segment {
+        Segment::Key(key) => Some(shown_key(key)),
+        Segment::Index(_) => None,
+    });
+    keys.collect::<Vec<_>>().join(".")
+}
+
+/// Whether it is written under a header of its own.
+fn is_table(value: &Json) -> bool {
+    match value {
+        Json::Object(_) => true,
+        Json::Array(items) => !items.is_empty() && items.iter().all(Json::is_object),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => false,
+    }
+}
+
+pub(crate) fn inline(value: &Json) -> String {
+    match value {
+        Json::Null => "\"\"".to_owned(),
+        Json::Bool(_) | Json::Number(_) => value.to_string(),
+        Json::String(text) => quoted(text),
+        Json::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Json::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| !value.is_null());
+            let fields: Vec<_> =
+                fields.map(|(key, value)| format!("{} = {}", shown_key(key), inline(value))).collect();
+            format!("{{ {} }}", fields.join(", "))
+        }
+    }
+}

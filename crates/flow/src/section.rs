@@ -1,0 +1,504 @@
+//! The settings of a plant as a part of a configuration: limits, pools, lines, and the rules of its actors.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use gemba_config::{Check, Faults};
+use gemba_core::admission::Limits;
+use gemba_core::rate::{KEYS_MAX, Rate, RateError};
+use gemba_core::scaling::{ScaleRules, ScaleRulesBuilder};
+use gemba_core::wait::{WaitRules, WaitRulesBuilder};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::action::Action;
+use crate::line::LineSpec;
+use crate::plant::PlantBuilder;
+use crate::pool::{PoolSpec, QUEUE_MAX};
+use crate::settings::Settings;
+
+mod rules;
+
+use rules::{below, rest};
+
+pub use rules::{
+    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
+    PricesSection,
+};
+
+/// The settings of a plant.
+///
+/// What a pool or a line does not say is as by [`PoolSpec::new`] and [`LineSpec::new`].
+///
+/// # Examples
+///
+/// ```
+/// use gemba_config::{Check, Faults, Sources};
+/// use gemba_flow::PlantSection;
+///
+/// #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+/// struct Service { plant: PlantSection }
+///
+/// impl Check for Service {
+///     fn check(&self, faults: &mut Faults<'_>) {
+///         let mut faults = faults.at("plant");
+///         self.plant.check(&mut faults);
+///         self.plant.check_names(&["orders"], &["orders"], &mut faults);
+///     }
+/// }
+///
+/// let text = "[plant.limits]\nhard = 600\n[plant.pools.orders]\nworkers_min = 4\n[plant.pools.order]\n";
+/// let errors = Sources::new("APP").text("app.toml", text).load::<Service>().unwrap_err();
+/// assert_eq!(errors.faults()[0].message(), "plant.pools.order: no pool is called 'order'; there are: orders");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PlantSection {
+    /// How many signals may be in flight.
+    pub limits: LimitsSection,
+    /// Pools by name.
+    pub pools: BTreeMap<String, PoolSection>,
+    /// Lines by name.
+    pub lines: BTreeMap<String, LineSection>,
+    /// When more arrivals are a surge, and what follows.
+    pub burst: BurstSection,
+    /// What is foreseen of the arrivals.
+    pub forecast: ForecastSection,
+    /// Which share of failures lights which light.
+    pub ladder: LadderSection,
+    /// How lines slow down and stop.
+    pub jidoka: JidokaSection,
+    /// What workers cost.
+    pub prices: PricesSection,
+}
+
+/// The limits of admission.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LimitsSection {
+    /// Signals in flight at most, of all lines together.
+    #[schemars(range(min = 1))]
+    pub hard: u32,
+    /// The share that is kept for critical signals.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1))]
+    pub reserve_ratio: f64,
+    /// The share of a limit from which on it warns.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    pub soft_ratio: f64,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { hard: 1200, reserve_ratio: 0.2, soft_ratio: 0.83 }
+    }
+}
+
+/// A pool. How many workers it has and when it grows can be changed while it runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct PoolSection {
+    /// Fewest workers.
+    #[schemars(range(min = 1))]
+    pub workers_min: u32,
+    /// Most workers, outside a surge.
+    #[schemars(range(min = 1))]
+    pub workers_max: u32,
+    /// The utilization a pool is sized for.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub target_ratio: f64,
+    /// The utilization above which it grows.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub grow_above_ratio: f64,
+    /// How long it rests after a change before it grows.
+    pub cooldown_up_s: u32,
+    /// How long it rests after a change before it shrinks.
+    pub cooldown_down_s: u32,
+    /// It does not shrink below what it needed within this time.
+    #[schemars(range(max = 3600))]
+    pub shrink_window_s: u32,
+    /// Jobs that wait longer make it grow at once.
+    pub wait_max_ms: u32,
+    /// Within which time waiting jobs are to be done.
+    #[schemars(range(min = 1))]
+    pub drain_within_s: u32,
+    /// Jobs that may wait; set at the start.
+    pub queue_max: u32,
+    /// The share of its deadline a signal may wait; set at the start.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    pub wait_calm_ratio: f64,
+    /// The same in an overload that lasts; set at the start.
+    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
+    pub wait_lasting_ratio: f64,
+    /// Crashes of workers within the crash period before the pool is started anew; set at the start.
+    pub crashes_max: u32,
+    /// Within which time crashes are counted; set at the start.
+    #[schemars(range(min = 1, max = 86400))]
+    pub crash_period_s: u32,
+    /// How long a worker may finish its job when the pool stops; set at the start.
+    #[schemars(range(max = 600_000))]
+    pub stop_within_ms: u32,
+}
+
+impl Default for PoolSection {
+    fn default() -> Self {
+        Self {
+            workers_min: 2,
+            workers_max: 50,
+            target_ratio: 0.70,
+            grow_above_ratio: 0.80,
+            cooldown_up_s: 15,
+            cooldown_down_s: 60,
+            shrink_window_s: 300,
+            wait_max_ms: 1000,
+            drain_within_s: 20,
+            queue_max: QUEUE_MAX,
+            wait_calm_ratio: 0.25,
+            wait_lasting_ratio: 0.12,
+            crashes_max: 10,
+            crash_period_s: 60,
+            stop_within_ms: 5000,
+        }
+    }
+}
+
+/// A line. Its rates can be changed while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LineSection {
+    /// The pools that do its work, if not the one of its name; set at the start.
+    pub pools: Vec<String>,
+    /// How long a signal may take, waiting included, if not as the program has it; set at the start.
+    #[schemars(range(min = 1, max = 86_400_000))]
+    pub deadline_ms: Option<u32>,
+    /// How many signals it takes in a time.
+    pub rate: Option<RateSection>,
+    /// How many signals of one key it takes in a time.
+    pub rate_per_key: Option<RateSection>,
+    /// When its breaker opens and closes; set at the start.
+    pub breaker: Option<BreakerSection>,
+    /// Limits the calls to a downstream to what it bears; set at the start.
+    pub adaptive: Option<AdaptiveSection>,
+}
+
+/// So many in a period, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateSection {
+    /// Signals in each period.
+    #[schemars(range(min = 1))]
+    pub count: u32,
+    /// The period.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 2_678_400))]
+    pub period_s: u32,
+    /// How many may come at once after a rest; as many as in a period if not given.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+impl RateSection {
+    fn rate(self) -> Result<Rate, RateError> {
+        Rate::new(self.count, secs(self.period_s))?.burst(self.burst.unwrap_or(self.count))
+    }
+}
+
+impl LineSection {
+    fn rate(&self) -> Option<Rate> {
+        self.rate.and_then(|rate| rate.rate().ok())
+    }
+
+    fn rate_per_key(&self) -> Option<Rate> {
+        self.rate_per_key.and_then(|rate| rate.rate().ok())
+    }
+}
+
+impl PoolSection {
+    fn scaling(&self) -> ScaleRulesBuilder {
+        ScaleRules::builder()
+            .workers(self.workers_min, self.workers_max)
+            .thresholds(self.target_ratio, self.grow_above_ratio)
+            .cooldowns(secs(self.cooldown_up_s), secs(self.cooldown_down_s))
+            .shrink_window(secs(self.shrink_window_s))
+            .waiting(Duration::from_millis(self.wait_max_ms.into()), secs(self.drain_within_s))
+    }
+
+    fn wait(&self) -> WaitRulesBuilder {
+        WaitRules::builder().shares(self.wait_calm_ratio, self.wait_lasting_ratio)
+    }
+
+    /// The part that is set at the start.
+    fn at_start(&self) -> impl PartialEq + use<> {
+        let crashes = (self.crashes_max, self.crash_period_s, self.stop_within_ms);
+        (self.queue_max, self.wait_calm_ratio, self.wait_lasting_ratio, crashes)
+    }
+}
+
+impl PlantSection {
+    /// What of it can be changed while the plant runs, for [`Plant::apply`](crate::Plant::apply).
+    pub fn settings(&self) -> Settings {
+        let LimitsSection { hard, reserve_ratio, soft_ratio } = self.limits;
+        let mut settings = Settings::new()
+            .limits(hard, reserve_ratio, soft_ratio)
+            .burst(self.burst.rules())
+            .jidoka(self.jidoka.rules())
+            .prices(self.prices.prices());
+        for (name, pool) in &self.pools {
+            settings = settings.pool(name, pool.scaling());
+        }
+        for (name, line) in &self.lines {
+            settings = settings.rates(name, line.rate(), line.rate_per_key(), KEYS_MAX);
+        }
+        settings
+    }
+
+    /// The keys whose values differ in `other` and can be set at the start alone. A service that reads its
+    /// configuration again refuses it because of them, rather than to follow half of it.
+    pub fn needs_restart(&self, other: &Self) -> Vec<String> {
+        let mut keys = Vec::new();
+        let sections = [
+            ("forecast", self.forecast != other.forecast),
+            ("ladder", self.ladder != other.ladder),
+            ("pools", !self.pools.keys().eq(other.pools.keys())),
+            ("lines", !self.lines.keys().eq(other.lines.keys())),
+        ];
+        keys.extend(sections.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()));
+        for (name, one) in &self.pools {
+            if other.pools.get(name).is_some_and(|other| one.at_start() != other.at_start()) {
+                keys.push(format!("pools.{name}"));
+            }
+        }
+        for (name, one) in &self.lines {
+            let at_start =
+                |line: &LineSection| LineSection { rate: None, rate_per_key: None, ..line.clone() };
+            if other.lines.get(name).is_some_and(|other| at_start(one) != at_start(other)) {
+                keys.push(format!("lines.{name}"));
+            }
+        }
+        keys
+    }
+
+    /// Reports pools and lines that the program does not have, and routes that lead to no pool.
+    pub fn check_names(&self, pools: &[&str], lines: &[&str], faults: &mut Faults<'_>) {
+        for name in self.pools.keys().filter(|name| !pools.contains(&name.as_str())) {
+            faults.at("pools").at(name).unknown("pool", name, pools.iter().copied());
+        }
+        for (name, line) in &self.lines {
+            if !lines.contains(&name.as_str()) {
+                faults.at("lines").at(name).unknown("line", name, lines.iter().copied());
+            }
+            for (place, pool) in line.pools.iter().enumerate() {
+                if !pools.contains(&pool.as_str()) {
+                    let mut faults = faults.at("lines");
+                    let mut faults = faults.at(name);
+                    faults.at("pools").item(place).unknown("pool", pool, pools.iter().copied());
+                }
+            }
+        }
+    }
+}
+
+impl Check for PlantSection {
+    fn check(&self, faults: &mut Faults<'_>) {
+        let LimitsSection { hard, reserve_ratio, soft_ratio } = self.limits;
+        rest(&mut faults.at("limits"), Limits::new(hard, reserve_ratio, soft_ratio));
+        for (name, pool) in &self.pools {
+            let mut faults = faults.at("pools");
+            pool.check(&mut faults.at(name));
+        }
+        for (name, line) in &self.lines {
+            let mut faults = faults.at("lines");
+            line.check(&mut faults.at(name));
+        }
+        self.burst.check(&mut faults.at("burst"));
+        self.forecast.check(&mut faults.at("forecast"));
+        self.ladder.check(&mut faults.at("ladder"));
+        rest(&mut faults.at("jidoka"), self.jidoka.rules().build());
+    }
+}
+
+impl Check for PoolSection {
+    fn check(&self, faults: &mut Faults<'_>) {
+        let (min, max) = (self.workers_min, self.workers_max);
+        let sound = [
+            below(faults, ("workers_min", min.into()), ("workers_max", max.into()), true),
+            below(
+                faults,
+                ("target_ratio", self.target_ratio),
+                ("grow_above_ratio", self.grow_above_ratio),
+                false,
+            ),
+            below(
+                faults,
+                ("wait_lasting_ratio", self.wait_lasting_ratio),
+                ("wait_calm_ratio", self.wait_calm_ratio),
+                true,
+            ),
+        ];
+        if sound.iter().all(|sound| *sound) {
+            rest(faults, self.scaling().build());
+            rest(faults, self.wait().build());
+        }
+    }
+}
+
+impl Check for LineSection {
+    fn check(&self, faults: &mut Faults<'_>) {
+        for (key, rate) in [("rate", self.rate), ("rate_per_key", self.rate_per_key)] {
+            if let Some(rate) = rate {
+                rest(&mut faults.at(key), rate.rate());
+            }
+        }
+        if let Some(breaker) = &self.breaker {
+            breaker.check(&mut faults.at("breaker"));
+        }
+        if let Some(adaptive) = &self.adaptive {
+            adaptive.check(&mut faults.at("adaptive"));
+        }
+    }
+}
+
+impl PlantBuilder {
+    /// Sets the rules of the plant as a configuration has them. Pools and lines take theirs with
+    /// [`PoolSpec::section`] and [`LineSpec::section`].
+    pub fn section(self, section: &PlantSection) -> Self {
+        let LimitsSection { hard, reserve_ratio, soft_ratio } = section.limits;
+        let mut plant = self.prices(section.prices.prices());
+        // What is faulty was told by `Check`, and stays as it is.
+        if let Ok(limits) = Limits::new(hard, reserve_ratio, soft_ratio) {
+            plant = plant.limits(limits);
+        }
+        if let Ok(rules) = section.burst.rules().build() {
+            plant = plant.burst(rules);
+        }
+        if let Ok(rules) = section.forecast.rules().build() {
+            plant = plant.forecast(rules);
+        }
+        if let Ok(rules) = section.ladder.rules().build() {
+            plant = plant.ladder(rules);
+        }
+        if let Ok(rules) = section.jidoka.rules().build() {
+            plant = plant.jidoka(rules);
+        }
+        plant
+    }
+}
+
+impl PoolSpec {
+    /// Sets all that a configuration says about the pool.
+    pub fn section(self, section: &PoolSection) -> Self {
+        self.scaling(section.scaling())
+            .wait(section.wait())
+            .queue_max(section.queue_max)
+            .intensity(section.crashes_max, secs(section.crash_period_s))
+            .stop_within(Duration::from_millis(section.stop_within_ms.into()))
+    }
+}
+
+impl<A: Action, F: 'static> LineSpec<A, F> {
+    /// Sets what a configuration says about the line.
+    pub fn section(mut self, section: &LineSection) -> Self {
+        if !section.pools.is_empty() {
+            self.pools.clone_from(&section.pools);
+        }
+        if let Some(deadline) = section.deadline_ms {
+            self = self.deadline(Duration::from_millis(deadline.into()));
+        }
+        if let Some(rate) = section.rate() {
+            self = self.rate(rate);
+        }
+        if let Some(rate) = section.rate_per_key() {
+            self = self.rate_per_key(rate, KEYS_MAX);
+        }
+        if let Some(Ok(rules)) = section.breaker.map(|breaker| breaker.rules().build()) {
+            self = self.breaker(rules);
+        }
+        if let Some(Ok(rules)) = section.adaptive.map(|adaptive| adaptive.rules().build()) {
+            self = self.adaptive(rules);
+        }
+        self
+    }
+}
+
+fn secs(secs: u32) -> Duration {
+    Duration::from_secs(secs.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use gemba_config::{ConfigErrors, Sources};
+
+    use super::*;
+
+    fn load(text: &str) -> Result<PlantSection, ConfigErrors> {
+        Sources::new("PLANT").text("plant.toml", text).load().map(|loaded| loaded.value)
+    }
+
+    #[test]
+    fn what_nobody_sets_is_as_the_code_has_it() {
+        let pool = PoolSection::default();
+        let spec = PoolSpec::new("a");
+        assert_eq!(pool.scaling().build(), Ok(ScaleRules::default()));
+        assert_eq!(pool.wait().build(), Ok(WaitRules::default()));
+        let set = PoolSpec::new("a").section(&pool);
+        assert_eq!(
+            (set.queue_max, set.intensity, set.stop_within),
+            (spec.queue_max, spec.intensity, spec.stop_within)
+        );
+        let LimitsSection { hard, reserve_ratio, soft_ratio } = LimitsSection::default();
+        assert_eq!(Limits::new(hard, reserve_ratio, soft_ratio), Ok(Limits::default()));
+        assert_eq!(load("").unwrap(), PlantSection::default());
+    }
+
+    #[test]
+    fn every_faulty_setting_is_told_with_its_key_and_what_is_allowed() {
+        let errors = load(
+            "[limits]\nhard = 0\nreserve_ratio = 1.5\n\
+             [pools.a]\nworkers_min = 0\n\
+             [pools.b]\nworkers_min = 9\nworkers_max = 3\ntarget_ratio = 0.9\n\
+             [lines.a.rate]\ncount = 0\n\
+             [lines.a.breaker]\nopen_min_s = 400\n\
+             [lines.b]\nrate = { count = 5, priod_s = 1 }\n\
+             [lines.b.adaptive]\nlimit_initial = 2000\ntolerance = 2\n\
+             [burst]\nfactor = 1\nhold_s = 1800\n\
+             [forecast]\nlead_s = 7200\n\
+             [ladder]\nyellow_ratio = 0.5\nwindow_s = 1\n\
+             [jidoka]\nstopped_max_ratio = -0.1\n",
+        )
+        .unwrap_err();
+        let told: Vec<_> = errors.faults().iter().map(gemba_config::Fault::message).collect();
+        let expected = [
+            "limits.hard is 0; give a whole number of at least 1",
+            "limits.reserve_ratio is 1.5; give a number at least 0 and below 1",
+            "pools.a.workers_min is 0; give a whole number of at least 1",
+            "pools.b.workers_min: is 9; give at most workers_max, which is 3",
+            "pools.b.target_ratio: is 0.9; give less than grow_above_ratio, which is 0.8",
+            "lines.a.rate.count is 0; give a whole number of at least 1",
+            "lines.a.breaker.open_min_s: is 400; give at most open_max_s, which is 300",
+            "unknown key 'priod_s' in lines.b.rate",
+            "lines.b.adaptive.limit_initial: is 2000; give at most limit_max, which is 1000",
+            "lines.b.adaptive.tolerance is 2; give a number at least 1 and below 2",
+            "burst.factor is 1; give a number above 1",
+            "burst.hold_s: is 1800; give less than surge_max_s, which is 1800",
+            "forecast.lead_s: is 7200; give at most slot_s, which is 3600",
+            "ladder.yellow_ratio: is 0.5; give less than red_ratio, which is 0.005",
+            "jidoka.stopped_max_ratio is -0.1; give a number from 0 to 1",
+        ];
+        assert_eq!(told, expected, "{errors}");
+    }
+
+    #[test]
+    fn what_is_set_at_the_start_alone_is_named() {
+        let one = load("[pools.a]\nworkers_min = 3\n[lines.a.rate]\ncount = 5\n").unwrap();
+        let running =
+            load("[limits]\nhard = 7\n[pools.a]\nworkers_min = 4\n[lines.a.rate]\ncount = 6\n").unwrap();
+        assert_eq!(one.needs_restart(&running), Vec::<String>::new());
+        let other = load(
+            "[pools.a]\nqueue_max = 1\n[lines.a]\ndeadline_ms = 5\n[ladder]\nwindow_s = 61\n[pools.b]\n",
+        );
+        assert_eq!(one.needs_restart(&other.unwrap()), ["ladder", "pools", "pools.a", "lines.a"]);
+    }
+}
