@@ -114,6 +114,7 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/alert", &["gemba-core", "gemba-kernel"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
         ("crates/store", &["gemba-core", "gemba-kernel"]),
+        ("crates/process", &["gemba-core", "gemba-kernel"]),
         ("crates/sim", &["gemba-core"]),
         (
             "crates/gemba",
@@ -124,6 +125,7 @@ fn each_crate_imports_only_what_the_house_allows() {
                 "gemba-inspect",
                 "gemba-kernel",
                 "gemba-observe",
+                "gemba-process",
                 "gemba-sim",
                 "gemba-store",
             ],
