@@ -21,6 +21,7 @@ pub(super) enum Trouble {
     Regression,
     Moved,
     Queue,
+    Rollout,
     FollowUps,
     Surge,
     SoftLimit,
