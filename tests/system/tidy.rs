@@ -131,6 +131,7 @@ fn each_crate_imports_only_what_the_house_allows() {
             ],
         ),
         ("crates/cli", &["gemba", "gemba-payment"]),
+        ("examples/deployment", &["gemba"]),
         ("examples/payment", &["gemba"]),
         ("tests", &["gemba"]),
         ("tests/conformance", &["gemba-core", "gemba-kernel"]),

@@ -50,6 +50,8 @@ pub struct ProcessView {
     pub starts: u64,
     /// How often it failed: to start, to be ready, or by ending.
     pub failures: u64,
+    /// Why it failed the last time; it may run again.
+    pub last_failure: Option<ProcessError>,
 }
 
 impl ProcessView {
@@ -83,6 +85,7 @@ impl Shared {
             is_adopted: false,
             starts: 0,
             failures: 0,
+            last_failure: None,
         };
         Self {
             spec,
@@ -95,7 +98,10 @@ impl Shared {
     pub(crate) fn set(&self, state: ProcessState) {
         self.view.send_modify(|view| {
             let is_over = matches!(state, ProcessState::Ended { .. } | ProcessState::Failed(_));
-            view.failures += u64::from(matches!(state, ProcessState::Failed(_)));
+            if let ProcessState::Failed(error) = &state {
+                view.failures += 1;
+                view.last_failure = Some(error.clone());
+            }
             view.pid = view.pid.filter(|_| !is_over);
             view.state = state;
         });
