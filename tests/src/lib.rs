@@ -90,7 +90,8 @@ pub async fn workers(system: &System, pool: &str, workers: usize) {
 pub async fn finish(node: Node) {
     let system = node.system().clone();
     for line in &board(&system, |board| board.lines.iter().all(|line| line.in_flight == 0)).await.lines {
-        let ended = line.refused + line.rejected + line.succeeded + line.failed;
+        let answered = line.refused + line.rejected + line.succeeded + line.failed + line.timed_out;
+        let ended = answered + line.cancelled;
         assert_eq!(line.arrived, ended, "every signal of line {} has one end", line.name);
     }
     node.stop("the test is over").await.expect("the node stops in order");

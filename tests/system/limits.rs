@@ -176,7 +176,7 @@ async fn a_line_that_waits_for_a_person_runs_when_the_person_says_so() {
     finish(node).await;
 }
 
-fn never_opens() -> gemba::breaker::BreakerRules {
+pub(crate) fn never_opens() -> gemba::breaker::BreakerRules {
     gemba::breaker::BreakerRules::builder()
         .failures_in_a_row(u32::MAX)
         .failure_ratio(1.0, u32::MAX, 10 * SECOND)

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gemba::admission::{Limits, Tier};
+use gemba::light::Light;
+use gemba::view::LineState;
 use gemba::{Line, LineSpec, Node, Plant, PoolSpec, RefusalReason, Signal, SubmitError};
-use gemba_kit::{finish, workers};
+use gemba_kit::{board, finish, workers};
 use tokio::time::Instant;
 
+use crate::limits::never_opens;
 use crate::plant::{Input, Work};
 
 const WORKERS: u32 = 8;
@@ -45,11 +48,15 @@ const fn tier(n: u64) -> Tier {
 }
 
 async fn start() -> (Node, Line<Work>) {
+    start_with(|spec| spec).await
+}
+
+async fn start_with(change: fn(LineSpec<Work>) -> LineSpec<Work>) -> (Node, Line<Work>) {
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system())
         .limits(Limits::new(100_000, 0.2, 0.83).expect("in range"))
         .pool(PoolSpec::new("work").workers(WORKERS, WORKERS));
-    let line = plant.line(LineSpec::new("work", Work).deadline(DEADLINE));
+    let line = plant.line(change(LineSpec::new("work", Work).deadline(DEADLINE)));
     let node = node.child(plant.build().expect("it is sound")).start().await.expect("it starts");
     workers(node.system(), "work", WORKERS as usize).await;
     (node, line)
@@ -57,6 +64,11 @@ async fn start() -> (Node, Line<Work>) {
 
 /// An open loop: signals come when they come, `times` as many as can be done.
 async fn storm(line: &Line<Work>, times: f64, lasts: Duration) -> Vec<Trip> {
+    slow_storm(line, times, lasts, 1).await
+}
+
+/// As [`storm`], while work takes `slower` times as long.
+async fn slow_storm(line: &Line<Work>, times: f64, lasts: Duration, slower: u32) -> Vec<Trip> {
     let begun = Instant::now();
     let mut trips = Vec::new();
     let mut n = 0;
@@ -67,7 +79,7 @@ async fn storm(line: &Line<Work>, times: f64, lasts: Duration) -> Vec<Trip> {
             let line = line.clone();
             trips.push(tokio::spawn(async move {
                 let arrived = begun.elapsed();
-                let signal = Signal::new(Input::Sleep(work(n))).tier(tier(n));
+                let signal = Signal::new(Input::Sleep(slower * work(n))).tier(tier(n));
                 let result = line.submit(signal, &()).await;
                 Trip { arrived, took: begun.elapsed().saturating_sub(arrived), tier: tier(n), result }
             }));
@@ -132,6 +144,27 @@ async fn after_a_spike_all_is_done_again_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_time_shows_on_the_light_and_is_over_when_it_is_over() {
+    // Without a breaker, which would open on five time-outs in a row and stay open for half a minute.
+    let (node, line) = start_with(|spec| spec.breaker(never_opens())).await;
+    storm(&line, 0.7, Duration::from_secs(6)).await;
+    let slow = slow_storm(&line, 0.7, Duration::from_secs(4), 9).await;
+    let late = slow.iter().filter(|trip| matches!(trip.result, Err(SubmitError::TimedOut))).count();
+    assert!(10 < late, "{late} ran out of time");
+    let calm = storm(&line, 0.7, Duration::from_secs(3)).await;
+    for trip in calm.iter().filter(|trip| Duration::from_secs(1) <= trip.arrived) {
+        assert!(trip.result.is_ok(), "{:?}", trip.result);
+    }
+    let seen = board(node.system(), |board| board.overall == Light::Purple).await;
+    let light =
+        seen.stations.iter().find(|station| station.name.as_str() == "line:work").expect("it has a line");
+    assert!(light.why.ends_with("ran out of time"), "{}", light.why);
+    assert_eq!(seen.lines[0].state, LineState::Running);
+    assert_eq!((seen.lines[0].timed_out, seen.lines[0].failed), (late as u64, 0));
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_higher_tier_goes_before_a_lower_one_and_takes_its_place() {
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
@@ -165,4 +198,58 @@ async fn a_higher_tier_goes_before_a_lower_one_and_takes_its_place() {
     assert!(critical_at < first_at, "it came later and went first");
     running.await.unwrap().0.unwrap();
     finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_sends_ten_times_as_much_is_refused_and_the_others_are_not() {
+    const LASTS: Duration = Duration::from_secs(10);
+    // Nine tenants with 0.08 of the capacity each, and one with ten times that.
+    const EACH: f64 = 0.08;
+    for cost in [1, 4] {
+        let (node, line) = start().await;
+        let begun = Instant::now();
+        let mut trips = Vec::new();
+        let mut sent = [0u64; 10];
+        while begun.elapsed() < LASTS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            for (tenant, sent) in sent.iter_mut().enumerate() {
+                // The greedy one has more signals, or longer ones.
+                let (times, slower) = match (tenant, cost) {
+                    (0, 1) => (10.0, 1),
+                    (0, _) => (10.0 / f64::from(cost), cost),
+                    _ => (1.0, 1),
+                };
+                // They do not all come at the same moment.
+                let ahead = tenant as f64 / 10.0;
+                while *sent as f64 + ahead < begun.elapsed().as_secs_f64() * CAPACITY * EACH * times {
+                    *sent += 1;
+                    let (line, n) = (line.clone(), *sent * 10 + tenant as u64);
+                    let arrived = begun.elapsed();
+                    trips.push(tokio::spawn(async move {
+                        let name = format!("tenant-{tenant}");
+                        let signal = Signal::new(Input::Sleep(slower * work(n))).tenant(name.as_bytes());
+                        (tenant, arrived, line.submit(signal, &()).await.is_ok())
+                    }));
+                }
+            }
+        }
+        let (mut offered, mut served) = ([0.0; 10], [0.0; 10]);
+        for trip in trips {
+            let (tenant, arrived, is_served) = trip.await.expect("a caller does not panic");
+            if LEARNING <= arrived {
+                offered[tenant] += 1.0;
+                served[tenant] += f64::from(u8::from(is_served));
+            }
+        }
+        for tenant in 1..10 {
+            let share = served[tenant] / offered[tenant];
+            assert!(
+                0.98 <= share,
+                "tenant {tenant}: {share:.3} of its signals, the greedy one's cost {cost}"
+            );
+        }
+        let greedy = served[0] * f64::from(cost) / 9.0 / CAPACITY;
+        assert!((0.2..0.32).contains(&greedy), "it has what is left: {greedy:.3}");
+        finish(node).await;
+    }
 }

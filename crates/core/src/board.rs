@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::jidoka;
 use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
 use crate::receipt::{BreakerState, Event, Receipt, Seq};
@@ -168,7 +169,7 @@ impl Board {
                 let until = receipt.at + fold.board.rules.soft_limit;
                 fold.raise(Station::Node, Trouble::SoftLimit, Light::Yellow, Some(until));
             }
-            Event::LadderMoved { line, to, .. } => fold.ladder_moved(line, *to),
+            Event::LadderMoved { line, defect, to, .. } => fold.ladder_moved(line, *defect, *to),
             Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
             Event::BurnMoved { line, to: Light::Green, .. } => {
                 fold.clear(Station::Budget(line), &Trouble::Burn);
@@ -315,11 +316,11 @@ impl Fold<'_> {
         }
     }
 
-    fn ladder_moved(&mut self, line: &Name, to: Light) {
+    fn ladder_moved(&mut self, line: &Name, defect: jidoka::Cause, to: Light) {
         if to == Light::Green {
-            self.clear(Station::Line(line), &Trouble::Ladder);
+            self.clear(Station::Line(line), &Trouble::Ladder(defect));
         } else {
-            self.raise(Station::Line(line), Trouble::Ladder, to, None);
+            self.raise(Station::Line(line), Trouble::Ladder(defect), to, None);
         }
     }
 
@@ -478,7 +479,8 @@ mod tests {
     }
 
     fn ladder(from: Light, to: Light) -> Event {
-        Event::LadderMoved { line: name("payment"), from, to, failures: 1, outcomes: 2 }
+        let defect = jidoka::Cause::Failures;
+        Event::LadderMoved { line: name("payment"), defect, from, to, failures: 1, outcomes: 2 }
     }
 
     const POOLS: &str = "supervisor:plant.pools";

@@ -1,18 +1,22 @@
 //! What a line does about what is wrong with it: it slows down, drains and stops, and runs again.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::admission::Tier;
 use crate::light::Light;
 use crate::time::Timestamp;
 
 /// What can be wrong with a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Too many of its signals fail.
+    /// Too many of its signals fail: the action says so, or its worker dies.
     Failures,
-    /// They take too long.
+    /// They take too long: too many run out of time.
     Latency,
     /// Too many wait.
     Queue,
@@ -23,6 +27,21 @@ pub enum Cause {
 impl Cause {
     /// All causes.
     pub const ALL: [Self; 4] = [Self::Failures, Self::Latency, Self::Queue, Self::Resources];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Failures => "failures",
+            Self::Latency => "latency",
+            Self::Queue => "queue",
+            Self::Resources => "resources",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
 }
 
 /// Who lets a line run again.
@@ -51,11 +70,16 @@ pub enum JidokaRulesError {
 ///
 /// # Units and limits
 ///
-/// By default every cause resets by itself, a line that was stopped takes only critical signals for 60 s
-/// before it runs as usual, and at most half of the lines stop by themselves, rounded down: a line alone
-/// never does. Source: FLOW.md, jidoka; FLOW-EVIDENCE.md, blast radius.
+/// By default only failures slow a line down or stop it, every cause resets by itself, a line that was stopped
+/// takes only critical signals for 60 s before it runs as usual, and at most half of the lines stop by
+/// themselves, rounded down: a line alone never does. Source: FLOW.md, jidoka; FLOW-EVIDENCE.md, blast radius.
+///
+/// Signals that run out of time, a long queue and a busy node are shown, but slow nothing down: the wait gate
+/// turns out what would be late, the breaker opens where most calls are, and a line that shed on top of them
+/// would go on shedding for a minute after a slow moment that they survive within a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct JidokaRules {
+    drives: [bool; Cause::ALL.len()],
     resets: [Reset; Cause::ALL.len()],
     probation: Duration,
     stopped_max: f64,
@@ -64,6 +88,7 @@ pub struct JidokaRules {
 impl Default for JidokaRules {
     fn default() -> Self {
         Self {
+            drives: Cause::ALL.map(|cause| matches!(cause, Cause::Failures)),
             resets: [Reset::Automatic; Cause::ALL.len()],
             probation: Duration::from_secs(60),
             stopped_max: 0.5,
@@ -77,6 +102,11 @@ impl JidokaRules {
         JidokaRulesBuilder(Self::default())
     }
 
+    /// Whether `cause` slows a line down and stops it, or only shows.
+    pub const fn drives(&self, cause: Cause) -> bool {
+        self.drives[cause as usize]
+    }
+
     /// How many of `lines` may be stopped at once without a person asking for it.
     pub fn stopped_max(&self, lines: usize) -> usize {
         (lines as f64 * self.stopped_max).floor() as usize
@@ -88,6 +118,12 @@ impl JidokaRules {
 pub struct JidokaRulesBuilder(JidokaRules);
 
 impl JidokaRulesBuilder {
+    /// Whether `cause` slows a line down and stops it, or only shows.
+    pub const fn drives(mut self, cause: Cause, drives: bool) -> Self {
+        self.0.drives[cause as usize] = drives;
+        self
+    }
+
     /// Who lets a line run again that slowed down or stopped because of `cause`.
     pub const fn reset(mut self, cause: Cause, reset: Reset) -> Self {
         self.0.resets[cause as usize] = reset;
@@ -225,7 +261,7 @@ impl Jidoka {
         may_stop: bool,
         now: Timestamp,
     ) -> Option<Moved> {
-        let worst = defects.iter().max_by_key(|defect| defect.light);
+        let worst = self.worst(defects);
         let light = worst.map_or(Light::Green, |defect| defect.light);
         self.excused = self.excused.min(light);
         let wanted = self.wanted(light, may_stop);
@@ -255,13 +291,19 @@ impl Jidoka {
         self.go(wanted, why)
     }
 
-    /// Lets the line run, whatever its light says now; only worse than that counts from here on. `None` if it
+    /// Lets the line run, whatever is wrong with it now; only worse than that counts from here on. `None` if it
     /// runs already.
-    pub fn reset(&mut self, light: Light) -> Option<Moved> {
+    pub fn reset(&mut self, defects: &[Defect]) -> Option<Moved> {
         self.latched = false;
         self.probation = None;
-        self.excused = light;
+        self.excused = self.worst(defects).map_or(Light::Green, |defect| defect.light);
         self.go(Stance::Running, "reset by hand".into())
+    }
+
+    /// The worst of what slows a line down.
+    fn worst<'a>(&self, defects: &'a [Defect]) -> Option<&'a Defect> {
+        let drives = |defect: &&Defect| self.rules.drives(defect.cause);
+        defects.iter().filter(drives).max_by_key(|defect| defect.light)
     }
 
     fn wanted(&self, light: Light, may_stop: bool) -> Stance {
@@ -350,29 +392,41 @@ mod tests {
 
     #[test]
     fn what_gets_better_by_itself_does_and_the_rest_waits_for_a_person() {
-        let rules = || JidokaRules::builder().reset(Cause::Failures, Reset::ByHand);
-        let mut line = Line::new(rules());
+        let rules = JidokaRules::builder().drives(Cause::Latency, true).reset(Cause::Failures, Reset::ByHand);
+        let mut line = Line::new(rules);
         assert_eq!(line.see(Cause::Latency, Light::Red), CriticalOnly);
         assert_eq!(line.see(Cause::Latency, Light::Yellow), ShedsBatch);
         assert_eq!(line.see(Cause::Latency, Light::Green), Running);
         assert_eq!(line.fails(Light::Red), CriticalOnly);
         assert_eq!(line.fails(Light::Green), CriticalOnly);
         assert!(line.jidoka.is_latched());
-        let moved = line.jidoka.reset(Light::Green).unwrap();
+        let moved = line.jidoka.reset(&[]).unwrap();
         assert_eq!((moved.from, moved.to), (CriticalOnly, Running));
-        assert_eq!(line.jidoka.reset(Light::Green), None);
+        assert_eq!(line.jidoka.reset(&[]), None);
     }
 
     #[test]
     fn after_a_reset_only_what_is_worse_counts_until_it_was_better() {
         let mut line = Line::new(JidokaRules::builder());
         line.fails(Light::Red);
-        let _ = line.jidoka.reset(Light::Red);
+        let red = [Defect { cause: Cause::Failures, light: Light::Red, why: "why".into() }];
+        let _ = line.jidoka.reset(&red);
         assert_eq!(line.fails(Light::Red), Running);
         assert_eq!(line.fails(Light::Yellow), Running);
         assert_eq!(line.fails(Light::Red), CriticalOnly, "it was better, and is worse again");
-        let _ = line.jidoka.reset(Light::Red);
+        let _ = line.jidoka.reset(&red);
         assert_eq!(line.fails(Light::Purple), Draining);
+    }
+
+    #[test]
+    fn what_does_not_drive_a_line_leaves_it_alone_and_excuses_nothing() {
+        let mut line = Line::new(JidokaRules::builder());
+        for cause in [Cause::Latency, Cause::Queue, Cause::Resources] {
+            assert_eq!(line.see(cause, Light::Purple), Running, "{cause}");
+        }
+        let late = [Defect { cause: Cause::Latency, light: Light::Purple, why: "why".into() }];
+        assert_eq!(line.jidoka.reset(&late), None);
+        assert_eq!(line.fails(Light::Yellow), ShedsBatch);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Tier;
 use crate::alert::NoticeKind;
 use crate::exit::{ExitReason, Incarnation};
+use crate::jidoka::Cause;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
 use crate::time::Timestamp;
@@ -216,15 +217,17 @@ pub enum Event {
         /// The soft limit.
         soft: u32,
     },
-    /// A line's share of failures moved to another step of the ladder.
+    /// A line's share of failures, or of signals that ran out of time, moved to another step of its ladder.
     LadderMoved {
         /// The line.
         line: Name,
+        /// Failures, or latency for those that ran out of time.
+        defect: Cause,
         /// The light before.
         from: Light,
         /// The light now.
         to: Light,
-        /// Failures in the window.
+        /// How many failed or ran out of time in the window.
         failures: u64,
         /// Outcomes in the window.
         outcomes: u64,

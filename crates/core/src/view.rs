@@ -289,6 +289,10 @@ pub struct LineView {
     pub succeeded: u64,
     /// Signals whose action failed or whose worker died.
     pub failed: u64,
+    /// Signals whose action ran out of time.
+    pub timed_out: u64,
+    /// Signals whose caller went away before the answer.
+    pub cancelled: u64,
     /// Outcomes per second over the last 10 s.
     pub throughput_per_s: f64,
     /// Median latency of the last 10 s, in milliseconds.

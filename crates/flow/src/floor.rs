@@ -83,10 +83,11 @@ pub(crate) struct PoolSurge {
     pub held: u32,
 }
 
-/// How far a line has climbed on its ladder, how fast it burns its budget, how it stands against its baseline.
+/// How far a line has climbed on its ladders, of failures and of signals out of time, how fast it burns its budget, how it stands against its baseline.
 #[derive(Debug, Clone)]
 pub(crate) struct Learnt {
-    pub ladder: Ladder,
+    pub failures: Ladder,
+    pub late: Ladder,
     pub burn: BurnRate,
     pub comparison: Option<Comparison>,
     pub regressed: Option<Seq>,
@@ -95,8 +96,9 @@ pub(crate) struct Learnt {
 impl Learnt {
     /// Nothing yet.
     pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
-        let (ladder, burn) = (Ladder::new(ladder, now), BurnRate::new(objective, now));
-        Self { ladder, burn, comparison: None, regressed: None }
+        let ladder = Ladder::new(ladder, now);
+        let burn = BurnRate::new(objective, now);
+        Self { failures: ladder.clone(), late: ladder, burn, comparison: None, regressed: None }
     }
 }
 

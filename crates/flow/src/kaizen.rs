@@ -80,9 +80,11 @@ impl Kaizen {
         let baselines = self.floor.baselines.latest();
         for (line, record) in self.floor.lines.iter().zip(&mut self.records) {
             record.measure(line, line.meter.counts(), now, instruments);
-            let (step, burn) = record.climb(now);
-            if let Some(Step { from, to, failures, outcomes }) = step {
-                let event = Event::LadderMoved { line: line.name.clone(), from, to, failures, outcomes };
+            let (steps, burn) = record.climb(now);
+            for (defect, step) in steps {
+                let Some(Step { from, to, failures, outcomes }) = step else { continue };
+                let line = line.name.clone();
+                let event = Event::LadderMoved { line, defect, from, to, failures, outcomes };
                 ctx.system().record(None, ctx.path(), event);
             }
             if let Some(BurnStep { from, to, rate }) = burn {

@@ -28,12 +28,17 @@ pub(crate) enum Ended {
     Rejected,
     /// The action succeeded.
     Succeeded,
-    /// The action failed, ran out of time, or its worker died.
+    /// The action failed, or its worker died.
     Failed,
+    /// The action ran out of time.
+    TimedOut,
+    /// The caller went away before the answer.
+    Cancelled,
 }
 
 impl Ended {
-    pub(crate) const ALL: [Self; 4] = [Self::Refused, Self::Rejected, Self::Succeeded, Self::Failed];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Refused, Self::Rejected, Self::Succeeded, Self::Failed, Self::TimedOut, Self::Cancelled];
 
     pub(crate) const fn word(self) -> &'static str {
         match self {
@@ -41,6 +46,8 @@ impl Ended {
             Self::Rejected => "rejected",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
         }
     }
 }

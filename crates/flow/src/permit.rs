@@ -9,8 +9,8 @@
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -48,6 +48,9 @@ struct Count {
     drawn: AtomicU32,
     /// Nothing is kept from here on.
     exact_from: AtomicU32,
+    /// No shard keeps any: a refusal need not look at them. Set before all of them are emptied, unset after one
+    /// got some, so that it is never wrong for longer than somebody is about to unset it.
+    swept: AtomicBool,
     /// The hard limit of each tier, which every signal reads: kept flat beside the whole.
     hard: [AtomicU32; Tier::ALL.len()],
     drawing: Mutex<()>,
@@ -58,6 +61,7 @@ impl Ceiling {
         let count = Arc::new(Count {
             drawn: AtomicU32::new(0),
             exact_from: AtomicU32::new(exact_from(limits)),
+            swept: AtomicBool::new(false),
             hard: Tier::ALL.map(|tier| AtomicU32::new(limits.hard(tier))),
             drawing: Mutex::new(()),
         });
@@ -78,21 +82,29 @@ impl Ceiling {
             if shard.count.drawn.load(SeqCst) <= limit {
                 return Ok(Permit(shard.clone()));
             }
-            shard.kept.fetch_add(1, SeqCst);
+            shard.keep(1);
+        }
+        let Count { drawn, swept, .. } = &*shard.count;
+        if swept.load(SeqCst) {
+            let in_flight = drawn.load(SeqCst);
+            if !has_room(in_flight, limit) {
+                return Err((in_flight, limit));
+            }
         }
         self.draw(shard, limit).map(|()| Permit(shard.clone()))
     }
 
     #[cold]
     fn draw(&self, shard: &Shard, limit: u32) -> Result<(), (u32, u32)> {
-        let Count { drawn, exact_from, drawing, .. } = &*shard.count;
+        let Count { drawn, exact_from, swept, drawing, .. } = &*shard.count;
         let _drawing = drawing.lock().expect("nothing panics while it draws");
         let batch = drawn.load(SeqCst).saturating_add(BATCH);
         if batch <= exact_from.load(Relaxed) && batch <= limit {
             drawn.fetch_add(BATCH, SeqCst);
-            shard.kept.fetch_add(BATCH - 1, SeqCst);
+            shard.keep(BATCH - 1);
             return Ok(());
         }
+        swept.store(true, SeqCst);
         for shard in &self.shards {
             let kept = if shard.kept.load(SeqCst) == 0 { 0 } else { shard.kept.swap(0, SeqCst) };
             drawn.fetch_sub(kept, SeqCst);
@@ -143,11 +155,18 @@ impl Shard {
         false
     }
 
+    fn keep(&self, permits: u32) {
+        self.kept.fetch_add(permits, SeqCst);
+        if self.count.swept.load(SeqCst) {
+            self.count.swept.store(false, SeqCst);
+        }
+    }
+
     fn release(&self) {
         let Count { drawn, exact_from, .. } = &*self.count;
         let keeps = || drawn.load(SeqCst) <= exact_from.load(Relaxed);
         if keeps() && self.kept.load(Relaxed) < KEPT_MAX {
-            self.kept.fetch_add(1, SeqCst);
+            self.keep(1);
             // Whoever came near the limit meanwhile may have looked here before.
             if keeps() || !self.take() {
                 return;

@@ -8,7 +8,6 @@ use gemba_core::admission::{Admission, Limits, Tier, admits};
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::ExitReason;
 use gemba_core::jidoka::{Cause, Defect, Jidoka, Moved, Stance};
-use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq, SettingChange};
@@ -149,8 +148,8 @@ impl Regulator {
                     return Err(ControlError::NotPulled { line });
                 }
                 let receipt = ctx.system().record(None, ctx.path(), Event::CordReset { line, by });
-                let light = self.light(index);
-                let moved = self.stances[index].reset(light);
+                let defects = self.defects(index);
+                let moved = self.stances[index].reset(&defects);
                 self.tell(index, moved, Some(receipt), ctx);
                 self.set(index, None);
                 Ok(receipt)
@@ -172,12 +171,11 @@ impl Regulator {
 
     /// What is wrong with a line.
     fn defects(&self, index: usize) -> Vec<Defect> {
-        let light = self.floor.learnt.latest().get(index).map_or(Light::Green, |line| line.ladder.light());
-        vec![Defect { cause: Cause::Failures, light, why: format!("failures: {light}").into() }]
-    }
-
-    fn light(&self, index: usize) -> Light {
-        self.defects(index).iter().map(|defect| defect.light).max().unwrap_or_default()
+        let learnt = self.floor.learnt.latest();
+        let Some(line) = learnt.get(index) else { return Vec::new() };
+        let ladders = [(Cause::Failures, line.failures.light()), (Cause::Latency, line.late.light())];
+        let defect = |(cause, light)| Defect { cause, light, why: format!("{cause}: {light}").into() };
+        ladders.into_iter().map(defect).collect()
     }
 
     /// Lets each line slow down, stop, or run again.

@@ -73,25 +73,32 @@ fn line_rows(line: &LineView, now: u64, page: Page) -> Vec<String> {
         LineState::Draining => Light::Purple,
     };
     let state = left(&format!("{} {}", light.glyph(), line.state), 10);
-    let mut rows = vec![
-        format!(
-            "{} {} {} in flight · {:.1}/s · p50 {:.1} ms · p99 {:.1} ms",
-            page.light(light, &state),
-            left(line.name.as_str(), 12),
-            line.in_flight,
-            line.throughput_per_s,
-            line.p50_ms,
-            line.p99_ms
-        ),
-        format!(
-            "           {} arrived · {} succeeded · {} rejected · {} refused · {} failed",
-            line.arrived, line.succeeded, line.rejected, line.refused, line.failed
-        ),
-    ];
+    let mut rows = vec![format!(
+        "{} {} {} in flight · {:.1}/s · p50 {:.1} ms · p99 {:.1} ms",
+        page.light(light, &state),
+        left(line.name.as_str(), 12),
+        line.in_flight,
+        line.throughput_per_s,
+        line.p50_ms,
+        line.p99_ms
+    )];
+    rows.extend(ends(line));
     if let Some(cord) = &line.cord {
         let since = span(now.saturating_sub(cord.since_unix_ms));
         let note = format!("cord pulled by {} {since} ago: {}", clean(&cord.by), clean(&cord.why));
         rows.extend(wrap(&note, page.width - 11).iter().map(|part| format!("           {part}")));
+    }
+    rows
+}
+
+/// How its signals ended; what is rare is told when there is some.
+fn ends(line: &LineView) -> Vec<String> {
+    let LineView { arrived, succeeded, rejected, refused, failed, timed_out, cancelled, .. } = line;
+    let mut rows = vec![format!(
+        "           {arrived} arrived · {succeeded} succeeded · {rejected} rejected · {refused} refused · {failed} failed"
+    )];
+    if 0 < timed_out + cancelled {
+        rows.push(format!("           {timed_out} timed out · {cancelled} cancelled"));
     }
     rows
 }
@@ -201,6 +208,8 @@ pub(crate) mod sample {
                 rejected: 80,
                 succeeded: 2_280,
                 failed: 28,
+                timed_out: 3,
+                cancelled: 0,
                 throughput_per_s: 198.25,
                 p50_ms: 4.1,
                 p99_ms: 12.0,
@@ -253,6 +262,7 @@ STATIONS
 LINES
 ■ stopped  payment      2 in flight · 198.2/s · p50 4.1 ms · p99 12.0 ms
            2400 arrived · 2280 succeeded · 80 rejected · 12 refused · 28 failed
+           3 timed out · 0 cancelled
            cord pulled by ann 12s ago: smoke
 
 POOL                     WORKERS       RANGE  BUSY      QUEUED   UTILIZATION

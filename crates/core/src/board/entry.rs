@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::jidoka;
 use crate::light::Light;
 use crate::name::ActorPath;
 use crate::receipt::Seq;
@@ -16,7 +17,7 @@ pub(super) enum Trouble {
     Stuck(ActorPath),
     Breaker,
     Cord,
-    Ladder,
+    Ladder(jidoka::Cause),
     Burn,
     Regression,
     Moved,

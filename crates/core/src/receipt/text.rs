@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Event;
 use crate::admission::Tier;
+use crate::jidoka::Cause;
 use crate::light::Light;
 
 impl fmt::Display for Event {
@@ -71,8 +72,9 @@ impl fmt::Display for Event {
             Self::SoftLimitPassed { in_flight, soft } => {
                 write!(f, "{in_flight} in flight, soft limit {soft}")
             }
-            Self::LadderMoved { line, from, to, failures, outcomes } => {
-                write!(f, "line {line} {from} → {to}: {failures} of {outcomes} failed")
+            Self::LadderMoved { line, defect, from, to, failures, outcomes } => {
+                let how = if *defect == Cause::Latency { "ran out of time" } else { "failed" };
+                write!(f, "line {line} {from} → {to}: {failures} of {outcomes} {how}")
             }
             Self::BurnMoved { line, from, to, burn_milli } => write!(
                 f,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured, compare};
 use gemba_core::burn_rate::{BurnStep, Objective};
+use gemba_core::jidoka::Cause;
 use gemba_core::ladder::{LadderRules, Step};
 use gemba_core::metric;
 use gemba_core::name::Name;
@@ -114,11 +115,14 @@ impl Record {
         self.counts = counts;
     }
 
-    /// Failures are those of the work: what was refused or rejected did no harm.
-    pub(crate) fn climb(&mut self, now: Timestamp) -> (Option<Step>, Option<BurnStep>) {
+    /// Defects are those of the work: what was refused or rejected did no harm.
+    pub(crate) fn climb(&mut self, now: Timestamp) -> ([(Cause, Option<Step>); 2], Option<BurnStep>) {
         let Quality { defects, opportunities } = quality(self.counts);
-        let step = self.learnt.ladder.observe(defects, opportunities, now);
-        (step, self.learnt.burn.observe(defects, opportunities, now))
+        let Learnt { failures, late, burn, .. } = &mut self.learnt;
+        let failed = failures.observe(self.counts.of(Ended::Failed), opportunities, now);
+        let late = late.observe(self.counts.of(Ended::TimedOut), opportunities, now);
+        let steps = [(Cause::Failures, failed), (Cause::Latency, late)];
+        (steps, burn.observe(defects, opportunities, now))
     }
 
     /// Closes the window if it is full, and says what it means.
@@ -202,6 +206,6 @@ impl Record {
 }
 
 fn quality(counts: Counts) -> Quality {
-    let defects = counts.of(Ended::Failed);
+    let defects = counts.of(Ended::Failed) + counts.of(Ended::TimedOut);
     Quality { defects, opportunities: defects + counts.of(Ended::Succeeded) }
 }

@@ -165,6 +165,8 @@ fn line_view(shop: &Shop) -> LineView {
         rejected: 0,
         succeeded: arrived,
         failed: 0,
+        timed_out: 0,
+        cancelled: 0,
         throughput_per_s: shop.throughput_per_s,
         p50_ms: 4.3,
         p99_ms: 9.6,
