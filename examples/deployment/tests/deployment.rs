@@ -28,7 +28,8 @@ fn port() -> u16 {
     let start = std::process::id() as u16 % 5_000 + 12_000;
     let mut ports = (start..20_000).filter(|port| {
         // One of each: a test of this file may have got the same one.
-        let file = std::env::temp_dir().join(format!("gemba-port-{}-{port}", std::process::id()));
+        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("port-{}-{port}", std::process::id()));
         TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && std::fs::File::create_new(file).is_ok()
     });
     ports.next().unwrap()

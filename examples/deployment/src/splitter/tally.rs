@@ -81,7 +81,8 @@ impl Tally {
     }
 }
 
-/// One request on its way. Dropping it unsettled, as a connection that breaks does, counts as a failure.
+/// One request on its way. Dropping it unsettled counts as a failure: a caller who went away before there was an
+/// answer waited too long for it.
 #[derive(Debug)]
 pub struct Ticket {
     tally: Tally,
@@ -98,11 +99,6 @@ impl Ticket {
     /// The answer broke off.
     pub fn broke_off(&mut self) {
         self.is_failure = true;
-    }
-
-    /// The caller went away before there was an answer: nobody's failure.
-    pub fn is_answered(&self) -> bool {
-        self.outcome.is_some()
     }
 }
 
