@@ -142,6 +142,8 @@ async fn some(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> usize
 #[derive(Debug)]
 pub(crate) struct Tail {
     file: File,
+    /// Where it ended when it was opened.
+    began: u64,
     /// Whether what is in it was read by an earlier life.
     is_known: bool,
 }
@@ -150,8 +152,8 @@ impl Tail {
     /// The log in this directory, at its end.
     pub(crate) fn open(home: &Path, is_known: bool) -> io::Result<Self> {
         let mut file = File::options().create(true).append(true).read(true).open(log_file(home))?;
-        file.seek(SeekFrom::End(0))?;
-        Ok(Self { file, is_known })
+        let began = file.seek(SeekFrom::End(0))?;
+        Ok(Self { file, began, is_known })
     }
 
     /// What the process writes into: at the end, wherever that is after the file was emptied.
@@ -163,11 +165,12 @@ impl Tail {
         File::options().read(true).write(true).open(log_file(home))
     }
 
-    /// A descriptor with a place of its own, unlike the clone that the process has.
+    /// A descriptor with a place of its own, unlike the clone that the process has: where the log ended before it
+    /// was started, whatever it has written since.
     pub(crate) fn separate(self, home: &Path) -> io::Result<Self> {
         let mut reader = Self::reader(home)?;
-        reader.seek(SeekFrom::End(0))?;
-        Ok(Self { file: reader, is_known: self.is_known })
+        reader.seek(SeekFrom::Start(self.began))?;
+        Ok(Self { file: reader, ..self })
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> usize {

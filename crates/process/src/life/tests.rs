@@ -124,6 +124,16 @@ async fn one_that_exits_at_once_is_told_with_its_code_and_last_lines() {
     assert_eq!(lines, ["no config", "one"]);
     assert!(error.to_string().contains("exit code 3"), "{error}");
 
+    // A log keeps what was written before anybody could follow it.
+    let home = tempfile::tempdir().unwrap();
+    for _ in 0..20 {
+        let spec = shell("echo again; exit 3").probe(Probe::Tcp(free())).survives(home.path());
+        let (_node, handle) = once(spec).await;
+        let error = ready(&handle).await.unwrap_err();
+        let ProcessError::ExitedBeforeReady { last, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*last.0, ["again"]);
+    }
+
     let (_node, handle) = once(shell("kill -9 $$").probe(Probe::Tcp(free()))).await;
     let error = ready(&handle).await.unwrap_err();
     assert!(matches!(error, ProcessError::ExitedBeforeReady { how: Ended::Signal(9), .. }), "{error}");
