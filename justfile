@@ -7,6 +7,10 @@ default:
 demo:
     cargo run --release --bin gemba -- demo
 
+# The deployment system: two regions under load, a good version and a bad one, live in the terminal.
+demo-deployment *ARGS:
+    cargo run --release --bin deployment -- demo {{ARGS}}
+
 # All tests.
 test:
     cargo test --workspace

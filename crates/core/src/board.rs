@@ -63,6 +63,8 @@ pub enum Station<'a> {
     Breaker(&'a Name),
     /// A durable queue.
     Queue(&'a Name),
+    /// The rollouts of a service.
+    Rollout(&'a Name),
     /// The supervisor at this place.
     Supervisor(&'a ActorPath),
 }
@@ -79,6 +81,7 @@ impl Station<'_> {
             Self::Pool(pool) => ("pool:", Some(pool.as_str().to_owned())),
             Self::Breaker(breaker) => ("breaker:", Some(breaker.as_str().to_owned())),
             Self::Queue(queue) => ("queue:", Some(queue.as_str().to_owned())),
+            Self::Rollout(service) => ("rollout:", Some(service.as_str().to_owned())),
             Self::Supervisor(path) if path.is_root() => ("supervisor:", Some(".".to_owned())),
             Self::Supervisor(path) => ("supervisor:", Some(path.as_str()[1..].replace('/', "."))),
         };
@@ -186,6 +189,13 @@ impl Board {
             }
             Event::QueueMoved { queue, to, .. } => {
                 fold.raise(Station::Queue(queue), Trouble::Queue, *to, None);
+            }
+            Event::RolloutMoved { service, light: Light::Green, .. } => {
+                fold.board.add(Station::Rollout(service), receipt.unix_ms);
+                fold.clear(Station::Rollout(service), &Trouble::Rollout);
+            }
+            Event::RolloutMoved { service, light, .. } => {
+                fold.raise(Station::Rollout(service), Trouble::Rollout, *light, None);
             }
             Event::KillRequested { .. }
             | Event::CardDied { .. }
@@ -487,6 +497,22 @@ mod tests {
         assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("budget:payment".to_owned(), Red, Green)]);
         let over = Event::RegressionOver { line: line() };
         assert_eq!(floor.at("/plant/kaizen", over), [("line:payment".to_owned(), Yellow, Green)]);
+    }
+
+    #[test]
+    fn a_rollout_is_red_from_its_end_by_force_until_the_next_step() {
+        let mut floor = Floor::new();
+        let step = |light| Event::RolloutMoved {
+            service: name("api"),
+            rollout: "7".into(),
+            light,
+            why: "v2 back to 0 %".into(),
+        };
+        assert_eq!(floor.at("/api", step(Green)), []);
+        assert_eq!(floor.at("/api", step(Yellow)), moved("rollout:api", Green, Yellow));
+        assert_eq!(floor.at("/api", step(Red)), moved("rollout:api", Yellow, Red));
+        assert_eq!(floor.station("rollout:api").why, "rollout of api: v2 back to 0 %".into());
+        assert_eq!(floor.at("/api", step(Green)), moved("rollout:api", Red, Green));
     }
 
     #[test]

@@ -89,6 +89,7 @@ metrics! {
     QUEUE_LEAD = Histogram "gemba_queue_lead_seconds" ["queue"] "Time from the arrival of a card to its end.";
     QUEUE_STALLED = Gauge "gemba_queue_stalled" ["queue"] "1 while the limit is reached, cards wait, and nothing finishes.";
     CARDS_DEAD = Counter "gemba_queue_dead_cards_total" ["queue"] "Cards set aside because they were delivered as often as they may be.";
+    ROLLOUT_STEPS = Counter "gemba_rollout_steps_total" ["service", "light"] "Steps of rollouts: green as they go on, yellow held, red taken back.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 

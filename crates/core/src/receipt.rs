@@ -351,6 +351,17 @@ pub enum Event {
         /// Cards in work.
         working: u64,
     },
+    /// A rollout took a step.
+    RolloutMoved {
+        /// What is rolled out.
+        service: Name,
+        /// The rollout.
+        rollout: Arc<str>,
+        /// Green as it goes on, yellow while it is held, red when it was taken back.
+        light: Light,
+        /// What it did and why, in words.
+        why: Arc<str>,
+    },
     /// A station's light changed.
     LightChanged {
         /// The station: a line, its budget, a pool, breaker, supervisor, or the node.
@@ -403,6 +414,7 @@ impl Event {
             Self::FollowUpsFailed { .. } => "follow_ups_failed",
             Self::CardDied { .. } => "card_died",
             Self::QueueMoved { .. } => "queue_moved",
+            Self::RolloutMoved { .. } => "rollout_moved",
             Self::LightChanged { .. } => "light_changed",
         }
     }

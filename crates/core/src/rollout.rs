@@ -18,7 +18,14 @@ mod rules;
 
 pub use rules::{RolloutRules, RolloutRulesBuilder, RolloutRulesError, STAGES_MAX, Stage};
 
-use evidence::{Count, FailureTest, LatencyTest, Pair, excess_at_least, excess_at_most};
+use evidence::{Count, FailureTest, LatencyTest, LimitTest, Pair, excess_at_least, excess_at_most};
+
+/// The share of successes that may be slower than the limit of latency: a limit is one of the 99th percentile.
+const SLOW_SHARE: f64 = 0.01;
+
+/// From which part of the limit of failures on a candidate is not given more (docs/seeds.md, S2-JID-06 and S2-AND-05:
+/// within half of a limit is marginal).
+const MARGIN: f64 = 0.5;
 
 /// Which of the two a key goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,6 +45,10 @@ pub enum Harm {
     Failures,
     /// It is slower than is tolerated.
     Latency,
+    /// It fails more often than anything may here, whatever the baseline does.
+    FailuresLimit,
+    /// More than one in a hundred of its successes is slower than anything may be here.
+    LatencyLimit,
 }
 
 /// Why a stage whose time is over is not passed.
@@ -48,6 +59,8 @@ pub enum Hold {
     NoData,
     /// It is not yet certain that the candidate fails seldom enough.
     Uncertain,
+    /// It fails more than half as often as anything may here.
+    Marginal,
 }
 
 /// Where a rollout stands.
@@ -85,10 +98,15 @@ impl fmt::Display for State {
             Self::Running => "running",
             Self::Held { why: Hold::NoData } => "held: too few outcomes to compare",
             Self::Held { why: Hold::Uncertain } => "held: not yet certain that it fails seldom enough",
+            Self::Held { why: Hold::Marginal } => "held: it is near the limit of failures",
             Self::Paused => "paused",
             Self::Promoted => "promoted",
             Self::Aborted { harm: Some(Harm::Failures) } => "aborted: it fails more often than the baseline",
             Self::Aborted { harm: Some(Harm::Latency) } => "aborted: it is slower than the baseline",
+            Self::Aborted { harm: Some(Harm::FailuresLimit) } => {
+                "aborted: it fails more often than the limit"
+            }
+            Self::Aborted { harm: Some(Harm::LatencyLimit) } => "aborted: it is slower than the limit",
             Self::Aborted { harm: None } => "aborted by hand",
         })
     }
@@ -151,6 +169,11 @@ pub struct Rollout {
     new: Pair<Count>,
     failures: FailureTest,
     latency: LatencyTest,
+    /// Failures, and successes above the limit of latency, of the candidate.
+    too_many: LimitTest,
+    too_slow: LimitTest,
+    /// Successes above that limit since the last look.
+    slow: Count,
 }
 
 impl Rollout {
@@ -167,6 +190,9 @@ impl Rollout {
             new: Pair::default(),
             failures: FailureTest::default(),
             latency: LatencyTest::default(),
+            too_many: LimitTest::default(),
+            too_slow: LimitTest::default(),
+            slow: Count::default(),
         }
     }
 
@@ -180,7 +206,13 @@ impl Rollout {
         self.state
     }
 
-    /// The stage it is at; the first is 1.
+    /// Its rules.
+    pub const fn rules(&self) -> &RolloutRules {
+        &self.rules
+    }
+
+    /// The stage it is at; the first is 1. One more than there are is the time to bake, when it takes everything and
+    /// can still be taken back.
     pub const fn stage(&self) -> usize {
         self.stage + 1
     }
@@ -190,7 +222,9 @@ impl Rollout {
         match self.state {
             State::Promoted => 1.0,
             State::Aborted { .. } => 0.0,
-            State::Running | State::Held { .. } | State::Paused => self.rules.stages()[self.stage].share,
+            State::Running | State::Held { .. } | State::Paused => {
+                self.rules.stages().get(self.stage).map_or(1.0, |stage| stage.share)
+            }
         }
     }
 
@@ -224,8 +258,13 @@ impl Rollout {
 
     /// Takes note of how long a success took; of failures nothing, or failing fast would look better.
     pub fn observe_latency(&mut self, side: Side, latency: Duration) {
-        if !self.state.is_final() {
-            self.latency.add(side == Side::Candidate, latency);
+        if self.state.is_final() {
+            return;
+        }
+        self.latency.add(side == Side::Candidate, latency);
+        if side == Side::Candidate {
+            let is_slow = self.rules.latency_limit().is_some_and(|limit| limit < latency);
+            self.slow.add(u64::from(is_slow), 1);
         }
     }
 
@@ -235,7 +274,12 @@ impl Rollout {
         if self.state.is_final() {
             return None;
         }
-        self.failures.weigh(std::mem::take(&mut self.new), self.rules.failures_ratio());
+        let new = std::mem::take(&mut self.new);
+        self.failures.weigh(new, self.rules.failures_ratio());
+        if let Some(limit) = self.rules.failures_limit() {
+            self.too_many.weigh(new.candidate, limit);
+        }
+        self.too_slow.weigh(std::mem::take(&mut self.slow), SLOW_SHARE);
         let before = self.state;
         if let Some(harm) = self.harm() {
             self.state = State::Aborted { harm: Some(harm) };
@@ -244,7 +288,7 @@ impl Rollout {
         if self.state == State::Paused {
             return None;
         }
-        if self.stage_ran(now) < self.rules.stages()[self.stage].lasts {
+        if self.stage_ran(now) < self.stage_lasts() {
             return None;
         }
         match self.missing() {
@@ -316,14 +360,25 @@ impl Rollout {
         }
     }
 
+    /// How long the stage lasts at least.
+    pub fn stage_lasts(&self) -> Duration {
+        self.rules.stages().get(self.stage).map_or(self.rules.bake(), |stage| stage.lasts)
+    }
+
     fn harm(&self) -> Option<Harm> {
-        // Half of the chance of a false alarm for each; latencies begin anew with every stage.
-        let alpha = self.rules.alpha() / 2.0;
+        let limits = [self.rules.failures_limit().is_some(), self.rules.latency_limit().is_some()];
+        let tests = 2 + limits.into_iter().filter(|is_set| *is_set).count();
+        // The chance of a false alarm is shared by all; latencies begin anew with every stage.
+        let alpha = self.rules.alpha() / tests as f64;
         let alpha_stage = alpha / self.rules.stages().len() as f64;
         if self.failures.is_certain(alpha) {
             Some(Harm::Failures)
         } else if self.latency.is_certain(self.rules.latency_ratio(), alpha_stage) {
             Some(Harm::Latency)
+        } else if self.too_many.is_certain(alpha) {
+            Some(Harm::FailuresLimit)
+        } else if self.too_slow.is_certain(alpha) {
+            Some(Harm::LatencyLimit)
         } else {
             None
         }
@@ -332,9 +387,14 @@ impl Rollout {
     /// What keeps the stage from being passed.
     fn missing(&self) -> Option<Hold> {
         let Pair { candidate, baseline } = self.counts;
-        if candidate.outcomes.min(baseline.outcomes) < self.rules.outcomes_min() {
+        let bakes = self.stage == self.rules.stages().len();
+        // While it bakes it has everything, and there is nothing beside it.
+        let outcomes = if bakes { candidate.outcomes } else { candidate.outcomes.min(baseline.outcomes) };
+        if outcomes < self.rules.outcomes_min() {
             Some(Hold::NoData)
-        } else if self.rules.excess_max() < excess_at_most(self.counts) {
+        } else if self.rules.failures_limit().is_some_and(|limit| limit * MARGIN < candidate.share()) {
+            Some(Hold::Marginal)
+        } else if !bakes && self.rules.excess_max() < excess_at_most(self.counts) {
             Some(Hold::Uncertain)
         } else {
             None
@@ -342,7 +402,8 @@ impl Rollout {
     }
 
     fn pass(&mut self, now: Timestamp) -> Moved {
-        if self.stage + 1 == self.rules.stages().len() {
+        let last = self.rules.stages().len() - usize::from(self.rules.bake().is_zero());
+        if last <= self.stage {
             self.state = State::Promoted;
         } else {
             self.stage += 1;
@@ -355,6 +416,11 @@ impl Rollout {
 
     fn moved(&self) -> Moved {
         Moved { stage: self.stage(), share: self.share(), state: self.state }
+    }
+
+    /// How long the stage has run, pauses left out.
+    pub fn ran(&self, now: Timestamp) -> Duration {
+        self.stage_ran(now)
     }
 
     /// How much more the candidate fails than the baseline in this stage, as shares: the least and the most at

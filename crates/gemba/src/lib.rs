@@ -45,6 +45,7 @@
 //! | what an event does depends on a state | [`state_machine`], [`StateMachine`] |
 //! | work without messages | [`task`]; for one result [`DynamicRef::run`] |
 //! | an actor of ractor's | [`actor`] |
+//! | a program of the operating system | `process`, with the feature of that name |
 //! | restarts by rule | [`Supervisor`], [`DynamicSupervisor`], and [`supervisor`] for a list made anew each time |
 //! | children that come and go | [`SupervisorRef`], [`DynamicRef`] |
 //! | to hear of an end, or to share it | [`System::monitor`], [`Context::monitor`], [`Context::link`] |
@@ -139,6 +140,11 @@ pub use gemba_kernel::{
     supervisor, task,
 };
 pub use gemba_observe::{Head, LogFormat, LogGuard, Logs, LogsError, Sampling, SamplingError};
+#[cfg(feature = "process")]
+pub use gemba_process::{
+    Ended, LastLines, LogRules, NotEnded, Probe, ProcessChild, ProcessError, ProcessHandle, ProcessSpec,
+    ProcessSpecBuilder, ProcessSpecError, ProcessState, ProcessView, process,
+};
 /// Flow control in virtual time.
 #[cfg(feature = "sim")]
 pub use gemba_sim as sim;

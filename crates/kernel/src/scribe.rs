@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::exit::ExitReason;
+use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
 use tokio::sync::watch;
@@ -92,6 +93,9 @@ fn count(to: &Instruments, receipt: &Receipt) {
             to.counter(&metric::ALERTS_UNDELIVERED, &[route.as_str()]).increment(1);
         }
         Event::CardDied { queue, .. } => to.counter(&metric::CARDS_DEAD, &[queue.as_str()]).increment(1),
+        Event::RolloutMoved { service, light, .. } => {
+            to.counter(&metric::ROLLOUT_STEPS, &[service.as_str(), light.colour()]).increment(1);
+        }
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::QueueMoved { .. }
@@ -152,6 +156,7 @@ fn log(receipt: &Receipt) {
             line!(error);
         }
         Event::ChildExited { reason, .. } if reason.is_clean() => line!(debug),
+        Event::RolloutMoved { light: Light::Green, .. } => line!(info),
         Event::ChildStarted { .. } => line!(debug),
         Event::ChildExited { .. }
         | Event::ChildStartFailed { .. }
@@ -164,6 +169,7 @@ fn log(receipt: &Receipt) {
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::QueueMoved { .. }
+        | Event::RolloutMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::LadderMoved { .. }
         | Event::LineMoved { .. } => line!(warn),

@@ -22,6 +22,7 @@ pub(super) enum Trouble {
     Regression,
     Moved,
     Queue,
+    Rollout,
     FollowUps,
     Surge,
     SoftLimit,

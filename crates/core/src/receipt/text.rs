@@ -120,6 +120,7 @@ impl fmt::Display for Event {
                 "queue {queue} {from} → {to}: {dead} dead, {waiting} waiting, {working} in work{}",
                 if *to == Light::Red { " and none of them ends" } else { "" }
             ),
+            Self::RolloutMoved { service, why, .. } => write!(f, "rollout of {service}: {why}"),
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
     }

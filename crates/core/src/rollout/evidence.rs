@@ -27,7 +27,7 @@ impl Count {
         self.failures += failures.min(outcomes);
     }
 
-    fn share(self) -> f64 {
+    pub(super) fn share(self) -> f64 {
         if self.outcomes == 0 { 0.0 } else { self.failures as f64 / self.outcomes as f64 }
     }
 }
@@ -39,19 +39,62 @@ pub(super) struct Pair<T> {
     pub baseline: T,
 }
 
-/// Evidence that the candidate fails more often than is tolerated: a test that may be looked at any time.
+/// How likely harm, if there is any, is there from the first look on.
+const AT_ONCE: f64 = 0.9;
+
+/// What the looks say, for each of some harms, against there being none: a test that may be looked at any time.
 ///
-/// If the candidate fails as often as the baseline, each failure is one of the candidate's with the probability
-/// that is the candidate's share of the traffic. What the counts say against that, for each of [`HARMS`], is a
-/// likelihood ratio; their mean stays below `1 / alpha` for ever with probability `1 − alpha` (Ville 1939),
-/// whatever the rate of failures, however few they are, and however it drifts, because each look compares only
-/// what came at the same time. The normal approximation of [`crate::ab_test`] does not hold for the
-/// three failures a canary has shown when it should be stopped.
+/// The likelihood ratio of a harm that was there from some look on, averaged over all looks at which it may have
+/// begun, with weights that sum to one, stays below `1 / alpha` for ever with probability `1 − alpha` if there is no
+/// harm (Ville 1939), and so does the mean over the harms. Nine tenths of the weight lie on the first look: harm comes with
+/// the version. The rest falls with the square of the number of the look: what began later is found too, and
+/// the good hours before it do not have to be made up for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct FailureTest {
-    /// Logarithms of the likelihood ratios.
+struct Evidence {
+    looks: u64,
+    /// Logarithms of the averaged ratios.
     logs: [f64; HARMS.len()],
 }
+
+impl Evidence {
+    /// Takes one look: the logarithm of its likelihood ratio for each of [`HARMS`].
+    fn look(&mut self, ratios: [f64; HARMS.len()]) {
+        self.looks += 1;
+        let looks = self.looks as f64;
+        let weight = if self.looks == 1 { AT_ONCE } else { (1.0 - AT_ONCE) / (looks * (looks - 1.0)) };
+        for (log, ratio) in self.logs.iter_mut().zip(ratios) {
+            let before = if self.looks == 1 { f64::NEG_INFINITY } else { *log };
+            *log = log_of_sum(&[before, weight.ln()]) + ratio;
+        }
+    }
+
+    /// Whether chance explains it with less than `alpha`.
+    fn is_certain(&self, alpha: f64) -> bool {
+        // What is yet to begin has a ratio of one.
+        let rest = if self.looks == 0 { 1.0 } else { (1.0 - AT_ONCE) / self.looks as f64 };
+        let mean = log_of_sum(&self.logs) - (HARMS.len() as f64).ln();
+        let all = if self.looks == 0 { 0.0 } else { log_of_sum(&[mean, rest.ln()]) };
+        -alpha.ln() < all
+    }
+}
+
+/// The logarithm of a sum of exponentials, around the greatest, which cannot overflow.
+fn log_of_sum(logs: &[f64]) -> f64 {
+    let greatest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if greatest == f64::NEG_INFINITY {
+        return greatest;
+    }
+    greatest + logs.iter().map(|log| (log - greatest).exp()).sum::<f64>().ln()
+}
+
+/// Evidence that the candidate fails more often than is tolerated, compared with the baseline.
+///
+/// If the candidate fails as often as the baseline, each failure is one of the candidate's with the probability
+/// that is the candidate's share of the traffic: whatever the rate of failures, however few they are, and however it
+/// drifts, because each look compares only what came at the same time. The normal approximation of
+/// [`crate::ab_test`] does not hold for the three failures a canary has shown when it should be stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct FailureTest(Evidence);
 
 impl FailureTest {
     /// Weighs what came since the last look.
@@ -63,19 +106,42 @@ impl FailureTest {
         let odds = candidate.outcomes as f64 / baseline.outcomes as f64;
         let share = |ratio: f64| ratio * odds / (1.0 + ratio * odds);
         let expected = share(tolerated);
-        for (log, harm) in self.logs.iter_mut().zip(HARMS) {
+        self.0.look(HARMS.map(|harm| {
             let harmed = share(tolerated * harm);
-            *log += candidate.failures as f64 * (harmed / expected).ln()
-                + baseline.failures as f64 * ((1.0 - harmed) / (1.0 - expected)).ln();
-        }
+            candidate.failures as f64 * (harmed / expected).ln()
+                + baseline.failures as f64 * ((1.0 - harmed) / (1.0 - expected)).ln()
+        }));
     }
 
     /// Whether chance explains it with less than `alpha`.
     pub(super) fn is_certain(&self, alpha: f64) -> bool {
-        // As a sum of exponentials around the greatest, which cannot overflow.
-        let greatest = self.logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = self.logs.iter().map(|log| (log - greatest).exp()).sum();
-        -alpha.ln() < greatest + (sum / HARMS.len() as f64).ln()
+        self.0.is_certain(alpha)
+    }
+}
+
+/// Evidence that a share is above a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct LimitTest(Evidence);
+
+/// The greatest share the test looks for: one of 1 would be refuted by a single success.
+const SHARE_MAX: f64 = 0.99;
+
+impl LimitTest {
+    /// Weighs what came since the last look.
+    pub(super) fn weigh(&mut self, new: Count, limit: f64) {
+        if new.outcomes == 0 {
+            return;
+        }
+        let (failures, others) = (new.failures as f64, (new.outcomes - new.failures) as f64);
+        self.0.look(HARMS.map(|harm| {
+            let share = (limit * harm).min(SHARE_MAX);
+            failures * (share / limit).ln() + others * ((1.0 - share) / (1.0 - limit)).ln()
+        }));
+    }
+
+    /// Whether chance explains it with less than `alpha`.
+    pub(super) fn is_certain(&self, alpha: f64) -> bool {
+        self.0.is_certain(alpha)
     }
 }
 
@@ -158,5 +224,36 @@ mod tests {
         let mut test = FailureTest::default();
         test.weigh(pair((1_000, 10_000), (1_000, 10_000)), 1.2);
         assert!(!test.is_certain(0.5));
+    }
+
+    #[test]
+    fn an_hour_without_harm_does_not_hide_what_begins_then() {
+        let mut test = FailureTest::default();
+        for _ in 0..3_600 {
+            test.weigh(pair((1, 100), (19, 1_900)), 1.2);
+        }
+        let looks = (1..100).find(|_| {
+            test.weigh(pair((10, 100), (19, 1_900)), 1.2);
+            test.is_certain(0.005)
+        });
+        assert!(looks.is_some_and(|looks| looks <= 3), "{looks:?} looks");
+    }
+
+    #[test]
+    fn a_share_at_its_limit_is_no_harm_and_one_of_twice_the_limit_is() {
+        let mut at_the_limit = LimitTest::default();
+        for _ in 0..10_000 {
+            at_the_limit.weigh(Count { failures: 5, outcomes: 100 }, 0.05);
+            assert!(!at_the_limit.is_certain(0.005));
+        }
+        let mut above = LimitTest::default();
+        let looks = (1..100).find(|_| {
+            above.weigh(Count { failures: 10, outcomes: 100 }, 0.05);
+            above.is_certain(0.005)
+        });
+        assert!(looks.is_some_and(|looks| looks < 10), "{looks:?} looks of 100 requests");
+        let mut all = LimitTest::default();
+        all.weigh(Count { failures: 4, outcomes: 4 }, 0.05);
+        assert!(all.is_certain(0.005), "four of four");
     }
 }

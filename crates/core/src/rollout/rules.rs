@@ -98,6 +98,9 @@ pub struct RolloutRules {
     failures_ratio: f64,
     latency_ratio: f64,
     excess_max: f64,
+    failures_limit: Option<f64>,
+    latency_limit: Option<Duration>,
+    bake: Duration,
 }
 
 impl Default for RolloutRules {
@@ -111,6 +114,9 @@ impl Default for RolloutRules {
             failures_ratio: 1.2,
             latency_ratio: 1.1,
             excess_max: 0.01,
+            failures_limit: None,
+            latency_limit: None,
+            bake: Duration::ZERO,
         }
     }
 }
@@ -149,6 +155,19 @@ impl RolloutRules {
 
     pub(super) const fn excess_max(&self) -> f64 {
         self.excess_max
+    }
+
+    pub(super) const fn failures_limit(&self) -> Option<f64> {
+        self.failures_limit
+    }
+
+    pub(super) const fn latency_limit(&self) -> Option<Duration> {
+        self.latency_limit
+    }
+
+    /// How long the candidate keeps everything before that is final.
+    pub const fn bake(&self) -> Duration {
+        self.bake
     }
 }
 
@@ -194,6 +213,20 @@ impl RolloutRulesBuilder {
         self
     }
 
+    /// The share of failures, and the 99th percentile of latency, above which a candidate is stopped, however the
+    /// baseline does; from half of the former on it is held. By default there are none.
+    pub fn limits(mut self, failures: f64, latency: Duration) -> Self {
+        (self.0.failures_limit, self.0.latency_limit) = (Some(failures), Some(latency));
+        self
+    }
+
+    /// How long the candidate keeps everything, and can still be stopped by the [limits](Self::limits), before it is
+    /// promoted. By default no time.
+    pub fn bake(mut self, bake: Duration) -> Self {
+        self.0.bake = bake;
+        self
+    }
+
     /// Checks the rules.
     ///
     /// # Errors
@@ -233,6 +266,19 @@ impl RolloutRulesBuilder {
                 errors.push(RolloutRulesError::Tolerated { what, value, least, most });
             }
         }
+        if !rules.bake.is_zero() && rules.bake < rules.every {
+            let stage = rules.stages.len() + 1;
+            errors.push(RolloutRulesError::Lasts { stage, lasts: rules.bake, every: rules.every });
+        }
+        let latency_limit = rules.latency_limit.map(|limit| limit.as_secs_f64());
+        for (what, value, least, most) in [
+            ("a limit of failures", rules.failures_limit, 0.0001, 0.9),
+            ("a limit of latency in seconds", latency_limit, 0.001, 60.0),
+        ] {
+            if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+                errors.push(RolloutRulesError::Tolerated { what, value, least, most });
+            }
+        }
         if errors.is_empty() { Ok(rules) } else { Err(errors) }
     }
 }
@@ -250,9 +296,11 @@ mod tests {
             .alpha(0.0)
             .tolerated(0.9, f64::NAN)
             .excess_max(0.0)
+            .limits(0.0, Duration::from_secs(61))
+            .bake(Duration::from_millis(1))
             .build()
             .unwrap_err();
-        assert_eq!(errors.len(), 8, "{errors:?}");
+        assert_eq!(errors.len(), 11, "{errors:?}");
         let every = RolloutRules::builder().every(Duration::from_millis(999)).build().unwrap_err();
         assert_eq!(every.len(), 1, "{every:?}");
         assert!(RolloutRules::builder().stages([]).build().is_err());

@@ -113,3 +113,67 @@ fn kept_on_a_disk_it_goes_on_where_it_was() {
     fresh.observe(Side::Baseline, 3, 300);
     assert_eq!(fresh.look(secs(10)), None);
 }
+
+/// 5 % and everything to bake, with the limits of docs/seeds.md.
+fn baking() -> RolloutRules {
+    let stage = Stage { share: 0.05, lasts: Duration::from_secs(10) };
+    let limits = |rules: RolloutRulesBuilder| rules.limits(0.05, Duration::from_secs(1));
+    limits(RolloutRules::builder()).stages([stage]).bake(Duration::from_secs(60)).build().unwrap()
+}
+
+fn well(rollout: &mut Rollout, failures: u64) {
+    rollout.observe(Side::Candidate, failures, 1_000);
+    if rollout.share() < 1.0 {
+        rollout.observe(Side::Baseline, failures, 1_000);
+    }
+}
+
+#[test]
+fn what_bakes_has_everything_and_can_be_taken_back() {
+    let mut rollout = rollout(baking());
+    well(&mut rollout, 0);
+    let bakes = Moved { stage: 2, share: 1.0, state: State::Running };
+    assert_eq!(rollout.look(secs(10)), Some(bakes));
+    let mut spoilt = rollout.clone();
+    for now in 11..70 {
+        well(&mut rollout, 20);
+        assert_eq!(rollout.look(secs(now)), None, "{now} s");
+    }
+    assert_eq!(rollout.look(secs(70)).unwrap().state, State::Promoted);
+    // One of ten fails from its second minute on, with nothing beside it to compare.
+    let harmed = (11..30).find_map(|now| {
+        spoilt.observe(Side::Candidate, 20, 200);
+        spoilt.look(secs(now))
+    });
+    let aborted = Moved { stage: 2, share: 0.0, state: State::Aborted { harm: Some(Harm::FailuresLimit) } };
+    assert_eq!(harmed, Some(aborted));
+}
+
+#[test]
+fn one_that_is_slow_for_more_than_one_in_a_hundred_is_stopped_and_one_at_its_limit_is_not() {
+    let run = |slow_of_1000: u64| {
+        let mut rollout = rollout(baking());
+        (1..10).find_map(|now| {
+            for success in 0..1_000 {
+                // As slow as the baseline on the whole, but for a few.
+                let latency = Duration::from_millis(if success < slow_of_1000 { 1_001 } else { 1_000 });
+                rollout.observe_latency(Side::Candidate, latency);
+                rollout.observe_latency(Side::Baseline, Duration::from_secs(1));
+            }
+            rollout.look(secs(now))
+        })
+    };
+    assert_eq!(run(10), None);
+    assert_eq!(run(30).unwrap().state, State::Aborted { harm: Some(Harm::LatencyLimit) });
+}
+
+#[test]
+fn one_near_the_limit_is_given_no_more() {
+    for (failures, state) in [(25, State::Running), (26, State::Held { why: Hold::Marginal })] {
+        let mut rollout = rollout(baking());
+        for _ in 0..20 {
+            well(&mut rollout, failures);
+        }
+        assert_eq!(rollout.look(secs(10)).unwrap().state, state, "{failures} of 1000");
+    }
+}

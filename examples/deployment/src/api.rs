@@ -1,0 +1,244 @@
+//! The manager's HTTP: begin a delivery, look at a service, say what a person wants.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use gemba::{Address, ProcessHandle, Signal, SubmitError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::conductor::{Msg, Order};
+use crate::fleet::{Fleet, Service};
+use crate::plant::{BeginError, DeploymentLine};
+use crate::policy::{self, DeploymentRequest, Facts, Strategy};
+use crate::problem::{FieldError, Kind, Problem};
+use crate::store::Store;
+use crate::view::ServiceView;
+
+/// How long everything may take to end.
+const DOWN_MAX: Duration = Duration::from_secs(60);
+
+/// How often it is looked at meanwhile.
+const DOWN_LOOK: Duration = Duration::from_millis(100);
+
+/// How one service is reached.
+#[derive(Debug)]
+pub struct Reach {
+    /// Its conductor.
+    pub conductor: Address<Msg>,
+    /// What it publishes.
+    pub view: watch::Receiver<ServiceView>,
+}
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct Office {
+    /// What there is.
+    pub fleet: Fleet,
+    /// Each service.
+    pub services: BTreeMap<String, Reach>,
+    /// Where deliveries enter.
+    pub line: DeploymentLine,
+    /// The record.
+    pub store: Store,
+    /// The splitters.
+    pub splitters: Vec<ProcessHandle>,
+}
+
+/// What a caller asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// The version.
+    pub version: String,
+    /// The id of the delivery: the same id is the same delivery. Made up if there is none.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// How the traffic moves.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+/// Who asks, for the record.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// A name.
+    #[serde(default)]
+    pub by: Option<String>,
+}
+
+/// Every route.
+pub fn router(office: Arc<Office>) -> Router {
+    let order = |order: Order| {
+        post(
+            move |State(office): State<Arc<Office>>,
+                  Path(service): Path<String>,
+                  signed: Option<Json<Signed>>| {
+                carry(office, service, order, signed.map(|Json(signed)| signed).unwrap_or_default())
+            },
+        )
+    };
+    Router::new()
+        .route("/health", get(async || "ready"))
+        .route("/v1/services", get(services))
+        .route("/v1/services/{service}", get(service))
+        .route("/v1/services/{service}/rollouts", post(begin))
+        .route("/v1/services/{service}/history", get(history))
+        .route("/v1/services/{service}/pause", order(Order::Pause))
+        .route("/v1/services/{service}/resume", order(Order::Resume))
+        .route("/v1/services/{service}/promote", order(Order::Promote))
+        .route("/v1/services/{service}/abort", order(Order::Abort))
+        .route("/v1/down", post(down))
+        .fallback(async |uri: Uri| Problem::new(Kind::NotFound, format!("there is no {}", uri.path())))
+        .with_state(office)
+}
+
+impl Office {
+    fn reach(&self, service: &str) -> Result<(&Service, &Reach), Problem> {
+        let found = self.fleet.service(service).zip(self.services.get(service));
+        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("the fleet has no service {service}")))
+    }
+
+    /// What the policy is to know.
+    fn facts(&self, service: &Service, view: &ServiceView, wanted: &Wanted) -> Facts {
+        let artefact = service.versions.get(&wanted.version);
+        let mut facts = Facts {
+            is_known: artefact.is_some(),
+            artefact: artefact.and_then(policy::inspect),
+            stable: view.stable.clone(),
+            recent: view.recent,
+            limit_milli: (service.care.failures_limit * 1_000.0) as u64,
+            in_progress: view.delivery.as_ref().map(|delivery| delivery.id.clone()),
+            ..Facts::default()
+        };
+        for region in &view.regions {
+            let others = region.versions.iter().filter(|version| version.version != wanted.version);
+            let running: usize = others.map(|version| version.instances.1).sum();
+            let needed = running as u32 + service.instances;
+            if service.capacity < needed {
+                facts.full.insert(region.region.clone(), (service.capacity, needed));
+            }
+            let stable =
+                region.versions.iter().find(|version| Some(&version.version) == view.stable.as_ref());
+            let ready = stable.map_or(0, |version| version.instances.0);
+            if view.stable.is_some() && ready < service.instances as usize {
+                facts.unhealthy.push(region.region.clone());
+            }
+        }
+        let others = self.services.iter().filter(|(name, _)| *name != service.name.as_str());
+        let running = others.filter(|(_, reach)| reach.view.borrow().delivery.is_some()).count();
+        facts.rollouts = (running, self.fleet.rollouts_max);
+        facts
+    }
+}
+
+async fn services(State(office): State<Arc<Office>>) -> Json<Vec<ServiceView>> {
+    Json(office.services.values().map(|reach| reach.view.borrow().clone()).collect())
+}
+
+async fn service(State(office): State<Arc<Office>>, Path(name): Path<String>) -> Response {
+    match office.reach(&name) {
+        Ok((_, reach)) => Json(reach.view.borrow().clone()).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn history(State(office): State<Arc<Office>>, Path(name): Path<String>) -> Result<Response, Problem> {
+    office.reach(&name)?;
+    Ok(Json(office.store.history(&name).await?).into_response())
+}
+
+async fn begin(
+    State(office): State<Arc<Office>>,
+    Path(name): Path<String>,
+    wanted: Result<Json<Wanted>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let (service, reach) = office.reach(&name)?;
+    let Json(wanted) =
+        wanted.map_err(|error| Problem::fields(&[FieldError::new("body", error.body_text())]))?;
+    let view = reach.view.borrow().clone();
+    let id = wanted.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let known = office.store.history(&name).await?.into_iter().any(|past| past.id == id);
+    if known {
+        return Ok(accepted(StatusCode::OK, &name, &id));
+    }
+    let facts = office.facts(service, &view, &wanted);
+    let request = DeploymentRequest {
+        id,
+        service: name.clone(),
+        version: wanted.version,
+        regions: service.regions.iter().map(|region| region.name.to_string()).collect(),
+        strategy: wanted.strategy,
+    };
+    match office.line.submit(Signal::new(request).key(name.as_bytes()), &facts).await {
+        Ok(id) => Ok(accepted(StatusCode::ACCEPTED, &name, &id)),
+        Err(SubmitError::Rejected(rejection)) => {
+            Err(Problem::new(Kind::RejectedByPolicy, "mend what is listed, then ask again")
+                .with("violations", json!(rejection.violations))
+                .with("policy", format!("{} v{}", rejection.policy, rejection.version)))
+        }
+        Err(SubmitError::Refused(refusal)) => Err(Problem::new(Kind::Overloaded, refusal.to_string())),
+        Err(SubmitError::Failed(BeginError::Refused(why))) => Err(Problem::new(Kind::Conflict, why)),
+        Err(error) => {
+            let detail = format!("{}; ask again with the same id", crate::chain(&error));
+            Err(Problem::new(Kind::Internal, detail))
+        }
+    }
+}
+
+fn accepted(status: StatusCode, service: &str, id: &str) -> Response {
+    (status, Json(json!({ "id": id, "service": service }))).into_response()
+}
+
+async fn carry(office: Arc<Office>, name: String, order: Order, signed: Signed) -> Result<Response, Problem> {
+    let (_, reach) = office.reach(&name)?;
+    let by = signed.by.unwrap_or_else(|| "an operator".to_owned());
+    let answer = reach.conductor.call(|reply| Msg::Carry(order, by, reply)).await;
+    match answer {
+        Ok(Ok(what)) => Ok(Json(json!({ "did": what })).into_response()),
+        Ok(Err(why)) => Err(Problem::new(Kind::Conflict, why)),
+        Err(error) => {
+            Err(Problem::new(Kind::Internal, format!("{error}; look at the service before asking again")))
+        }
+    }
+}
+
+/// Ends every instance, then the splitters; the manager stays.
+async fn down(State(office): State<Arc<Office>>, signed: Option<Json<Signed>>) -> Result<Response, Problem> {
+    let by = signed.and_then(|Json(signed)| signed.by).unwrap_or_else(|| "an operator".to_owned());
+    for reach in office.services.values() {
+        let by = by.clone();
+        let answer = reach.conductor.call(|reply| Msg::Carry(Order::Down, by, reply)).await;
+        let failed = |why| Problem::new(Kind::Internal, format!("{why}; ask again"));
+        answer.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+    }
+    let began = Instant::now();
+    let runs = |view: &ServiceView| {
+        view.regions.iter().flat_map(|region| &region.versions).any(|version| 0 < version.instances.1)
+    };
+    while office.services.values().any(|reach| runs(&reach.view.borrow())) {
+        if DOWN_MAX < began.elapsed() {
+            return Err(Problem::new(
+                Kind::Internal,
+                "some instances do not end; look at them, then ask again",
+            ));
+        }
+        sleep(DOWN_LOOK).await;
+    }
+    for splitter in &office.splitters {
+        if let Err(error) = splitter.end().await {
+            return Err(Problem::new(Kind::Internal, error.to_string()));
+        }
+    }
+    Ok(Json(json!({ "did": "everything ended" })).into_response())
+}

@@ -1,0 +1,148 @@
+//! The commands.
+
+use std::process::ExitCode;
+
+use gemba::Logs;
+
+use crate::client::{self, Client, ClientError, Manager};
+use crate::demo::{self, DemoOptions};
+use crate::host::HostError;
+use crate::policy::Strategy;
+use crate::sample::{self, SampleOptions};
+use crate::serve::{self, ServeOptions};
+use crate::splitter::{self, SplitterOptions};
+
+/// What can be run.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// Manage a fleet: supervisor, splitters, API and inspector.
+    Serve(ServeOptions),
+    /// Bring up the first version of a service in all its regions.
+    Up(Delivered),
+    /// Roll a version out: region after region, stage after stage, compared with what runs today.
+    Rollout(Delivered),
+    /// Show how a service is.
+    Status {
+        /// The service.
+        service: String,
+        /// Show it again and again until nothing is delivered.
+        #[arg(long)]
+        watch: bool,
+        /// Where the manager is.
+        #[command(flatten)]
+        manager: Manager,
+    },
+    /// Keep a delivery where it is. Harm still ends it.
+    Pause(Named),
+    /// Let a paused delivery go on.
+    Resume(Named),
+    /// Take the next stage at once.
+    Promote(Named),
+    /// Take a delivery back.
+    Abort(Named),
+    /// Show every delivery with its steps and reasons.
+    History(Named),
+    /// End every instance and every splitter.
+    Down {
+        /// Where the manager is.
+        #[command(flatten)]
+        manager: Manager,
+    },
+    /// See it: two regions under load, a good version and a bad one, the manager killed meanwhile.
+    Demo(DemoOptions),
+    /// Split a region's traffic between versions.
+    Splitter(SplitterOptions),
+    /// Be the service that is deployed, with dials for trouble.
+    SampleService(SampleOptions),
+}
+
+/// A version for a service.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Delivered {
+    /// The service.
+    pub service: String,
+    /// The version.
+    pub version: String,
+    /// The id of the delivery: the same id is the same delivery.
+    #[arg(long)]
+    pub id: Option<String>,
+    #[command(flatten)]
+    manager: Manager,
+}
+
+/// A service.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Named {
+    /// The service.
+    pub service: String,
+    #[command(flatten)]
+    manager: Manager,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// Runs a command to its end; an error is one line on stderr.
+pub async fn run(command: Command) -> ExitCode {
+    if let Command::Demo(options) = command {
+        return demo::run(options).await;
+    }
+    match execute(command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", crate::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(command: Command) -> Result<(), CommandError> {
+    match command {
+        // It has an exit code of its own.
+        Command::Demo(_) => Ok(()),
+        Command::Serve(options) => {
+            let _logs = Logs::new("deployment").init().map_err(HostError::from)?;
+            Ok(serve::run(options).await?)
+        }
+        Command::Splitter(options) => {
+            let _logs = Logs::new("deployment-splitter").init().map_err(HostError::from)?;
+            Ok(splitter::run(options).await?)
+        }
+        Command::SampleService(options) => Ok(sample::run(options).await?),
+        Command::Up(wanted) => deliver(wanted, Strategy::First).await,
+        Command::Rollout(wanted) => deliver(wanted, Strategy::Canary).await,
+        Command::Status { service, watch, manager } => {
+            Ok(client::status(&Client::new(&manager.manager), &service, watch).await?)
+        }
+        Command::Pause(named) => order(named, "pause").await,
+        Command::Resume(named) => order(named, "resume").await,
+        Command::Promote(named) => order(named, "promote").await,
+        Command::Abort(named) => order(named, "abort").await,
+        Command::History(named) => {
+            Ok(client::history(&Client::new(&named.manager.manager), &named.service).await?)
+        }
+        Command::Down { manager } => {
+            Client::new(&manager.manager).down().await?;
+            println!("everything ended");
+            Ok(())
+        }
+    }
+}
+
+async fn deliver(wanted: Delivered, strategy: Strategy) -> Result<(), CommandError> {
+    let client = Client::new(&wanted.manager.manager);
+    let id = client.begin(&wanted.service, &wanted.version, strategy, wanted.id.as_deref()).await?;
+    println!("delivery {id}");
+    Ok(())
+}
+
+async fn order(named: Named, order: &str) -> Result<(), CommandError> {
+    println!("{}", Client::new(&named.manager.manager).order(&named.service, order).await?);
+    Ok(())
+}

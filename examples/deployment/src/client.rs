@@ -1,0 +1,195 @@
+//! The commands that talk to a running manager.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::policy::Strategy;
+use crate::store::Past;
+use crate::view::{RegionView, ServiceView};
+
+/// How long an answer may take; ending everything takes longest.
+const ANSWER_MAX: Duration = Duration::from_secs(90);
+
+/// How often a service is looked at that is watched.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Where the manager is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Manager {
+    /// The manager.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8070", env = "DEPLOYMENT_MANAGER")]
+    pub manager: String,
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers.
+    #[error("the manager does not answer; start it with `deployment serve`, or name it with --manager")]
+    Silent(#[from] reqwest::Error),
+    /// It says no.
+    #[error("{}", words(.0))]
+    Problem(Value),
+}
+
+/// A problem document as words: the detail, and each violation or field on a line of its own.
+fn words(problem: &Value) -> String {
+    let mut text = problem["title"].as_str().unwrap_or("the manager refuses").to_owned();
+    if let Some(detail) = problem["detail"].as_str() {
+        let _ = write!(text, ": {detail}");
+    }
+    for violation in problem["violations"].as_array().into_iter().flatten() {
+        let part = |name: &str| violation[name].as_str().unwrap_or_default().to_owned();
+        let _ = write!(text, "\n  {}: {}", part("rule"), part("message"));
+    }
+    for error in problem["errors"].as_array().into_iter().flatten() {
+        let part = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
+        let _ = write!(text, "\n  {}: {}", part("field"), part("detail"));
+    }
+    text
+}
+
+/// A client of the manager.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Client {
+    /// A client of the manager at `base`.
+    pub fn new(base: &str) -> Self {
+        Self { http: reqwest::Client::new(), base: base.trim_end_matches('/').to_owned() }
+    }
+
+    /// How a service is.
+    pub async fn service(&self, service: &str) -> Result<ServiceView, ClientError> {
+        self.get(&format!("/v1/services/{service}")).await
+    }
+
+    /// Its deliveries, the last first.
+    pub async fn history(&self, service: &str) -> Result<Vec<Past>, ClientError> {
+        self.get(&format!("/v1/services/{service}/history")).await
+    }
+
+    /// Begins a delivery and tells its id.
+    pub async fn begin(
+        &self,
+        service: &str,
+        version: &str,
+        strategy: Strategy,
+        id: Option<&str>,
+    ) -> Result<String, ClientError> {
+        let wanted = json!({ "version": version, "strategy": strategy, "id": id });
+        let answer = self.post(&format!("/v1/services/{service}/rollouts"), &wanted).await?;
+        Ok(answer["id"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Says what a person wants: `pause`, `resume`, `promote` or `abort`.
+    pub async fn order(&self, service: &str, order: &str) -> Result<String, ClientError> {
+        let by = std::env::var("USER").ok();
+        let answer = self.post(&format!("/v1/services/{service}/{order}"), &json!({ "by": by })).await?;
+        Ok(answer["did"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Ends everything.
+    pub async fn down(&self) -> Result<(), ClientError> {
+        self.post("/v1/down", &json!({})).await.map(drop)
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let answer = self.http.get(format!("{}{path}", self.base)).timeout(ANSWER_MAX).send().await?;
+        if answer.status().is_success() {
+            return Ok(answer.json().await?);
+        }
+        Err(ClientError::Problem(answer.json().await.unwrap_or_default()))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        let answer =
+            self.http.post(format!("{}{path}", self.base)).timeout(ANSWER_MAX).json(body).send().await?;
+        let is_success = answer.status().is_success();
+        let body: Value = answer.json().await.unwrap_or_default();
+        if is_success { Ok(body) } else { Err(ClientError::Problem(body)) }
+    }
+}
+
+/// Prints how a service is, again and again if it is watched, until nothing is delivered.
+pub async fn status(client: &Client, service: &str, watch: bool) -> Result<(), ClientError> {
+    loop {
+        let view = client.service(service).await?;
+        print!("{}", text(&view));
+        if !watch || view.delivery.is_none() {
+            return Ok(());
+        }
+        println!();
+        sleep(WATCH).await;
+    }
+}
+
+/// A service as text.
+pub fn text(view: &ServiceView) -> String {
+    let mut text = match &view.delivery {
+        Some(delivery) => format!(
+            "{} {} → {}: {} in {}, stage {} of {}, {:.1} s left\n",
+            view.service,
+            delivery.from.as_deref().unwrap_or("nothing"),
+            delivery.to,
+            delivery.state,
+            delivery.region,
+            delivery.stage.0,
+            delivery.stage.1,
+            delivery.left_ms as f64 / 1e3,
+        ),
+        None => format!("{} runs {}\n", view.service, view.stable.as_deref().unwrap_or("nothing")),
+    };
+    if let Some(last) = &view.last {
+        let _ = writeln!(text, "{} {}", last.light.glyph(), last.what);
+    }
+    for region in &view.regions {
+        text.push_str(&region_text(region));
+    }
+    text
+}
+
+fn region_text(region: &RegionView) -> String {
+    let mut text = format!("  {} at {}\n", region.region, region.address);
+    if let Some(trouble) = &region.trouble {
+        let _ = writeln!(text, "    {trouble}");
+    }
+    for version in &region.versions {
+        let share =
+            if version.requests == 0 { 0.0 } else { version.failures as f64 / version.requests as f64 };
+        let _ = writeln!(
+            text,
+            "    {:<10} {:>5.1} %  {}/{} ready  {} requests  {:.2} % failed  p99 {:.1} ms",
+            version.version,
+            version.share * 100.0,
+            version.instances.0,
+            version.instances.1,
+            version.requests,
+            share * 100.0,
+            version.p99_ms,
+        );
+    }
+    text
+}
+
+/// Prints every delivery with its steps, the last first.
+pub async fn history(client: &Client, service: &str) -> Result<(), ClientError> {
+    for past in client.history(service).await? {
+        let outcome = match past.succeeded {
+            Some(true) => "succeeded".to_owned(),
+            Some(false) => format!("taken back: {}", past.why.as_deref().unwrap_or("no reason was kept")),
+            None => "goes on".to_owned(),
+        };
+        println!("{} {} → {}: {outcome}", past.id, past.from.as_deref().unwrap_or("nothing"), past.to);
+        for (unix_ms, what) in &past.steps {
+            println!("  {:>8.3} s  {what}", unix_ms.saturating_sub(past.begun_unix_ms) as f64 / 1e3);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,484 @@
+//! The actor of a service: makes the processes and the splitters be what the record says, and the record follow from
+//! what came of the requests.
+//!
+//! It is driven by the level, not by the edge: each tick compares what should be with what is. So it goes on after a
+//! crash at any moment, its own or the whole manager's.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use gemba::light::Light;
+use gemba::receipt::{Event, Seq};
+use gemba::rollout::Side;
+use gemba::time::Timestamp;
+use gemba::{Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::delivery::{Delivery, Outcome, Phase, Step};
+use crate::desk::Desk;
+use crate::fleet::Service;
+use crate::instances::{Instances, Seat, free_port};
+use crate::policy::DeploymentRequest;
+use crate::region::Since;
+use crate::splitter::table::{Share, Table, WHOLE};
+use crate::store::{ServiceRecord, Store};
+use crate::view::{DeliveryView, ServiceView, StepView};
+
+/// How often it looks: a version that does harm is back at 0 % within this and the answer of a splitter.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often the record is written while a delivery goes on, so that a crash costs no more of what was seen.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Ends of instances of a new version, while it has requests, that are too many.
+const CRASHES_MAX: u64 = 2;
+
+/// How far back the policy looks at what runs.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// What a person may ask of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Keep it where it is.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Take the next stage.
+    Promote,
+    /// Take it back.
+    Abort,
+    /// End everything that runs.
+    Down,
+}
+
+/// What a conductor understands.
+#[derive(Debug)]
+pub enum Msg {
+    /// Look.
+    Tick,
+    /// Begin a delivery that the policy approved.
+    Begin(DeploymentRequest, Reply<Result<String, String>>),
+    /// Do what a person asks, who gives a name.
+    Carry(Order, String, Reply<Result<String, String>>),
+}
+
+/// What every life of a conductor is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The service.
+    pub service: Service,
+    /// Where instances have their homes.
+    pub home: PathBuf,
+    /// The record.
+    pub store: Store,
+    /// The supervisor of instances.
+    pub supervisor: DynamicRef,
+    /// For the splitters.
+    pub client: reqwest::Client,
+    /// Where the view is published.
+    pub view: Arc<watch::Sender<ServiceView>>,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Conductor {
+    parts: Parts,
+    record: ServiceRecord,
+    instances: Instances,
+    desks: Vec<Desk>,
+    recent: VecDeque<(Timestamp, u64, u64)>,
+    cause: Option<Seq>,
+    last: Option<StepView>,
+    ended: (u64, u64),
+    saved_at: Option<Instant>,
+}
+
+impl Conductor {
+    /// A conductor that has seen nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            desks: parts
+                .service
+                .regions
+                .iter()
+                .map(|region| Desk::new(parts.client.clone(), region))
+                .collect(),
+            instances: Instances::new(parts.service.clone(), parts.home.clone(), parts.supervisor.clone()),
+            record: ServiceRecord::default(),
+            recent: VecDeque::new(),
+            cause: None,
+            last: None,
+            ended: (0, 0),
+            saved_at: None,
+            parts,
+        }
+    }
+
+    async fn tick(&mut self, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
+        let now = clock(ctx);
+        self.seat_instances().await?;
+        self.count(now).await;
+        if let Some(step) = self.decide(now) {
+            self.take(step, ctx).await?;
+        } else if self.record.delivery.is_some() && self.saved_at.is_none_or(|at| SAVE_EVERY <= at.elapsed())
+        {
+            self.save(None).await?;
+        }
+        self.tell_splitters(ctx).await;
+        self.end_instances().await?;
+        self.publish(now);
+        Ok(())
+    }
+
+    /// The versions that are to run in a region.
+    fn wanted(&self, region: &str) -> Vec<String> {
+        let Some(delivery) = &self.record.delivery else {
+            return self.record.stable.iter().cloned().collect();
+        };
+        let (new, old) = delivery.wants(region);
+        let old = delivery.from.clone().filter(|_| old);
+        new.then(|| delivery.to.clone()).into_iter().chain(old).collect()
+    }
+
+    /// Starts what is missing, or adopts it. A port is on the disk before anybody listens at it.
+    async fn seat_instances(&mut self) -> Result<(), DatabaseError> {
+        let mut missing = Vec::new();
+        for region in &self.parts.service.regions {
+            for version in self.wanted(region.name.as_str()) {
+                for number in 1..=self.parts.service.instances {
+                    let seat = Seat { region: region.name.to_string(), version: version.clone(), number };
+                    if !self.instances.running.contains_key(&seat) {
+                        missing.push(seat);
+                    }
+                }
+            }
+        }
+        let mut is_new = false;
+        for seat in &missing {
+            if !self.record.instances.contains_key(&seat.name()) {
+                let taken: Vec<u16> = self.record.instances.values().copied().collect();
+                if let Some(port) = free_port(&taken) {
+                    self.record.instances.insert(seat.name(), port);
+                    is_new = true;
+                }
+            }
+        }
+        if is_new {
+            self.save(None).await?;
+        }
+        for seat in missing {
+            if let Some(port) = self.record.instances.get(&seat.name()).copied() {
+                self.seat(&seat, port).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn seat(&mut self, seat: &Seat, port: u16) {
+        if let Err(error) = self.instances.start(seat, port).await {
+            tracing::warn!(service = %self.parts.service.name, seat = seat.name(), error, "instance not started");
+        }
+    }
+
+    /// Asks every splitter what came of the requests.
+    async fn count(&mut self, now: Timestamp) {
+        let counts = self.desks.iter_mut().map(|desk| desk.splitter.counts());
+        let counts = join_all(counts).await;
+        let mut sums = (0, 0);
+        for (desk, counts) in self.desks.iter_mut().zip(counts) {
+            match counts {
+                Ok((counted, since)) => {
+                    desk.trouble = None;
+                    for (version, since) in &since {
+                        sums = (sums.0 + since.failures, sums.1 + since.requests);
+                        desk.note(version, since);
+                    }
+                    if let Some(delivery) = &mut self.record.delivery {
+                        observe(delivery, desk.region.name.as_str(), since);
+                    }
+                    desk.counted = Some(counted);
+                }
+                Err(error) => desk.trouble = Some(crate::chain(&error)),
+            }
+        }
+        self.recent.push_back((now, sums.0, sums.1));
+        while self.recent.front().is_some_and(|(then, ..)| RECENT < now.since(*then)) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// What follows from how the instances are and what came of the requests.
+    fn decide(&mut self, now: Timestamp) -> Option<Step> {
+        let service = &self.parts.service;
+        let delivery = self.record.delivery.as_mut()?;
+        let (region, phase) = delivery.current()?;
+        let failed = self.instances.failures(region, &delivery.to);
+        match phase {
+            Phase::Starting => {
+                if let Some((_, why)) = failed {
+                    let why = format!("it did not start in {region}: {why}");
+                    return delivery.fail(&why);
+                }
+                let ready = self.instances.ready(region, &delivery.to).len();
+                if ready < service.instances as usize {
+                    return None;
+                }
+                delivery.started(now)
+            }
+            Phase::Splitting(_) => {
+                if let Some((times, why)) = failed
+                    && CRASHES_MAX < times
+                {
+                    let why = format!("it failed {times} times in {region}: {why}");
+                    return delivery.fail(&why);
+                }
+                delivery.look(now)
+            }
+            Phase::Waiting | Phase::Done => None,
+        }
+    }
+
+    /// Writes a step down, and then lets it be known. What it means is carried out by the rest of the tick.
+    async fn take(&mut self, step: Step, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
+        let Some(delivery) = self.record.delivery.clone() else { return Ok(()) };
+        match &delivery.outcome {
+            Outcome::Running => {}
+            Outcome::Succeeded => {
+                (self.record.stable, self.record.delivery) = (Some(delivery.to.clone()), None);
+                self.ended.0 += 1;
+            }
+            Outcome::RolledBack { .. } => {
+                (self.record.stable, self.record.delivery) = (delivery.from.clone(), None);
+                self.ended.1 += 1;
+            }
+        }
+        let unix_ms = ctx.system().unix_ms();
+        let Step { light, what } = step;
+        self.save(Some((delivery.clone(), unix_ms, what.clone()))).await?;
+        let event = Event::RolloutMoved {
+            service: self.parts.service.name.clone(),
+            rollout: delivery.id.as_str().into(),
+            light,
+            why: what.as_str().into(),
+        };
+        self.cause = Some(ctx.system().record(self.cause, ctx.path(), event));
+        self.last = Some(StepView { delivery: delivery.id, unix_ms, light, what });
+        Ok(())
+    }
+
+    async fn save(&mut self, step: Option<(Delivery, u64, String)>) -> Result<(), DatabaseError> {
+        self.saved_at = Some(Instant::now());
+        self.parts.store.save(self.parts.service.name.as_str(), &self.record, step).await
+    }
+
+    /// The shares of a region: what is new stands first. A version gets its share only with an instance that is
+    /// ready; without any, what is left is as it was.
+    fn table(&self, region: &str, sticky: &crate::splitter::table::Sticky) -> Option<Table> {
+        let ready = |version: &str| self.instances.ready(region, version);
+        let share =
+            |version: &str, weight| Share { version: version.to_owned(), weight, instances: ready(version) };
+        let mut versions = match (&self.record.delivery, &self.record.stable) {
+            (Some(delivery), _) => {
+                let new = delivery.share(region);
+                let old = delivery.from.as_deref().map(|from| share(from, WHOLE - new));
+                std::iter::once(share(&delivery.to, new)).chain(old).collect::<Vec<_>>()
+            }
+            (None, Some(stable)) => vec![share(stable, WHOLE)],
+            (None, None) => Vec::new(),
+        };
+        versions.retain(|share| 0 < share.weight);
+        let is_whole = versions.iter().all(|share| !share.instances.is_empty())
+            && versions.iter().map(|share| share.weight).sum::<u32>() == WHOLE;
+        let is_nothing = self.record.delivery.is_none() && self.record.stable.is_none();
+        (is_whole || is_nothing).then(|| Table { generation: 0, sticky: sticky.clone(), versions })
+    }
+
+    /// Tells each splitter its shares, if they are others, or if it has forgotten them.
+    async fn tell_splitters(&mut self, ctx: &mut Context<Msg>) {
+        let sticky = self.parts.service.sticky.clone();
+        let unix_ms = ctx.system().unix_ms();
+        let wanted: Vec<_> =
+            self.desks.iter().map(|desk| self.table(desk.region.name.as_str(), &sticky)).collect();
+        let telling = self.desks.iter_mut().zip(wanted).filter_map(|(desk, wanted)| {
+            let wanted = wanted?;
+            let knows = desk.counted.as_ref().map(|counted| counted.generation);
+            let is_told = desk
+                .told
+                .as_ref()
+                .is_some_and(|told| Some(told.generation) == knows && told.versions == wanted.versions);
+            (!is_told).then(|| desk.tell(wanted, unix_ms))
+        });
+        join_all(telling).await;
+    }
+
+    /// Ends the instances of versions that are not wanted, when the last request to them is over.
+    async fn end_instances(&mut self) -> Result<(), DatabaseError> {
+        let mut gone = Vec::new();
+        for (seat, instance) in &self.instances.running {
+            if self.wanted(&seat.region).contains(&seat.version) {
+                continue;
+            }
+            match instance.handle.view().state {
+                ProcessState::Ended { .. } => gone.push(seat.clone()),
+
+                ProcessState::Waiting
+                | ProcessState::Starting
+                | ProcessState::Ready
+                | ProcessState::Released
+                | ProcessState::Failed(_) => {
+                    let desk = self.desks.iter().find(|desk| desk.region.name.as_str() == seat.region);
+                    if desk.is_some_and(|desk| desk.has_drained(&seat.version)) {
+                        let handle = instance.handle.clone();
+                        // It takes as long as the process has; its state tells when it is over.
+                        tokio::spawn(async move { handle.end().await });
+                    }
+                }
+                // It ends in its own time.
+                ProcessState::Stopping | _ => {}
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for seat in gone {
+            self.instances.running.remove(&seat);
+            self.record.instances.remove(&seat.name());
+        }
+        self.save(None).await
+    }
+
+    async fn begin(&mut self, request: DeploymentRequest, ctx: &mut Context<Msg>) -> Result<String, String> {
+        let storage = |error: DatabaseError| crate::chain(&error);
+        let id = request.id.clone();
+        if let Some(delivery) = &self.record.delivery {
+            let same = delivery.id == id;
+            return if same {
+                Ok(id)
+            } else {
+                Err(format!("delivery {} of this service goes on", delivery.id))
+            };
+        }
+        let history = self.parts.store.history(self.parts.service.name.as_str()).await.map_err(storage)?;
+        if history.iter().any(|past| past.id == id) {
+            return Ok(id);
+        }
+        let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
+        let versions = (self.record.stable.as_deref(), request.version.as_str());
+        let unix_ms = ctx.system().unix_ms();
+        let delivery = Delivery::begin(&id, &request.service, versions, request.regions, rules, unix_ms);
+        let from = delivery.from.as_deref().unwrap_or("nothing");
+        let what = format!("{} is to follow {from}", delivery.to);
+        self.record.delivery = Some(delivery);
+        self.cause = None;
+        if let Err(error) = self.take(Step { light: Light::Green, what }, ctx).await {
+            self.record.delivery = None;
+            return Err(storage(error));
+        }
+        Ok(id)
+    }
+
+    async fn carry(&mut self, order: Order, by: &str, ctx: &mut Context<Msg>) -> Result<String, String> {
+        let now = clock(ctx);
+        if order == Order::Down {
+            self.record.stable = None;
+            if let Some(delivery) = &mut self.record.delivery {
+                delivery.from = None;
+            }
+            self.save(None).await.map_err(|error| crate::chain(&error))?;
+        }
+        let Some(delivery) = &mut self.record.delivery else {
+            return match order {
+                Order::Down => Ok("everything ends".to_owned()),
+                Order::Pause | Order::Resume | Order::Promote | Order::Abort => {
+                    Err("nothing is delivered now".to_owned())
+                }
+            };
+        };
+        let mut step = match order {
+            Order::Pause => delivery.pause(now),
+            Order::Resume => delivery.resume(now),
+            Order::Promote => delivery.promote(now),
+            Order::Abort | Order::Down => delivery.abort(),
+        }?;
+        step.what = format!("{} (by {by})", step.what);
+        let what = step.what.clone();
+        self.take(step, ctx).await.map_err(|error| crate::chain(&error))?;
+        Ok(what)
+    }
+
+    fn publish(&self, now: Timestamp) {
+        let regions = self.desks.iter().map(|desk| desk.view(&self.instances)).collect();
+        let recent = self
+            .recent
+            .iter()
+            .fold((0, 0), |sums, (_, failures, requests)| (sums.0 + failures, sums.1 + requests));
+        self.parts.view.send_replace(ServiceView {
+            service: self.parts.service.name.to_string(),
+            stable: self.record.stable.clone(),
+            delivery: self.record.delivery.as_ref().and_then(|delivery| DeliveryView::of(delivery, now)),
+            last: self.last.clone(),
+            regions,
+            recent,
+            ended: self.ended,
+        });
+    }
+}
+
+impl Server for Conductor {
+    type Msg = Msg;
+
+    async fn init(&mut self, ctx: &mut Context<Msg>) -> Result<(), Stop> {
+        self.record = self.parts.store.load(self.parts.service.name.as_str()).await?;
+        let known: Vec<_> = self.record.instances.clone().into_iter().collect();
+        for (name, port) in known {
+            // One that an earlier life of this actor started: it runs on, and is adopted.
+            let child = format!("{}.{name}", self.parts.service.name);
+            let _ = self.parts.supervisor.terminate_child(&child).await;
+            if let Some(seat) = Seat::parse(&name, &self.parts.service) {
+                self.seat(&seat, port).await;
+            }
+        }
+        ctx.every(TICK, || Msg::Tick);
+        ctx.continue_with(Msg::Tick);
+        Ok(())
+    }
+
+    async fn handle(&mut self, msg: Msg, ctx: &mut Context<Msg>) -> Result<(), Stop> {
+        match msg {
+            Msg::Tick => self.tick(ctx).await?,
+            Msg::Begin(request, reply) => {
+                let begun = self.begin(request, ctx).await;
+                self.publish(clock(ctx));
+                reply.send(begun);
+            }
+            Msg::Carry(order, by, reply) => {
+                let carried = self.carry(order, &by, ctx).await;
+                self.tick(ctx).await?;
+                reply.send(carried);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands what came of the requests in a region to its delivery, if it is that region's turn.
+fn observe(delivery: &mut Delivery, region: &str, mut since: std::collections::HashMap<String, Since>) {
+    if delivery.current().is_none_or(|(current, _)| current != region) {
+        return;
+    }
+    let sides = [(Side::Candidate, Some(delivery.to.clone())), (Side::Baseline, delivery.from.clone())];
+    for (side, version) in sides {
+        if let Some(since) = version.and_then(|version| since.remove(&version)) {
+            delivery.observe(side, since.failures, since.requests, since.latencies.into_iter());
+        }
+    }
+}
+
+/// The time that a delivery is kept in: it goes on across restarts, which the node's own does not.
+fn clock(ctx: &Context<Msg>) -> Timestamp {
+    Timestamp::from_nanos(ctx.system().unix_ms() * 1_000_000)
+}

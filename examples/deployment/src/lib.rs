@@ -1,0 +1,35 @@
+//! The deployment system: progressive delivery of real processes behind a real traffic splitter.
+
+#![allow(clippy::missing_errors_doc, reason = "a program, whose library is there for its tests")]
+
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod conductor;
+pub mod delivery;
+pub mod demo;
+mod desk;
+pub mod fleet;
+pub mod host;
+pub mod instances;
+pub mod plant;
+pub mod policy;
+pub mod problem;
+pub mod region;
+pub mod sample;
+pub mod serve;
+pub mod splitter;
+pub mod store;
+pub mod view;
+
+/// An error with all its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,151 @@
+//! The manager: everything put together, until SIGTERM. What it started runs on, and the next one adopts it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gemba::supervision::Backoff;
+use gemba::{
+    ChildSpec, LogRules, Node, Probe, ProcessHandle, ProcessSpec, Shutdown, Stop, Supervisor, TaskContext,
+    Token, process, server, task,
+};
+use tokio::sync::watch;
+
+use crate::api::{self, Office, Reach};
+use crate::conductor::{Conductor, Parts};
+use crate::fleet::{Fleet, Region, Service};
+use crate::host::{self, HostError, ListenAddress};
+use crate::plant;
+use crate::store::Store;
+use crate::view::ServiceView;
+
+/// How often processes may end within a minute before their supervisor does: a bad version ends again and again, and
+/// is taken back long before; what stays is no reason to stop the others.
+const CRASHES_MAX: u32 = 1_000;
+
+/// Within which time they are counted.
+const CRASH_PERIOD: Duration = Duration::from_secs(60);
+
+/// How long the manager may take to stop: requests to it in flight; what it manages runs on.
+const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// How long a splitter may finish the requests in flight, when it is to end.
+const SPLITTER_STOP_MAX: Duration = Duration::from_secs(12);
+
+/// What the manager is told when it starts.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServeOptions {
+    /// What there is to deploy and where, in JSON.
+    #[arg(long, value_name = "FILE", default_value = "fleet.json")]
+    pub fleet: PathBuf,
+    /// Where it takes requests.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8070")]
+    pub listen: ListenAddress,
+    /// Where the inspector listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4040")]
+    pub inspect: ListenAddress,
+    /// The file of its record; made if there is none.
+    #[arg(long, value_name = "FILE", default_value = "deployment.db")]
+    pub database: PathBuf,
+}
+
+/// Manages the fleet until the process is asked to stop.
+pub async fn run(options: ServeOptions) -> Result<(), HostError> {
+    let fleet = Fleet::read(&options.fleet)
+        .map_err(|faults| HostError::Fleet { file: options.fleet.clone(), faults })?;
+    let token =
+        std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
+    let store = Store::open(&options.database)
+        .map_err(|source| HostError::Database { file: options.database.clone(), source })?;
+    let listener = host::bind(&options.listen).await?.into_std()?;
+    let address = listener.local_addr()?;
+    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
+
+    let mut splitters =
+        Supervisor::one_for_one("splitters").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
+    let mut handles = Vec::new();
+    for (service, region) in regions(&fleet) {
+        let (child, handle) = splitter(&fleet, service, region)?;
+        splitters = splitters.child(child);
+        handles.push(handle);
+    }
+    let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
+    let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
+    let (mut addresses, mut services) = (BTreeMap::new(), BTreeMap::new());
+    for service in &fleet.services {
+        let (sender, view) = watch::channel(ServiceView::default());
+        let parts = Parts {
+            service: service.clone(),
+            home: fleet.state.join("instances").join(service.name.as_str()),
+            store: store.clone(),
+            supervisor: instances.handle(),
+            client: reqwest::Client::new(),
+            view: Arc::new(sender),
+        };
+        let spec = server(service.name.as_str(), move || Conductor::new(parts.clone()));
+        let conductor = spec.address();
+        addresses.insert(service.name.to_string(), conductor.clone());
+        services.insert(service.name.to_string(), Reach { conductor, view });
+        conductors = conductors.child(spec);
+    }
+    let node = Node::builder("deployment").stop_limit(STOP_MAX);
+    let (plant, line) = plant::plant(node.system(), addresses)?;
+    let office = Arc::new(Office { fleet, services, line, store: store.clone(), splitters: handles });
+    let node = node
+        .inspect_with(options.inspect.0, token)
+        .child(splitters)
+        .child(instances)
+        .child(conductors)
+        .child(plant)
+        .child(http(listener, office))
+        .start()
+        .await?;
+    let inspector = node.inspector().map_or_else(String::new, |(address, token)| {
+        format!("inspector on http://{address}\ntoken {}\n", token.reveal())
+    });
+    host::say(&format!("listening on http://{address}\n{inspector}"));
+    tokio::select! {
+        ended = node.run_until_signal() => Ok(ended?),
+        () = store.stopped() => Err(HostError::GivenUp),
+    }
+}
+
+fn regions(fleet: &Fleet) -> impl Iterator<Item = (&Service, &Region)> {
+    fleet.services.iter().flat_map(|service| service.regions.iter().map(move |region| (service, region)))
+}
+
+/// The splitter of a region: this program under another name, which outlives the manager.
+fn splitter(
+    fleet: &Fleet,
+    service: &Service,
+    region: &Region,
+) -> Result<(ChildSpec, ProcessHandle), HostError> {
+    let name = format!("{}.{}", service.name, region.name);
+    let spec = ProcessSpec::builder(std::env::current_exe()?)
+        .args(["splitter".to_owned(), "--listen".to_owned(), region.listen.to_string()])
+        .args(["--admin".to_owned(), region.admin.to_string()])
+        .probe(Probe::Http(region.admin, "/health".into()))
+        .stop_within(SPLITTER_STOP_MAX)
+        .log(LogRules::default())
+        .survives(fleet.state.join("splitters").join(&name))
+        .build()
+        .expect("its times are constants, and its arguments have no zeros");
+    let child = process(&name, spec);
+    let handle = child.handle();
+    Ok((child.into(), handle))
+}
+
+/// Takes requests. It is the last to start and the first to stop.
+fn http(listener: std::net::TcpListener, office: Arc<Office>) -> ChildSpec {
+    let listener = Arc::new(listener);
+    let body = move |ctx: TaskContext| {
+        let (listener, office) = (listener.clone(), office.clone());
+        async move {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            axum::serve(listener, api::router(office)).with_graceful_shutdown(ctx.stopped()).await?;
+            Ok::<(), Stop>(())
+        }
+    };
+    task("http", body).shutdown(Shutdown::Within(host::DRAIN_MAX)).into()
+}

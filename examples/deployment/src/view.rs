@@ -1,0 +1,119 @@
+//! A service as it is shown: to people, to the commands, to the policy.
+
+use gemba::light::Light;
+use gemba::rollout::State;
+use gemba::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::{Delivery, Phase};
+
+/// A service as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub service: String,
+    /// The version that runs when nothing is delivered.
+    pub stable: Option<String>,
+    /// The delivery that goes on.
+    pub delivery: Option<DeliveryView>,
+    /// The last step of the last delivery.
+    pub last: Option<StepView>,
+    /// Its regions, in the order of a delivery.
+    pub regions: Vec<RegionView>,
+    /// Failures and requests of all versions within the last minute.
+    pub recent: (u64, u64),
+    /// Deliveries since the manager started that ended well, and that were taken back.
+    pub ended: (u64, u64),
+}
+
+/// A delivery as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryView {
+    /// Its id.
+    pub id: String,
+    /// What runs today.
+    pub from: Option<String>,
+    /// What is to run.
+    pub to: String,
+    /// The region whose turn it is.
+    pub region: String,
+    /// What it does there, in words.
+    pub state: String,
+    /// The stage, from 1, and how many there are; the last is the time to bake.
+    pub stage: (usize, usize),
+    /// The share of the new version in that region, 0 to 1.
+    pub share: f64,
+    /// How long the stage lasts still at least.
+    pub left_ms: u64,
+}
+
+impl DeliveryView {
+    /// A delivery as it is now; none when it is over.
+    pub(crate) fn of(delivery: &Delivery, now: Timestamp) -> Option<Self> {
+        let (region, phase) = delivery.current()?;
+        let mut view = Self {
+            id: delivery.id.clone(),
+            from: delivery.from.clone(),
+            to: delivery.to.clone(),
+            region: region.to_owned(),
+            state: "starting".to_owned(),
+            stage: (0, 0),
+            share: 0.0,
+            left_ms: 0,
+        };
+        if let Phase::Splitting(rollout) = phase {
+            let bakes = rollout.state() == State::Running && rollout.rules().stages().len() < rollout.stage();
+            view.state = if bakes { "baking".to_owned() } else { rollout.state().to_string() };
+            let stages = rollout.rules().stages().len() + usize::from(!rollout.rules().bake().is_zero());
+            view.stage = (rollout.stage(), stages);
+            view.share = rollout.share();
+            view.left_ms = rollout.stage_lasts().saturating_sub(rollout.ran(now)).as_millis() as u64;
+        }
+        Some(view)
+    }
+}
+
+/// A step as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// The delivery.
+    pub delivery: String,
+    /// When, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Its light.
+    pub light: Light,
+    /// What happened.
+    pub what: String,
+}
+
+/// A region as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RegionView {
+    /// Its name.
+    pub region: String,
+    /// Where requests come in.
+    pub address: String,
+    /// What is wrong with its splitter.
+    pub trouble: Option<String>,
+    /// The versions that have a share, an instance or a request there.
+    pub versions: Vec<VersionView>,
+}
+
+/// A version in a region as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// The version.
+    pub version: String,
+    /// Its share in force, 0 to 1.
+    pub share: f64,
+    /// Its instances that are ready, and all of them.
+    pub instances: (usize, usize),
+    /// Requests since its splitter started.
+    pub requests: u64,
+    /// Of them, failures.
+    pub failures: u64,
+    /// Requests on their way.
+    pub in_flight: u64,
+    /// The 99th percentile of its last successes.
+    pub p99_ms: f64,
+}
