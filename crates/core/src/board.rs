@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::health::HealthState;
 use crate::jidoka;
 use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
@@ -63,6 +64,8 @@ pub enum Station<'a> {
     Breaker(&'a Name),
     /// A durable queue.
     Queue(&'a Name),
+    /// A check of the node's health.
+    Check(&'a Name),
     /// The supervisor at this place.
     Supervisor(&'a ActorPath),
 }
@@ -79,6 +82,7 @@ impl Station<'_> {
             Self::Pool(pool) => ("pool:", Some(pool.as_str().to_owned())),
             Self::Breaker(breaker) => ("breaker:", Some(breaker.as_str().to_owned())),
             Self::Queue(queue) => ("queue:", Some(queue.as_str().to_owned())),
+            Self::Check(check) => ("check:", Some(check.as_str().to_owned())),
             Self::Supervisor(path) if path.is_root() => ("supervisor:", Some(".".to_owned())),
             Self::Supervisor(path) => ("supervisor:", Some(path.as_str()[1..].replace('/', "."))),
         };
@@ -186,6 +190,17 @@ impl Board {
             }
             Event::QueueMoved { queue, to, .. } => {
                 fold.raise(Station::Queue(queue), Trouble::Queue, *to, None);
+            }
+            Event::CheckMoved { check, failing: true, must_pass, .. } => {
+                let light = if *must_pass { Light::Red } else { Light::Yellow };
+                fold.raise(Station::Check(check), Trouble::Check, light, None);
+            }
+            Event::CheckMoved { check, .. } => fold.clear(Station::Check(check), &Trouble::Check),
+            Event::HealthMoved { to: HealthState::Degraded, .. } => {
+                fold.raise(Station::Node, Trouble::Health, Light::Red, None);
+            }
+            Event::HealthMoved { to: HealthState::Healthy | HealthState::Unknown, .. } => {
+                fold.clear(Station::Node, &Trouble::Health);
             }
             Event::KillRequested { .. }
             | Event::CardDied { .. }

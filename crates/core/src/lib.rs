@@ -18,6 +18,7 @@ pub mod cost;
 pub mod crew;
 pub mod exit;
 pub mod forecast;
+pub mod health;
 pub mod jidoka;
 pub mod kanban;
 pub mod ladder;

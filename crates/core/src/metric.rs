@@ -89,6 +89,13 @@ metrics! {
     QUEUE_LEAD = Histogram "gemba_queue_lead_seconds" ["queue"] "Time from the arrival of a card to its end.";
     QUEUE_STALLED = Gauge "gemba_queue_stalled" ["queue"] "1 while the limit is reached, cards wait, and nothing finishes.";
     CARDS_DEAD = Counter "gemba_queue_dead_cards_total" ["queue"] "Cards set aside because they were delivered as often as they may be.";
+    HEALTH = Gauge "gemba_health_state" ["state"] "1 for the state the node's checks say it is in, 0 for the others.";
+    HEALTH_FAILING = Gauge "gemba_health_failing_ratio" [] "Share of the weight of the checks that fails.";
+    CHECK_FAILING = Gauge "gemba_health_check_failing" ["check"] "1 while a check fails.";
+    CHECK_TIME = Histogram "gemba_health_check_seconds" ["check"] "How long a check took to answer, its deadline if it did not.";
+    PROCESSOR = Gauge "gemba_machine_processor_ratio" ["window"] "Share of all processors in use, over the last period (now) and the last minute.";
+    MEMORY = Gauge "gemba_machine_memory_bytes" ["what"] "Memory of the process, and of the machine: available and total.";
+    CONNECTIONS = Gauge "gemba_machine_connections" [] "Established TCP connections of the process.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Tier;
 use crate::alert::NoticeKind;
 use crate::exit::{ExitReason, Incarnation};
+use crate::health::HealthState;
 use crate::jidoka::Cause;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
@@ -351,6 +352,28 @@ pub enum Event {
         /// Cards in work.
         working: u64,
     },
+    /// A check of the node's health began to fail, or passes again.
+    CheckMoved {
+        /// The check.
+        check: Name,
+        /// Whether it fails now.
+        failing: bool,
+        /// Whether the node is degraded without it.
+        must_pass: bool,
+        /// What it found, in words.
+        why: Arc<str>,
+    },
+    /// Too much of what is checked fails, or little enough again.
+    HealthMoved {
+        /// Before.
+        from: HealthState,
+        /// Now.
+        to: HealthState,
+        /// The share of the checks' weight that fails, in thousandths.
+        failing_milli: u32,
+        /// Which checks fail, in words.
+        why: Arc<str>,
+    },
     /// A station's light changed.
     LightChanged {
         /// The station: a line, its budget, a pool, breaker, supervisor, or the node.
@@ -403,6 +426,8 @@ impl Event {
             Self::FollowUpsFailed { .. } => "follow_ups_failed",
             Self::CardDied { .. } => "card_died",
             Self::QueueMoved { .. } => "queue_moved",
+            Self::CheckMoved { .. } => "check_moved",
+            Self::HealthMoved { .. } => "health_moved",
             Self::LightChanged { .. } => "light_changed",
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Comparison;
 use crate::bottleneck::Finding;
 use crate::exit::{ExitReason, Incarnation};
+use crate::health::HealthView;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
 use crate::proportion::Interval;
@@ -181,6 +182,8 @@ pub struct BoardView {
     pub balance_ratio: f64,
     /// What kaizen has learnt of each line.
     pub studies: Vec<StudyView>,
+    /// What the checks of the node found.
+    pub health: HealthView,
     /// Where most of the time goes, worst first, over the last minute.
     pub bottlenecks: Vec<Finding>,
     /// The number of the newest receipt in it.

@@ -93,6 +93,8 @@ fn count(to: &Instruments, receipt: &Receipt) {
         Event::CardDied { queue, .. } => to.counter(&metric::CARDS_DEAD, &[queue.as_str()]).increment(1),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
+        | Event::CheckMoved { .. }
+        | Event::HealthMoved { .. }
         | Event::QueueMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::ChildStarted { .. }
@@ -165,7 +167,9 @@ fn log(receipt: &Receipt) {
         | Event::QueueMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::LadderMoved { .. }
-        | Event::LineMoved { .. } => line!(warn),
+        | Event::LineMoved { .. }
+        | Event::CheckMoved { .. }
+        | Event::HealthMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::HandlerRecovered { .. }

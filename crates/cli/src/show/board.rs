@@ -236,6 +236,7 @@ pub(crate) mod sample {
             balance_ratio: 0.98,
             studies: Vec::new(),
             bottlenecks: Vec::new(),
+            health: gemba::health::HealthView::default(),
         }
     }
 }

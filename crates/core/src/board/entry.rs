@@ -22,6 +22,8 @@ pub(super) enum Trouble {
     Regression,
     Moved,
     Queue,
+    Check,
+    Health,
     FollowUps,
     Surge,
     SoftLimit,

@@ -120,6 +120,12 @@ impl fmt::Display for Event {
                 "queue {queue} {from} → {to}: {dead} dead, {waiting} waiting, {working} in work{}",
                 if *to == Light::Red { " and none of them ends" } else { "" }
             ),
+            Self::CheckMoved { check, failing: true, why, .. } => write!(f, "check {check} fails: {why}"),
+            Self::CheckMoved { check, why, .. } => write!(f, "check {check} passes: {why}"),
+            Self::HealthMoved { from, to, failing_milli, why } => {
+                let failing = f64::from(*failing_milli) / 10.0;
+                write!(f, "health {from} → {to}, {failing:.0} % of the checks fail: {why}")
+            }
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
     }

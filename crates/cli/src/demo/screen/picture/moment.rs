@@ -150,6 +150,7 @@ fn board() -> BoardView {
         balance_ratio: 0.74,
         studies: Vec::new(),
         bottlenecks: Vec::new(),
+        health: gemba::health::HealthView::default(),
     }
 }
 
