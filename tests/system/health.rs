@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use gemba::health::{CheckState, HealthError, HealthRules, HealthState};
 use gemba::light::Light;
+use gemba::pool_health::PoolHealth;
 use gemba::receipt::{Event, Seq};
 use gemba::{Check, HealthSpec, Node, Plant, PlantError, PoolSpec};
-use gemba_kit::{board, finish, receipt, story};
+use gemba_kit::{board, finish, receipt, story, workers};
 use tokio::sync::watch;
+
+use crate::plant::start_with;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -138,4 +141,25 @@ async fn checks_that_cannot_be_are_faults_of_the_plant() {
     let errors = Plant::builder(node.system()).health(spec).build().unwrap_err();
     assert_eq!(errors.0.len(), 2, "{errors}");
     assert!(matches!(errors.0[0], PlantError::Health(HealthError::Duplicate { .. })), "{errors}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_whose_workers_do_not_answer_is_critical_until_they_do() {
+    let (node, _) = start_with(|spec| spec, PoolSpec::new("work").workers(2, 2)).await;
+    let system = node.system();
+    workers(system, "work", 2).await;
+    let sides = ["1", "2"].map(|worker| format!("/plant/pools/work/workers/{worker}").parse().unwrap());
+    let sides = sides.map(|path| system.sys(&path).unwrap());
+    sides[0].suspend().await.unwrap();
+    let one = board(system, |board| board.pools[0].health == PoolHealth::Degraded).await;
+    assert_eq!(&*one.pools[0].health_why, "1 of 2 workers answer");
+    sides[1].suspend().await.unwrap();
+    let none = board(system, |board| board.pools[0].health == PoolHealth::Critical).await;
+    assert_eq!(&*none.pools[0].health_why, "0 of 2 workers answer");
+    let red = board(system, |board| board.overall == Light::Red).await;
+    assert_eq!(red.stations[0].name.as_str(), "pool:work");
+    sides.iter().for_each(|side| side.resume().unwrap());
+    board(system, |board| board.pools[0].health == PoolHealth::Healthy && board.overall == Light::Green)
+        .await;
+    finish(node).await;
 }

@@ -9,6 +9,7 @@ use crate::health::HealthState;
 use crate::jidoka;
 use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
+use crate::pool_health::PoolHealth;
 use crate::receipt::{BreakerState, Event, Receipt, Seq};
 use crate::time::Timestamp;
 use crate::view::{LineState, StationView};
@@ -201,6 +202,12 @@ impl Board {
             }
             Event::HealthMoved { to: HealthState::Healthy | HealthState::Unknown, .. } => {
                 fold.clear(Station::Node, &Trouble::Health);
+            }
+            Event::PoolHealthMoved { pool, to: PoolHealth::Healthy, .. } => {
+                fold.clear(Station::Pool(pool), &Trouble::PoolHealth);
+            }
+            Event::PoolHealthMoved { pool, to, .. } => {
+                fold.raise(Station::Pool(pool), Trouble::PoolHealth, to.light(), None);
             }
             Event::KillRequested { .. }
             | Event::CardDied { .. }

@@ -30,6 +30,7 @@ pub mod metric;
 pub mod name;
 mod normal;
 pub mod policy;
+pub mod pool_health;
 pub mod proportion;
 pub mod queue;
 pub mod rank_test;

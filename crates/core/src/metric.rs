@@ -66,6 +66,8 @@ metrics! {
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
+    POOL_HEALTH = Gauge "gemba_pool_health" ["pool", "class"] "1 for the class of health a pool is in, 0 for the others.";
+    POOL_ALIVE = Gauge "gemba_pool_alive_workers" ["pool"] "Workers of a pool that answered when they were asked last, or were at work.";
     BALANCE = Gauge "gemba_balancer_balance_ratio" [] "How evenly the pools are loaded: 1 is level.";
     MOVES = Counter "gemba_balancer_moves_total" ["from", "to"] "Workers' worth of capacity that pools lent each other.";
     BREAKER = Gauge "gemba_breaker_state" ["breaker", "state"] "1 for the state a breaker is in, 0 for the others.";

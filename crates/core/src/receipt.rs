@@ -12,6 +12,7 @@ use crate::health::HealthState;
 use crate::jidoka::Cause;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
+use crate::pool_health::PoolHealth;
 use crate::time::Timestamp;
 
 mod text;
@@ -374,6 +375,17 @@ pub enum Event {
         /// Which checks fail, in words.
         why: Arc<str>,
     },
+    /// A pool came to another class of health.
+    PoolHealthMoved {
+        /// The pool.
+        pool: Name,
+        /// Before.
+        from: PoolHealth,
+        /// Now.
+        to: PoolHealth,
+        /// Why, in words.
+        why: Arc<str>,
+    },
     /// A station's light changed.
     LightChanged {
         /// The station: a line, its budget, a pool, breaker, supervisor, or the node.
@@ -428,6 +440,7 @@ impl Event {
             Self::QueueMoved { .. } => "queue_moved",
             Self::CheckMoved { .. } => "check_moved",
             Self::HealthMoved { .. } => "health_moved",
+            Self::PoolHealthMoved { .. } => "pool_health_moved",
             Self::LightChanged { .. } => "light_changed",
         }
     }

@@ -13,6 +13,7 @@ use crate::exit::{ExitReason, Incarnation};
 use crate::health::HealthView;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
+use crate::pool_health::PoolHealth;
 use crate::proportion::Interval;
 use crate::receipt::{BreakerState, Receipt, Seq};
 use crate::six_sigma::Quality;
@@ -336,6 +337,12 @@ pub struct PoolView {
     pub surge: u32,
     /// Busy time over worker time in the last window, 0 to 1.
     pub utilization: f64,
+    /// How well it is.
+    #[serde(default)]
+    pub health: PoolHealth,
+    /// Why, in words.
+    #[serde(default)]
+    pub health_why: Arc<str>,
 }
 
 /// One breaker.

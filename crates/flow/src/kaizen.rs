@@ -11,11 +11,13 @@ use gemba_core::ladder::{LadderRules, Step};
 use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
+use gemba_core::pool_health::{PoolFacts, PoolHealth, PoolMoved};
 use gemba_core::receipt::{BreakerState, Event, Seq};
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, Instruments, Reply, Server, Stop};
 
 use crate::floor::Floor;
+use crate::meter::Ended;
 
 pub(crate) mod file;
 mod record;
@@ -109,11 +111,34 @@ impl Kaizen {
         for (line, measured) in firsts {
             self.set_baseline(line, measured, "the first full window".into(), ctx).await;
         }
+        self.watch_pools(ctx);
         self.conclude(now);
         self.floor.line_views.publish(views);
         self.show(now, instruments);
         self.floor.learnt.publish(self.records.iter().map(|record| record.learnt.clone()).collect());
         self.publish(instruments, ctx.system().board().overall);
+    }
+
+    /// Puts each pool into its class of health. Of failures it has the share of the lines it serves.
+    fn watch_pools(&self, ctx: &Context<KaizenMsg>) {
+        for (index, pool) in self.floor.pools.iter().enumerate() {
+            let served = self.floor.lines.iter().zip(&self.floor.serves);
+            let counts =
+                served.filter(|(_, pools)| pools.contains(&index)).map(|(line, _)| line.meter.counts());
+            let (mut failures_total, mut outcomes_total) = (0, 0);
+            for counts in counts {
+                let failed = counts.of(Ended::Failed) + counts.of(Ended::TimedOut);
+                failures_total += failed;
+                outcomes_total += failed + counts.of(Ended::Succeeded);
+            }
+            let facts = PoolFacts { failures_total, outcomes_total, ..pool.facts() };
+            let mut watch = (*pool.watch.latest()).clone();
+            if let Some(PoolMoved { from, to, why }) = watch.observe(&facts, ctx.now()) {
+                let event = Event::PoolHealthMoved { pool: pool.name.clone(), from, to, why };
+                ctx.system().record(None, ctx.path(), event);
+            }
+            pool.watch.publish(watch);
+        }
     }
 
     /// Publishes what was learnt of each line.
@@ -202,6 +227,14 @@ impl Kaizen {
                 .set(f64::from(load.workers.saturating_sub(load.busy)));
             to.gauge(&metric::QUEUED, &[name]).set(f64::from(load.queued));
             to.gauge(&metric::UTILIZATION, &[name]).set(load.utilization);
+            let class = pool.watch.latest().class();
+            for one in PoolHealth::ALL {
+                let on = f64::from(u8::from(one == class));
+                to.gauge(&metric::POOL_HEALTH, &[name, one.word()]).set(on);
+            }
+            if let Some(liveness) = *pool.liveness.latest() {
+                to.gauge(&metric::POOL_ALIVE, &[name]).set(f64::from(liveness.alive));
+            }
         }
         for line in &self.floor.lines {
             let breaker = line.guard.view();

@@ -17,6 +17,7 @@ mod health;
 mod job;
 mod kaizen;
 mod line;
+mod liveness;
 mod load;
 mod meter;
 mod permit;

@@ -140,6 +140,8 @@ pub struct PlantBuilder {
     pools: Vec<PoolSpec>,
     lines: Vec<Arc<LineCell>>,
     serves: Vec<Vec<String>>,
+    /// For each line, how long a worker may be at one of its signals.
+    patience: Vec<Duration>,
     errors: Vec<PlantError>,
 }
 
@@ -166,6 +168,7 @@ impl Plant {
             pools: Vec::new(),
             lines: Vec::new(),
             serves: Vec::new(),
+            patience: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -298,6 +301,7 @@ impl PlantBuilder {
         });
         let index = self.lines.len();
         self.lines.push(cell.clone());
+        self.patience.push(spec.deadline.saturating_add(within));
         let own = vec![spec.name.clone()];
         self.serves.push(if spec.pools.is_empty() { own } else { spec.pools.clone() });
         let (ceiling, routes) = (self.ceiling.clone(), self.routes.clone());
@@ -334,6 +338,12 @@ impl PlantBuilder {
             Ok(health) if self.errors.is_empty() => health,
             _ => return Err(PlantErrors(self.errors)),
         };
+        for (pools_of_line, patience) in serves.iter().zip(&self.patience) {
+            for pool in pools_of_line.iter().map(|index| &pools[*index]) {
+                let longest = (*pool.patience.latest()).max(*patience);
+                pool.patience.publish(longest);
+            }
+        }
         let floor = Arc::new(Floor {
             lines: self.lines,
             pools,

@@ -94,6 +94,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::CheckMoved { .. }
+        | Event::PoolHealthMoved { .. }
         | Event::HealthMoved { .. }
         | Event::QueueMoved { .. }
         | Event::FollowUpsFailed { .. }
@@ -169,6 +170,7 @@ fn log(receipt: &Receipt) {
         | Event::LadderMoved { .. }
         | Event::LineMoved { .. }
         | Event::CheckMoved { .. }
+        | Event::PoolHealthMoved { .. }
         | Event::HealthMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }

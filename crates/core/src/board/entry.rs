@@ -24,6 +24,7 @@ pub(super) enum Trouble {
     Queue,
     Check,
     Health,
+    PoolHealth,
     FollowUps,
     Surge,
     SoftLimit,

@@ -126,6 +126,7 @@ impl fmt::Display for Event {
                 let failing = f64::from(*failing_milli) / 10.0;
                 write!(f, "health {from} → {to}, {failing:.0} % of the checks fail: {why}")
             }
+            Self::PoolHealthMoved { pool, from, to, why } => write!(f, "pool {pool} {from} → {to}: {why}"),
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
     }
