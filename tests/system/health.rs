@@ -154,11 +154,13 @@ async fn a_pool_whose_workers_do_not_answer_is_critical_until_they_do() {
     let one = board(system, |board| board.pools[0].health == PoolHealth::Degraded).await;
     assert_eq!(&*one.pools[0].health_why, "1 of 2 workers answer");
     sides[1].suspend().await.unwrap();
-    let none = board(system, |board| board.pools[0].health == PoolHealth::Critical).await;
-    assert_eq!(&*none.pools[0].health_why, "0 of 2 workers answer");
+    let critical = board(system, |board| board.pools[0].health == PoolHealth::Critical).await;
+    assert_eq!(&*critical.pools[0].health_why, "0 of 2 workers answer");
     let red = board(system, |board| board.overall == Light::Red).await;
     assert_eq!(red.stations[0].name.as_str(), "pool:work");
-    sides.iter().for_each(|side| side.resume().unwrap());
+    for side in &sides {
+        side.resume().unwrap();
+    }
     board(system, |board| board.pools[0].health == PoolHealth::Healthy && board.overall == Light::Green)
         .await;
     finish(node).await;

@@ -78,6 +78,9 @@ metrics! {
     SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
     COST = Gauge "gemba_pool_cost_units" ["workers"] "What workers within (baseline) and beyond (surge) the maxima of their pools have cost.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
+    STATION_LIGHT = Gauge "gemba_station_light" ["station"] "The light of a station of the board: 0 green, 1 yellow, 2 red, 3 purple.";
+    LINE_STATE = Gauge "gemba_line_state" ["line", "state"] "1 for the state a line is in (running, slowed, stopped, draining), 0 for the others.";
+    POOL_BOUNDS = Gauge "gemba_pool_bound_workers" ["pool", "bound"] "Fewest (min) and most (max) workers a pool may have now, with what it was lent, a surge not counted.";
     ALERTS = Counter "gemba_alert_notices_total" ["light", "notice"] "Notices sent out, each to the routes of its light.";
     ALERTS_UNDELIVERED = Counter "gemba_alert_undelivered_total" ["route"] "Notices a route gave up on.";
     ALERT_LATENCY = Histogram "gemba_alert_delivery_seconds" ["route"] "Time from the change of a light to its delivery.";

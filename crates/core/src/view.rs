@@ -261,6 +261,11 @@ pub enum LineState {
     Draining,
 }
 
+impl LineState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Slowed, Self::Stopped, Self::Draining];
+}
+
 impl fmt::Display for LineState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -96,6 +96,8 @@ pub(crate) struct Learnt {
     pub burn: BurnRate,
     pub comparison: Option<Comparison>,
     pub regressed: Option<Seq>,
+    /// The receipts of the last steps of its ladders: of failures, and of signals out of time.
+    pub steps: [Option<Seq>; 2],
 }
 
 impl Learnt {
@@ -103,7 +105,14 @@ impl Learnt {
     pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
         let ladder = Ladder::new(ladder, now);
         let burn = BurnRate::new(objective, now);
-        Self { failures: ladder.clone(), late: ladder, burn, comparison: None, regressed: None }
+        Self {
+            failures: ladder.clone(),
+            late: ladder,
+            burn,
+            comparison: None,
+            regressed: None,
+            steps: [None; 2],
+        }
     }
 }
 
