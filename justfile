@@ -39,6 +39,15 @@ conformance *ARGS:
 mutants:
     tests/conformance/mutants
 
+# The real actors under chaos in virtual time, every seed twice: `just determinism --seeds 1000 --seed 1`; `--show 7`
+# writes the log of one.
+determinism *ARGS:
+    cargo run --release --quiet -p gemba-determinism -- {{ARGS}}
+
+# The cells of crates/flow in every order in which threads may run (loom).
+models *WORD:
+    cargo test --release --quiet -p gemba-flow --features loom --lib models::{{WORD}}
+
 # Writes the generated parts of docs/ anew.
 docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy

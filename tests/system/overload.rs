@@ -199,3 +199,57 @@ async fn a_higher_tier_goes_before_a_lower_one_and_takes_its_place() {
     running.await.unwrap().0.unwrap();
     finish(node).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_sends_ten_times_as_much_is_refused_and_the_others_are_not() {
+    const LASTS: Duration = Duration::from_secs(10);
+    // Nine tenants with 0.08 of the capacity each, and one with ten times that.
+    const EACH: f64 = 0.08;
+    for cost in [1, 4] {
+        let (node, line) = start().await;
+        let begun = Instant::now();
+        let mut trips = Vec::new();
+        let mut sent = [0u64; 10];
+        while begun.elapsed() < LASTS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            for (tenant, sent) in sent.iter_mut().enumerate() {
+                // The greedy one has more signals, or longer ones.
+                let (times, slower) = match (tenant, cost) {
+                    (0, 1) => (10.0, 1),
+                    (0, _) => (10.0 / f64::from(cost), cost),
+                    _ => (1.0, 1),
+                };
+                // They do not all come at the same moment.
+                let ahead = tenant as f64 / 10.0;
+                while *sent as f64 + ahead < begun.elapsed().as_secs_f64() * CAPACITY * EACH * times {
+                    *sent += 1;
+                    let (line, n) = (line.clone(), *sent * 10 + tenant as u64);
+                    let arrived = begun.elapsed();
+                    trips.push(tokio::spawn(async move {
+                        let name = format!("tenant-{tenant}");
+                        let signal = Signal::new(Input::Sleep(slower * work(n))).tenant(name.as_bytes());
+                        (tenant, arrived, line.submit(signal, &()).await.is_ok())
+                    }));
+                }
+            }
+        }
+        let (mut offered, mut served) = ([0.0; 10], [0.0; 10]);
+        for trip in trips {
+            let (tenant, arrived, is_served) = trip.await.expect("a caller does not panic");
+            if LEARNING <= arrived {
+                offered[tenant] += 1.0;
+                served[tenant] += f64::from(u8::from(is_served));
+            }
+        }
+        for tenant in 1..10 {
+            let share = served[tenant] / offered[tenant];
+            assert!(
+                0.98 <= share,
+                "tenant {tenant}: {share:.3} of its signals, the greedy one's cost {cost}"
+            );
+        }
+        let greedy = served[0] * f64::from(cost) / 9.0 / CAPACITY;
+        assert!((0.2..0.32).contains(&greedy), "it has what is left: {greedy:.3}");
+        finish(node).await;
+    }
+}

@@ -65,6 +65,7 @@ impl Alerter {
                 continue;
             }
             tokio::select! {
+                biased;
                 () = ctx.stopped() => return Ok(()),
                 changed = newest.changed() => changed?,
                 () = tokio::time::sleep(TICK) => {}

@@ -52,6 +52,7 @@ impl Route {
                     return Ok(());
                 }
                 tokio::select! {
+                    biased;
                     () = &mut stopped => is_stopping = true,
                     changed = news.changed() => changed?,
                 }
@@ -66,6 +67,7 @@ impl Route {
                     continue;
                 }
                 tokio::select! {
+                    biased;
                     () = &mut stopped => is_stopping = true,
                     () = tokio::time::sleep(wait) => {}
                 }

@@ -294,9 +294,13 @@ impl AbTest {
         let is_over = self.rules.samples_max() <= outcomes;
         match (latency.better, success.better) {
             (Some(faster), Some(safer)) if faster != safer => return Verdict::Tradeoff { faster },
-            // At the end it is enough that the other measure does not contradict.
-            (Some(arm), _) if success.spares(arm) || is_over => return by(Measure::Latency, arm),
-            (_, Some(arm)) if latency.spares(arm) || is_over => return by(Measure::Success, arm),
+            // At the end it is enough that the other measure does not lean the other way.
+            (Some(arm), _) if success.spares(arm) || is_over && !success.leans_from(arm) => {
+                return by(Measure::Latency, arm);
+            }
+            (_, Some(arm)) if latency.spares(arm) || is_over && !latency.leans_from(arm) => {
+                return by(Measure::Success, arm);
+            }
             _ => {}
         }
         if latency.is_none && success.is_none {
@@ -327,11 +331,13 @@ struct Evidence {
     /// The most that A, and B, can be behind the other.
     a_loses: f64,
     b_loses: f64,
+    /// How far B is ahead, as far as one can tell.
+    b_leads: f64,
     margin: f64,
 }
 
 impl Evidence {
-    fn new(Effect { low, high, .. }: Effect, margin: f64) -> Self {
+    fn new(Effect { estimate, low, high }: Effect, margin: f64) -> Self {
         let better = if 0.0 < low {
             Some(Arm::B)
         } else if high < 0.0 {
@@ -339,7 +345,14 @@ impl Evidence {
         } else {
             None
         };
-        Self { better, is_none: -margin < low && high < margin, a_loses: high, b_loses: -low, margin }
+        Self {
+            better,
+            is_none: -margin < low && high < margin,
+            a_loses: high,
+            b_loses: -low,
+            b_leads: estimate,
+            margin,
+        }
     }
 
     /// The same when less is better.
@@ -349,7 +362,7 @@ impl Evidence {
             Arm::B => Arm::A,
         });
         // Where B has up to `high` more than A, it is behind by as much.
-        Self { better, a_loses: self.b_loses, b_loses: self.a_loses, ..self }
+        Self { better, a_loses: self.b_loses, b_loses: self.a_loses, b_leads: -self.b_leads, ..self }
     }
 
     /// Whether `arm` is certain not to lose as much as counts.
@@ -358,6 +371,16 @@ impl Evidence {
             Arm::A => self.a_loses < self.margin,
             Arm::B => self.b_loses < self.margin,
         }
+    }
+
+    /// Whether the other arm seems ahead by at least half of what counts: `arm` is then no clear winner, whatever
+    /// another measure says of it.
+    fn leans_from(&self, arm: Arm) -> bool {
+        let leads = match arm {
+            Arm::A => -self.b_leads,
+            Arm::B => self.b_leads,
+        };
+        leads <= -0.5 * self.margin
     }
 }
 

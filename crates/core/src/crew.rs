@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admission::Tier;
 use crate::exit::Incarnation;
 use crate::leveller::{self, Leveller, TurnedOut};
+use crate::queue::{NOBODY, Tenant};
 use crate::scaling::Sample;
 use crate::time::Timestamp;
 use crate::wait::WaitRules;
@@ -38,6 +39,11 @@ pub trait Task {
 
     /// How much it matters.
     fn tier(&self) -> Tier;
+
+    /// Whose it is: under load, tenants share the workers' time. By default of nobody.
+    fn tenant(&self) -> Tenant {
+        NOBODY
+    }
 
     /// When its answer is due.
     fn deadline(&self) -> Timestamp;
@@ -153,6 +159,7 @@ enum State<H> {
     Idle,
     Busy {
         tier: Tier,
+        tenant: Tenant,
         deadline: Timestamp,
         trace: H,
     },
@@ -179,12 +186,12 @@ impl<R: Clone, T: Task> Crew<R, T> {
     /// it if its wait leaves it time.
     pub fn offer(&mut self, task: T, place: usize, now: Timestamp) -> Offered<R, T> {
         self.usage.arrived();
-        let (tier, deadline) = (task.tier(), task.deadline());
+        let (tier, tenant, deadline) = (task.tier(), task.tenant(), task.deadline());
         while let Some(worker) = self.take_idle(place) {
             // An idle worker is on the roster and has a life: both end together.
             let Some(hand) = self.roster.get_mut(&worker) else { continue };
             let Some((incarnation, reach)) = hand.life.clone() else { continue };
-            hand.state = State::Busy { tier, deadline, trace: task.trace() };
+            hand.state = State::Busy { tier, tenant, deadline, trace: task.trace() };
             self.usage.note(self.busy, self.roster.len() as u32, now);
             self.busy += 1;
             self.passed[tier as usize] += 1;
@@ -194,7 +201,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
             return Offered::Closed(task);
         }
         self.tell_passed(now);
-        match self.queue.offer(task, tier, deadline, now) {
+        match self.queue.offer_for(task, tier, tenant, deadline, now) {
             leveller::Offered::Waits => Offered::Queued,
             leveller::Offered::Displaced(other) => {
                 Offered::Displaced(self.dismiss(other, TurnedOut::Displaced, now))
@@ -269,13 +276,13 @@ impl<R: Clone, T: Task> Crew<R, T> {
         if hand.life.as_ref().is_none_or(|(life, _)| *life != incarnation) {
             return Next { turn: Turn::Retire, dismissed: Vec::new() };
         }
-        if let State::Busy { tier, .. } = &hand.state {
+        if let State::Busy { tier, tenant, .. } = &hand.state {
             self.usage.finished();
             if let Some(took) = took
                 && self.learnt_at + LEARN_EVERY <= now
             {
                 self.learnt_at = now;
-                self.queue.finished(*tier, took.max(TOOK_MIN));
+                self.queue.finished_for(*tier, *tenant, took.max(TOOK_MIN));
             }
         }
         self.leave(worker, now);
@@ -294,11 +301,12 @@ impl<R: Clone, T: Task> Crew<R, T> {
             match next {
                 leveller::Next::TurnedOut(task, why) => dismissed.push(self.dismiss(task, why, now)),
                 leveller::Next::Start(started) => {
-                    let (tier, deadline, trace) = (started.tier, started.deadline, started.item.trace());
+                    let leveller::Waiting { item, tier, tenant, deadline, .. } = started;
+                    let trace = item.trace();
                     self.usage.note(self.busy, self.roster.len() as u32, now);
                     self.busy += 1;
-                    self.set(worker, State::Busy { tier, deadline, trace });
-                    return Next { turn: Turn::Work(started.item), dismissed };
+                    self.set(worker, State::Busy { tier, tenant, deadline, trace });
+                    return Next { turn: Turn::Work(item), dismissed };
                 }
             }
         }

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use crate::admission::Tier;
-use crate::queue::{Pushed, TieredQueue};
+use crate::queue::{NOBODY, Pushed, Tenant, TieredQueue};
 use crate::time::Timestamp;
 use crate::wait::{Forecast, Refused, WaitRules, admits, nanos};
 use crate::window::{Tally, Window};
 use service::Service;
+use tenants::Tenants;
 
 mod service;
+mod tenants;
 
 /// Parts of the window in which the tiers' arrivals are counted.
 const RATE_PARTS: u32 = 10;
@@ -21,7 +23,7 @@ pub enum TurnedOut {
     Refused(Refused),
     /// As many wait as may, and nothing of a lower tier among them.
     Full,
-    /// It made room for a higher tier.
+    /// It made room for a higher tier, or for a tenant of which less waits.
     Displaced,
     /// It waited as long as it may.
     WaitedTooLong,
@@ -37,7 +39,7 @@ pub enum TurnedOut {
 pub enum Offered<T> {
     /// It waits.
     Waits,
-    /// It waits, and this one, the newest of the lowest tier, had to go for it.
+    /// It waits, and this one had to go for it: the newest of the lowest tier, or of the tenant of which most waits.
     Displaced(T),
     /// It does not wait.
     TurnedOut(T, TurnedOut),
@@ -60,10 +62,14 @@ pub struct Waiting<T> {
     pub item: T,
     /// Its tier.
     pub tier: Tier,
+    /// Whose it is.
+    pub tenant: Tenant,
     /// When its answer is due.
     pub deadline: Timestamp,
     /// Since when it waits.
     pub since: Timestamp,
+    /// Whether a tenant had more waiting when it came: the overload is that one's, and this may wait as usual.
+    pub modest: bool,
 }
 
 /// The queue of a pool.
@@ -103,6 +109,7 @@ pub struct Leveller<T> {
     workers: u32,
     services: [Service; Tier::ALL.len()],
     service: Service,
+    tenants: Tenants,
     arrivals: [Window; Tier::ALL.len()],
     born: Timestamp,
     /// Since when the queue has not been empty.
@@ -122,6 +129,7 @@ impl<T> Leveller<T> {
             workers: 1,
             services: [Service::default(); Tier::ALL.len()],
             service: Service::default(),
+            tenants: Tenants::default(),
             arrivals: Tier::ALL.map(|_| Window::new(rules.rate_window, RATE_PARTS, now)),
             born: now,
             waiting_since: None,
@@ -159,27 +167,84 @@ impl<T> Leveller<T> {
     ///
     /// For when no worker is idle; see [`passed`](Self::passed).
     pub fn offer(&mut self, item: T, tier: Tier, deadline: Timestamp, now: Timestamp) -> Offered<T> {
-        if let Err(refused) = admits(&self.forecast(0, now), tier, deadline.since(now)) {
-            return Offered::TurnedOut(item, TurnedOut::Refused(refused));
+        self.offer_for(item, tier, NOBODY, deadline, now)
+    }
+
+    /// [`offer`](Self::offer) for a tenant: where its tier has no room left, it takes the place of the newest of the
+    /// tenant of which most work waits, if that is more than would wait of its own.
+    pub fn offer_for(
+        &mut self,
+        item: T,
+        tier: Tier,
+        tenant: Tenant,
+        deadline: Timestamp,
+        now: Timestamp,
+    ) -> Offered<T> {
+        let share = (tenant, self.work_of(tier, tenant));
+        let modest = self.queue.has_heavier(tier, share);
+        let waiting = Waiting { item, tier, tenant, deadline, since: now, modest };
+        let (waiting, why) = match self.join(waiting, share, now) {
+            Ok(offered) => return offered,
+            Err(back) => back,
+        };
+        if !modest || !self.is_soon(tier, tenant, deadline.since(now), now) {
+            return Offered::TurnedOut(waiting.item, why);
         }
-        let displaced = if self.overflows_for(tier, now) { self.queue.take_newest_below(tier) } else { None };
-        match self.queue.push(Waiting { item, tier, deadline, since: now }, tier, deadline) {
-            Pushed::Queued => {}
-            // It cannot be that one was displaced before: that has made room.
+        match self.queue.push_in_place_of_heavier(waiting, tier, share, deadline) {
             Pushed::Displaced(other) => {
                 self.queued(tier, now);
-                return Offered::Displaced(other.item);
+                Offered::Displaced(other.item)
             }
-            Pushed::Full(waiting) => return Offered::TurnedOut(waiting.item, TurnedOut::Full),
+            Pushed::Queued => Offered::Waits,
+            Pushed::Full(waiting) => Offered::TurnedOut(waiting.item, why),
         }
+    }
+
+    /// Queues an item whose wait leaves it time, or gives it back and says why not.
+    fn join(
+        &mut self,
+        waiting: Waiting<T>,
+        share: (Tenant, u64),
+        now: Timestamp,
+    ) -> Result<Offered<T>, (Waiting<T>, TurnedOut)> {
+        let Waiting { tier, deadline, .. } = waiting;
+        if let Err(refused) = admits(&self.forecast(0, now), tier, deadline.since(now)) {
+            return Err((waiting, TurnedOut::Refused(refused)));
+        }
+        let displaced = if self.overflows_for(tier, now) { self.queue.take_newest_below(tier) } else { None };
+        let displaced = match self.queue.push_for(waiting, tier, share, deadline) {
+            Pushed::Queued => displaced,
+            // It cannot be that one was displaced before: that has made room.
+            Pushed::Displaced(other) => Some(other),
+            Pushed::Full(waiting) => return Err((waiting, TurnedOut::Full)),
+        };
         self.queued(tier, now);
-        displaced.map_or(Offered::Waits, |other| Offered::Displaced(other.item))
+        Ok(displaced.map_or(Offered::Waits, |other| Offered::Displaced(other.item)))
+    }
+
+    /// How long work of a tenant takes, in nanoseconds, as far as is known.
+    fn work_of(&self, tier: Tier, tenant: Tenant) -> u64 {
+        let known = self.tenants.mean(tenant).or_else(|| self.services[tier as usize].mean());
+        known.or_else(|| self.service.mean()).unwrap_or(1.0).max(1.0) as u64
+    }
+
+    /// Whether the next of `tenant` has its turn before it has waited as long as it may, as tenants take turns.
+    fn is_soon(&mut self, tier: Tier, tenant: Tenant, left: Duration, now: Timestamp) -> bool {
+        let forecast = Forecast { share: self.rules.calm, ..self.forecast(0, now) };
+        let (tenants, own) = self.queue.shared_by(tier, tenant);
+        let others = tenants - usize::from(0 < own);
+        let higher: usize =
+            Tier::ALL.into_iter().filter(|other| *other < tier).map(|other| self.queue.len_of(other)).sum();
+        let starts = higher + (own + 1) * (others + 1);
+        let wait = starts as f64 / f64::from(self.workers) * forecast.service;
+        wait <= nanos(forecast.budget(tier, left))
     }
 
     /// Puts back what was started and could not be: at the head of its tier, its wait counted on.
     pub fn put_back(&mut self, waiting: Waiting<T>, now: Timestamp) {
         let (tier, deadline) = (waiting.tier, waiting.deadline);
-        self.queue.push_front(waiting, tier, deadline);
+        let share = (waiting.tenant, self.work_of(tier, waiting.tenant));
+        self.queue.push_front_for(waiting, tier, share, deadline);
         self.waiting_since.get_or_insert(now);
     }
 
@@ -211,6 +276,12 @@ impl<T> Leveller<T> {
 
     /// Learns from a signal of `tier` that kept a worker busy for `took`, however it ended.
     pub fn finished(&mut self, tier: Tier, took: Duration) {
+        self.finished_for(tier, NOBODY, took);
+    }
+
+    /// [`finished`](Self::finished) for a tenant, whose work is learnt apart.
+    pub fn finished_for(&mut self, tier: Tier, tenant: Tenant, took: Duration) {
+        self.tenants.add(tenant, took, self.rules.memory);
         self.service.add(took, self.rules.memory);
         self.services[tier as usize].add(took, self.rules.memory);
     }
@@ -343,7 +414,7 @@ impl<T> Leveller<T> {
     fn judge(&self, now: Timestamp) -> Judge {
         let all = self.service.mean().unwrap_or_default();
         let means = self.services.map(|service| service.mean().unwrap_or(all));
-        Judge { means, share: self.share(now), now }
+        Judge { means, share: self.share(now), calm: self.rules.calm, now }
     }
 }
 
@@ -351,6 +422,8 @@ impl<T> Leveller<T> {
 struct Judge {
     means: [f64; Tier::ALL.len()],
     share: f64,
+    /// The share for what is modest.
+    calm: f64,
     now: Timestamp,
 }
 
@@ -361,7 +434,8 @@ impl Judge {
             return Some(TurnedOut::TooLate);
         }
         let waited = nanos(self.now.since(waiting.since));
-        let may_wait = self.share * nanos(waiting.deadline.since(waiting.since));
+        let share = if waiting.modest { self.calm } else { self.share };
+        let may_wait = share * nanos(waiting.deadline.since(waiting.since));
         (may_wait < waited).then_some(TurnedOut::WaitedTooLong)
     }
 }

@@ -1,9 +1,11 @@
-//! A bounded queue in which higher tiers go first and may take the place of lower ones.
-
-use std::collections::VecDeque;
+//! A bounded queue in which higher tiers go first and may take the place of lower ones, and tenants take turns.
 
 use crate::admission::Tier;
 use crate::time::Timestamp;
+use lanes::Lanes;
+pub use lanes::{NOBODY, Tenant};
+
+mod lanes;
 
 /// What became of an item that was to be queued.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,98 +39,154 @@ pub enum Popped<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     item: T,
+    tenant: Tenant,
+    /// Nanoseconds it will keep a worker busy.
+    work: u64,
     deadline: Timestamp,
 }
 
-/// A queue of at most a fixed number of items: first in, first out within a tier, higher tiers first.
+/// A queue of at most a fixed number of items: higher tiers first, within a tier tenants in turns, each with the same
+/// share of the workers' time, and first in, first out for each tenant.
 ///
 /// # Units and limits
 ///
-/// The capacity is shared by all tiers. Only [`push_front`](Self::push_front) may exceed it, by the items
+/// The capacity is shared by all tiers and tenants. Only [`push_front`](Self::push_front) may exceed it, by the items
 /// that had left the queue before.
 #[derive(Debug)]
 #[doc(alias = "heijunka")]
 pub struct TieredQueue<T> {
-    tiers: [VecDeque<Waiting<T>>; Tier::ALL.len()],
+    tiers: [Lanes<T>; Tier::ALL.len()],
     capacity: usize,
 }
 
 impl<T> TieredQueue<T> {
     /// An empty queue for `capacity` items; with 0, every push is refused.
     pub const fn new(capacity: usize) -> Self {
-        Self { tiers: [const { VecDeque::new() }; Tier::ALL.len()], capacity }
+        Self { tiers: [const { Lanes::new() }; Tier::ALL.len()], capacity }
     }
 
-    /// Queues `item` behind its tier, in place of the newest item of a lower tier if the queue is full.
+    /// Queues an `item` of nobody behind its tier, in place of the newest item of a lower tier if the queue is full.
     pub fn push(&mut self, item: T, tier: Tier, deadline: Timestamp) -> Pushed<T> {
-        if self.len() < self.capacity {
-            self.tier(tier).push_back(Waiting { item, deadline });
-            return Pushed::Queued;
-        }
-        let Some(displaced) = self.take_newest_below(tier) else { return Pushed::Full(item) };
-        self.tier(tier).push_back(Waiting { item, deadline });
-        Pushed::Displaced(displaced)
+        self.push_for(item, tier, (NOBODY, 0), deadline)
     }
 
-    /// Puts an item that comes back unstarted at the head of its tier.
+    /// Queues an `item` of a tenant that will keep a worker busy for that many nanoseconds.
+    pub fn push_for(
+        &mut self,
+        item: T,
+        tier: Tier,
+        (tenant, work): (Tenant, u64),
+        deadline: Timestamp,
+    ) -> Pushed<T> {
+        let displaced = if self.len() < self.capacity {
+            None
+        } else {
+            match self.take_newest_below(tier) {
+                Some(displaced) => Some(displaced),
+                None => return Pushed::Full(item),
+            }
+        };
+        self.tier(tier).push_back(Waiting { item, tenant, work, deadline });
+        displaced.map_or(Pushed::Queued, Pushed::Displaced)
+    }
+
+    /// Puts an item of nobody that comes back unstarted at the head of its tier.
     ///
     /// It was accepted once and is not refused now, so the queue may exceed its capacity by it.
     pub fn push_front(&mut self, item: T, tier: Tier, deadline: Timestamp) {
-        self.tier(tier).push_front(Waiting { item, deadline });
+        self.push_front_for(item, tier, (NOBODY, 0), deadline);
+    }
+
+    /// Puts an item that comes back unstarted at the head of what its tenant has in its tier.
+    pub fn push_front_for(
+        &mut self,
+        item: T,
+        tier: Tier,
+        (tenant, work): (Tenant, u64),
+        deadline: Timestamp,
+    ) {
+        self.tier(tier).push_front(Waiting { item, tenant, work, deadline });
     }
 
     /// Takes the oldest item of the highest tier, or `None` if nothing waits.
     pub fn pop(&mut self, now: Timestamp) -> Option<Popped<T>> {
         Tier::ALL.into_iter().find_map(|tier| {
-            let Waiting { item, deadline } = self.tier(tier).pop_front()?;
+            let Waiting { item, deadline, .. } = self.tier(tier).pop_front()?;
             Some(if deadline <= now { Popped::Expired(item) } else { Popped::Work { item, tier, deadline } })
         })
     }
 
-    /// Takes the oldest item of `tier`, whatever its deadline.
+    /// Takes the oldest item of the tenant whose turn it is in `tier`, whatever its deadline.
     pub fn take_oldest(&mut self, tier: Tier) -> Option<T> {
         self.tier(tier).pop_front().map(|waiting| waiting.item)
     }
 
-    /// The item that would make room for one of `tier`: the newest of the lowest tier below it.
+    /// The item that would make room for one of `tier`: of the lowest tier below it, the newest of the tenant that has
+    /// most waiting.
     pub fn newest_below(&self, tier: Tier) -> Option<&T> {
         let lowest = self.lowest_below(tier)?;
-        self.tiers[lowest as usize].back().map(|waiting| &waiting.item)
+        self.tiers[lowest as usize].newest().map(|waiting| &waiting.item)
     }
 
     /// Takes the item that would make room for one of `tier`.
     pub fn take_newest_below(&mut self, tier: Tier) -> Option<T> {
         let lowest = self.lowest_below(tier)?;
-        self.tier(lowest).pop_back().map(|waiting| waiting.item)
+        self.tier(lowest).pop_newest().map(|waiting| waiting.item)
+    }
+
+    /// Whether a tenant has more work waiting in `tier` than `tenant` would have with `work` nanoseconds more.
+    pub fn has_heavier(&self, tier: Tier, (tenant, work): (Tenant, u64)) -> bool {
+        self.tiers[tier as usize].has_heavier(tenant, work)
+    }
+
+    /// Queues `item` in place of the newest of the tenant that has most waiting in its tier, which is given back, or
+    /// gives `item` back if no tenant has more than its own would then have.
+    pub fn push_in_place_of_heavier(
+        &mut self,
+        item: T,
+        tier: Tier,
+        share: (Tenant, u64),
+        deadline: Timestamp,
+    ) -> Pushed<T> {
+        if !self.has_heavier(tier, share) {
+            return Pushed::Full(item);
+        }
+        let lanes = self.tier(tier);
+        let Some(displaced) = lanes.pop_newest() else { return Pushed::Full(item) };
+        let (tenant, work) = share;
+        lanes.push_back(Waiting { item, tenant, work, deadline });
+        Pushed::Displaced(displaced.item)
     }
 
     /// Takes out what is past its deadline, and what nobody waits for any more, so that it holds no room.
     pub fn sweep(&mut self, now: Timestamp, is_abandoned: impl Fn(&T) -> bool) -> Vec<T> {
         let mut swept = Vec::new();
         for tier in &mut self.tiers {
-            let is_over = |waiting: &Waiting<T>| waiting.deadline <= now || is_abandoned(&waiting.item);
-            if tier.iter().any(is_over) {
-                let (over, kept) = std::mem::take(tier).into_iter().partition(is_over);
-                *tier = kept;
-                swept.extend(Vec::from(over).into_iter().map(|waiting: Waiting<T>| waiting.item));
-            }
+            let over = tier.extract(|waiting| waiting.deadline <= now || is_abandoned(&waiting.item));
+            swept.extend(over.into_iter().map(|waiting| waiting.item));
         }
         swept
     }
 
     /// How many items wait.
     pub fn len(&self) -> usize {
-        self.tiers.iter().map(VecDeque::len).sum()
+        self.tiers.iter().map(Lanes::len).sum()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.tiers.iter().all(VecDeque::is_empty)
+        self.tiers.iter().all(Lanes::is_empty)
     }
 
     /// How many items of `tier` wait.
     pub fn len_of(&self, tier: Tier) -> usize {
         self.tiers[tier as usize].len()
+    }
+
+    /// Of how many tenants items of `tier` wait, and how many of them are of `tenant`.
+    pub fn shared_by(&self, tier: Tier, tenant: Tenant) -> (usize, usize) {
+        let lanes = &self.tiers[tier as usize];
+        (lanes.tenants(), lanes.len_of(tenant))
     }
 
     /// How many items may wait.
@@ -138,7 +196,8 @@ impl<T> TieredQueue<T> {
 
     /// Empties the queue, in the order in which the items would have been served.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.tiers.iter_mut().flat_map(|tier| tier.drain(..)).map(|waiting| waiting.item)
+        let served = |tier: &mut Lanes<T>| std::iter::from_fn(|| tier.pop_front()).collect::<Vec<_>>();
+        self.tiers.iter_mut().flat_map(served).map(|waiting| waiting.item)
     }
 
     fn lowest_below(&self, tier: Tier) -> Option<Tier> {
@@ -146,7 +205,7 @@ impl<T> TieredQueue<T> {
         lower.into_iter().find(|other| !self.tiers[*other as usize].is_empty())
     }
 
-    const fn tier(&mut self, tier: Tier) -> &mut VecDeque<Waiting<T>> {
+    const fn tier(&mut self, tier: Tier) -> &mut Lanes<T> {
         &mut self.tiers[tier as usize]
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use gemba_core::crew::{Crew, Dismissed, Life, Next, Offered, Resize, Turn};
 use gemba_core::exit::Incarnation;
@@ -21,28 +21,40 @@ use crate::job::{Because, Job, Ran};
 use crate::load::LoadCell;
 use crate::meter::stripe;
 use crate::seat::ANSWER_GRACE;
+use crate::sync::{Mutex, MutexGuard};
 use crate::worker::WorkerMsg;
 
 /// How a life of a worker is reached.
 pub(crate) type Reach = Arc<Pinned<WorkerMsg>>;
 
+/// What leads to a life of a worker; a message that it does not take comes back.
+pub(crate) trait Inbox: Clone {
+    fn cast(&self, message: WorkerMsg) -> Result<(), WorkerMsg>;
+}
+
+impl Inbox for Reach {
+    fn cast(&self, message: WorkerMsg) -> Result<(), WorkerMsg> {
+        Pinned::cast(self, message)
+    }
+}
+
 /// The crew of a pool. It outlives the dispatcher that governs it.
-pub(crate) struct Exchange {
-    crew: Mutex<Crew<Reach, Job>>,
+pub(crate) struct Exchange<R = Reach> {
+    crew: Mutex<Crew<R, Job>>,
     load: Arc<LoadCell>,
 }
 
-impl Exchange {
+impl<R: Inbox> Exchange<R> {
     pub(crate) fn new(rules: WaitRules, queue_max: u32, load: Arc<LoadCell>) -> Self {
         Self { crew: Mutex::new(Crew::new(rules, queue_max as usize, Timestamp::START)), load }
     }
 
-    fn crew(&self) -> MutexGuard<'_, Crew<Reach, Job>> {
+    fn crew(&self) -> MutexGuard<'_, Crew<R, Job>> {
         self.crew.lock().expect("nothing panics while it holds a crew")
     }
 
     /// Does something with the crew, and publishes what has become of it.
-    fn with<T>(&self, act: impl FnOnce(&mut Crew<Reach, Job>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut Crew<R, Job>) -> T) -> T {
         let mut crew = self.crew();
         let result = act(&mut crew);
         self.load.publish(crew.load());
@@ -75,7 +87,7 @@ impl Exchange {
     }
 
     /// A life of a worker begins, and is told what to do.
-    pub(crate) fn join(&self, life: Life<Reach>, now: Timestamp) -> Turn<Job> {
+    pub(crate) fn join(&self, life: Life<R>, now: Timestamp) -> Turn<Job> {
         told(self.with(|crew| crew.join(life, stripe(), now)))
     }
 
@@ -124,7 +136,7 @@ impl Exchange {
         self.with(|crew| crew.hire(now))
     }
 
-    pub(crate) fn resize(&self, workers: u32, now: Timestamp) -> Resize<Reach> {
+    pub(crate) fn resize(&self, workers: u32, now: Timestamp) -> Resize<R> {
         self.with(|crew| crew.resize(workers, now))
     }
 
@@ -156,7 +168,7 @@ fn answer(Dismissed { task, why, retry_after }: Dismissed<Job>) {
     task.give_back(Because::TurnedOut { why, retry_after });
 }
 
-impl fmt::Debug for Exchange {
+impl<R: Inbox> fmt::Debug for Exchange<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Exchange").field(&self.crew().load()).finish()
     }

@@ -3,9 +3,8 @@
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use gemba_core::adaptive::{Adaptive, AdaptiveRules, Slip};
 use gemba_core::breaker::{Breaker, BreakerRules, Closed, Moved, Outcome, Ticket};
@@ -16,6 +15,7 @@ use gemba_core::view::BreakerView;
 use gemba_kernel::System;
 
 use crate::job::Because;
+use crate::sync::{AtomicU64, Mutex, MutexGuard};
 
 /// A breaker by name. It outlives the workers that fail behind it.
 pub(crate) struct Guard {

@@ -12,6 +12,7 @@ use gemba_core::admission::Tier;
 use gemba_core::breaker::Outcome;
 use gemba_core::crew::Task;
 use gemba_core::leveller::TurnedOut;
+use gemba_core::queue::Tenant;
 use gemba_core::time::Timestamp;
 use gemba_kernel::System;
 use tokio::time::Sleep;
@@ -98,6 +99,7 @@ pub(crate) struct Station<A> {
 /// A job of any line, as pools and workers see it.
 pub(crate) struct Job {
     tier: Tier,
+    tenant: Tenant,
     deadline: Timestamp,
     /// Taken when a worker starts it, or when it is given back.
     seat: Option<Arc<dyn Work>>,
@@ -109,12 +111,12 @@ impl Job {
         station: Arc<Station<A>>,
         input: A::Input,
         permit: Permit,
-        tier: Tier,
+        (tier, tenant): (Tier, Tenant),
         deadline: Timestamp,
         trace: Trace,
     ) -> (Self, Ticket<A>) {
         let (seat, ticket) = Seat::new(station, input, permit, deadline, trace);
-        (Self { tier, deadline, seat: Some(seat) }, ticket)
+        (Self { tier, tenant, deadline, seat: Some(seat) }, ticket)
     }
 
     /// Runs the action and answers.
@@ -142,6 +144,10 @@ impl Task for Job {
         self.tier
     }
 
+    fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
     fn deadline(&self) -> Timestamp {
         self.deadline
     }
@@ -163,6 +169,7 @@ impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
             .field("tier", &self.tier)
+            .field("tenant", &self.tenant)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }

@@ -20,6 +20,8 @@ mod line;
 mod liveness;
 mod load;
 mod meter;
+#[cfg(all(test, feature = "loom"))]
+mod models;
 mod permit;
 mod phases;
 mod plant;
@@ -30,6 +32,7 @@ mod seat;
 mod settings;
 mod signal;
 mod submit;
+mod sync;
 mod trial;
 mod worker;
 

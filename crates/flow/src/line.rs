@@ -9,14 +9,13 @@ use std::time::Duration;
 use gemba_core::adaptive::AdaptiveRules;
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
-use gemba_core::leveller::TurnedOut;
 use gemba_core::name::Name;
 use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
+use gemba_core::queue::Tenant;
 use gemba_core::rate::Rate;
 use gemba_core::routing::RouteError;
 use gemba_core::time::Timestamp;
-use gemba_core::view::{LineState, LineView};
-use gemba_core::wait::Refused;
+use gemba_core::view::LineView;
 use gemba_kernel::System;
 use tracing::Instrument;
 
@@ -32,13 +31,10 @@ use crate::phases::{Lap, Phase, Phases};
 use crate::rate::{RateGate, Rates};
 use crate::seat::Ticket;
 use crate::signal::Signal;
-use crate::submit::{RETRY_AFTER, Refusal, RefusalReason, SubmitError};
+use crate::submit::{RETRY_AFTER, RefusalReason, SubmitError, closed, reason, refused};
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);
-
-/// When a signal may try again that a stopped or slowed line refused: it stays so for a while.
-const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How often a job that came back unstarted is sent out again; the pause doubles from 1 ms, so a restart of
 /// the whole plant has 63 ms before callers notice it.
@@ -268,14 +264,14 @@ impl<A: Action, F> Inner<A, F> {
         let now = system.now();
         let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Cancelled };
         self.cell.meter.arrived();
-        let Signal { input, key, tier, deadline } = signal;
+        let Signal { input, key, tenant, tier, deadline } = signal;
         let tier = tier.unwrap_or(self.tier);
         let deadline = now + deadline.unwrap_or(self.deadline);
 
         let mut lap = self.cell.phases.begin(|| now);
         let result = match self.prepare(&input, facts, (tier, key), now, &mut lap) {
             Ok(permit) => {
-                let route = Route { key, tier, deadline, span, sent: lap.since() };
+                let route = Route { key, tenant, tier, deadline, span, sent: lap.since() };
                 self.perform(input, permit, route, now).await
             }
             Err(error) => Err(error),
@@ -407,8 +403,9 @@ impl<A: Action, F> Inner<A, F> {
         self.routes.choose(self.index, route.key, |pool| {
             let (input, permit) = held.take().expect("it is held until it is sent");
             let trace = Trace { span: route.span.clone(), sent: route.sent };
+            let Route { tier, tenant, deadline, .. } = *route;
             let (job, ticket) =
-                Job::new(self.station.clone(), input, permit, route.tier, route.deadline, trace);
+                Job::new(self.station.clone(), input, permit, (tier, tenant), deadline, trace);
             if !pool.exchange.offer(job, now) {
                 ticket.leave_alone();
             }
@@ -434,6 +431,7 @@ impl<A: Action, F> Inner<A, F> {
 /// Where a signal is to go.
 struct Route<'a> {
     key: Option<u64>,
+    tenant: Tenant,
     tier: Tier,
     deadline: Timestamp,
     span: &'a tracing::Span,
@@ -452,37 +450,6 @@ impl Drop for Tally<'_> {
     fn drop(&mut self) {
         self.cell.meter.ended(self.ended, self.system.now().since(self.arrived));
     }
-}
-
-fn refused<E>(reason: RefusalReason, retry_after: Duration) -> SubmitError<E> {
-    SubmitError::Refused(Refusal { reason, retry_after })
-}
-
-fn reason(why: TurnedOut) -> RefusalReason {
-    match why {
-        TurnedOut::Refused(Refused { wait, budget, .. }) => RefusalReason::WaitTooLong { wait, budget },
-        TurnedOut::Full => RefusalReason::QueueFull,
-        TurnedOut::Displaced => RefusalReason::Displaced,
-        TurnedOut::WaitedTooLong => RefusalReason::WaitedTooLong,
-        // Nobody is told that nobody waits.
-        TurnedOut::TooLate | TurnedOut::Abandoned => RefusalReason::Expired,
-    }
-}
-
-fn closed<E>(standing: Standing, tier: Tier) -> SubmitError<E> {
-    let (reason, retry_after) = match standing {
-        Standing { state: LineState::Stopped, cord: Some(cord), .. } => {
-            (RefusalReason::Stopped { by: cord.by, why: cord.why }, STOPPED_RETRY_AFTER)
-        }
-        Standing { state: LineState::Slowed, why: Some(why), .. } => {
-            (RefusalReason::Shed { tier, why }, STOPPED_RETRY_AFTER)
-        }
-        Standing { why: Some(why), .. } => {
-            (RefusalReason::Stopped { by: "the line itself".into(), why }, STOPPED_RETRY_AFTER)
-        }
-        Standing { .. } => (RefusalReason::Draining, RETRY_AFTER),
-    };
-    refused(reason, retry_after)
 }
 
 impl<A: Action, F> Clone for Line<A, F> {

@@ -9,28 +9,31 @@
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use gemba_core::admission::{Limits, Tier, has_room};
 
 use crate::meter::{STRIPES, stripe};
+use crate::sync::{AtomicBool, AtomicU32, Mutex};
 
-/// How many permits a shard draws at a time.
-const BATCH: u32 = 16;
+/// How many shards there are: one for each stripe, and two in a model, of which each thread has one.
+const SHARDS: usize = if cfg!(feature = "loom") { 2 } else { STRIPES };
+
+/// How many permits a shard draws at a time; in a model as few as make a difference.
+const BATCH: u32 = if cfg!(feature = "loom") { 2 } else { 16 };
 
 /// How many it keeps.
 const KEPT_MAX: u32 = 2 * BATCH;
 
 /// This near to the lowest limit of a tier, nothing is kept.
-const MARGIN: u32 = BATCH * STRIPES as u32;
+const MARGIN: u32 = BATCH * SHARDS as u32;
 
 /// The count and the limits it is held against. The regulator sets the limits; callers count themselves.
 #[derive(Debug)]
 pub(crate) struct Ceiling {
-    shards: [Arc<Shard>; STRIPES],
+    shards: [Arc<Shard>; SHARDS],
     limits: ArcSwap<Limits>,
 }
 
@@ -48,6 +51,9 @@ struct Count {
     drawn: AtomicU32,
     /// Nothing is kept from here on.
     exact_from: AtomicU32,
+    /// No shard keeps any: a refusal need not look at them. Set before all of them are emptied, unset after one
+    /// got some, so that it is never wrong for longer than somebody is about to unset it.
+    swept: AtomicBool,
     /// The hard limit of each tier, which every signal reads: kept flat beside the whole.
     hard: [AtomicU32; Tier::ALL.len()],
     drawing: Mutex<()>,
@@ -58,6 +64,7 @@ impl Ceiling {
         let count = Arc::new(Count {
             drawn: AtomicU32::new(0),
             exact_from: AtomicU32::new(exact_from(limits)),
+            swept: AtomicBool::new(false),
             hard: Tier::ALL.map(|tier| AtomicU32::new(limits.hard(tier))),
             drawing: Mutex::new(()),
         });
@@ -67,10 +74,10 @@ impl Ceiling {
 
     /// Takes a permit, or says how full it is. Exact: the count never passes the hard limit.
     pub(crate) fn admit(&self, tier: Tier) -> Result<Permit, (u32, u32)> {
-        self.admit_at(stripe(), tier)
+        self.admit_at(stripe() % SHARDS, tier)
     }
 
-    fn admit_at(&self, place: usize, tier: Tier) -> Result<Permit, (u32, u32)> {
+    pub(crate) fn admit_at(&self, place: usize, tier: Tier) -> Result<Permit, (u32, u32)> {
         let shard = &self.shards[place];
         let limit = shard.count.hard[tier as usize].load(Relaxed);
         if shard.take() {
@@ -78,21 +85,29 @@ impl Ceiling {
             if shard.count.drawn.load(SeqCst) <= limit {
                 return Ok(Permit(shard.clone()));
             }
-            shard.kept.fetch_add(1, SeqCst);
+            shard.keep(1);
+        }
+        let Count { drawn, swept, .. } = &*shard.count;
+        if swept.load(SeqCst) {
+            let in_flight = drawn.load(SeqCst);
+            if !has_room(in_flight, limit) {
+                return Err((in_flight, limit));
+            }
         }
         self.draw(shard, limit).map(|()| Permit(shard.clone()))
     }
 
     #[cold]
     fn draw(&self, shard: &Shard, limit: u32) -> Result<(), (u32, u32)> {
-        let Count { drawn, exact_from, drawing, .. } = &*shard.count;
+        let Count { drawn, exact_from, swept, drawing, .. } = &*shard.count;
         let _drawing = drawing.lock().expect("nothing panics while it draws");
         let batch = drawn.load(SeqCst).saturating_add(BATCH);
         if batch <= exact_from.load(Relaxed) && batch <= limit {
             drawn.fetch_add(BATCH, SeqCst);
-            shard.kept.fetch_add(BATCH - 1, SeqCst);
+            shard.keep(BATCH - 1);
             return Ok(());
         }
+        swept.store(true, SeqCst);
         for shard in &self.shards {
             let kept = if shard.kept.load(SeqCst) == 0 { 0 } else { shard.kept.swap(0, SeqCst) };
             drawn.fetch_sub(kept, SeqCst);
@@ -143,11 +158,18 @@ impl Shard {
         false
     }
 
+    fn keep(&self, permits: u32) {
+        self.kept.fetch_add(permits, SeqCst);
+        if self.count.swept.load(SeqCst) {
+            self.count.swept.store(false, SeqCst);
+        }
+    }
+
     fn release(&self) {
         let Count { drawn, exact_from, .. } = &*self.count;
         let keeps = || drawn.load(SeqCst) <= exact_from.load(Relaxed);
         if keeps() && self.kept.load(Relaxed) < KEPT_MAX {
-            self.kept.fetch_add(1, SeqCst);
+            self.keep(1);
             // Whoever came near the limit meanwhile may have looked here before.
             if keeps() || !self.take() {
                 return;
@@ -185,7 +207,7 @@ mod tests {
         #[test]
         fn shards_together_count_as_one(
             hard in 1u32..400,
-            steps in vec((0..STRIPES, 0usize..3, any::<bool>(), 1usize..40), 0..200),
+            steps in vec((0..SHARDS, 0usize..3, any::<bool>(), 1usize..40), 0..200),
         ) {
             let limits = Limits::new(hard, 0.2, 0.83).or_else(|_| Limits::new(hard, 0.0, 0.83)).unwrap();
             let ceiling = Ceiling::new(limits);

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use crate::action::Action;
 use crate::job::{Answer, Because, Station, Trace};
 use crate::permit::Permit;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How much longer than the deadline a caller waits for the worker to say that time is up. A worker whose
 /// thread is blocked cannot.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gemba_core::admission::Tier;
+use gemba_core::queue::{NOBODY, Tenant};
 use gemba_core::routing::key_hash;
 
 /// What enters a line.
@@ -10,6 +11,7 @@ use gemba_core::routing::key_hash;
 pub struct Signal<I> {
     pub(crate) input: I,
     pub(crate) key: Option<u64>,
+    pub(crate) tenant: Tenant,
     pub(crate) tier: Option<Tier>,
     pub(crate) deadline: Option<Duration>,
 }
@@ -17,12 +19,25 @@ pub struct Signal<I> {
 impl<I> Signal<I> {
     /// A signal with the tier and deadline of its line.
     pub fn new(input: I) -> Self {
-        Self { input, key: None, tier: None, deadline: None }
+        Self { input, key: None, tenant: NOBODY, tier: None, deadline: None }
     }
 
     /// Signals of one key go to one pool while it has room.
     pub fn key(mut self, key: &[u8]) -> Self {
         self.key = Some(key_hash(key));
+        self
+    }
+
+    /// On whose behalf it comes, such as a customer of a service that has many.
+    ///
+    /// While more comes than can be done, tenants share the workers' time evenly within a tier: one that sends ten
+    /// times as much, or work that takes ten times as long, waits and is refused behind itself, and the others
+    /// hardly notice. What is of no tenant counts as one tenant together.
+    ///
+    /// Tenants are known by their hash: of a million, two share a turn with a chance of 1 in 10 million. How long
+    /// their work takes is learnt of the thousand that came last at least; of others the mean of all is taken.
+    pub fn tenant(mut self, tenant: &[u8]) -> Self {
+        self.tenant = key_hash(tenant).max(NOBODY + 1);
         self
     }
 

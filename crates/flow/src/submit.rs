@@ -5,12 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::admission::Tier;
+use gemba_core::leveller::TurnedOut;
 use gemba_core::policy::Rejection;
+use gemba_core::view::LineState;
+use gemba_core::wait::Refused;
 
+use crate::gate::Standing;
 use crate::rate::RateScope;
 
 /// When a refused signal may try again, where nothing better is known.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// When a signal may try again that a stopped or slowed line refused: it stays so for a while.
+const STOPPED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a signal has no result.
 #[derive(Debug, thiserror::Error)]
@@ -133,4 +140,35 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; nothing was done, try again in {:?}", self.reason, self.retry_after)
     }
+}
+
+pub(crate) fn refused<E>(reason: RefusalReason, retry_after: Duration) -> SubmitError<E> {
+    SubmitError::Refused(Refusal { reason, retry_after })
+}
+
+pub(crate) fn reason(why: TurnedOut) -> RefusalReason {
+    match why {
+        TurnedOut::Refused(Refused { wait, budget, .. }) => RefusalReason::WaitTooLong { wait, budget },
+        TurnedOut::Full => RefusalReason::QueueFull,
+        TurnedOut::Displaced => RefusalReason::Displaced,
+        TurnedOut::WaitedTooLong => RefusalReason::WaitedTooLong,
+        // Nobody is told that nobody waits.
+        TurnedOut::TooLate | TurnedOut::Abandoned => RefusalReason::Expired,
+    }
+}
+
+pub(crate) fn closed<E>(standing: Standing, tier: Tier) -> SubmitError<E> {
+    let (reason, retry_after) = match standing {
+        Standing { state: LineState::Stopped, cord: Some(cord), .. } => {
+            (RefusalReason::Stopped { by: cord.by, why: cord.why }, STOPPED_RETRY_AFTER)
+        }
+        Standing { state: LineState::Slowed, why: Some(why), .. } => {
+            (RefusalReason::Shed { tier, why }, STOPPED_RETRY_AFTER)
+        }
+        Standing { why: Some(why), .. } => {
+            (RefusalReason::Stopped { by: "the line itself".into(), why }, STOPPED_RETRY_AFTER)
+        }
+        Standing { .. } => (RefusalReason::Draining, RETRY_AFTER),
+    };
+    refused(reason, retry_after)
 }

@@ -66,6 +66,15 @@ impl NodeBuilder {
         self
     }
 
+    /// What the date is when the node's time begins, in milliseconds since 1970; the machine's by default.
+    ///
+    /// For simulations. All other time of a node is tokio's: on a runtime of one thread whose clock is paused,
+    /// a node of which this is set does the same thing twice.
+    pub fn unix_ms(mut self, at_start: u64) -> Self {
+        self.kernel = self.kernel.unix_ms(at_start);
+        self
+    }
+
     /// Shows the node on `address`, usually [`INSPECT`](crate::INSPECT), with a token made up for this start:
     /// [`Node::inspector`] tells it. Looking needs no token; what changes something, as a kill, does.
     ///

@@ -15,7 +15,7 @@ use futures_util::Stream;
 use futures_util::stream::unfold;
 use gemba_core::receipt::Seq;
 use gemba_core::view::BoardView;
-use gemba_kernel::System;
+use gemba_kernel::{Reader, System};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -63,7 +63,7 @@ pub(crate) async fn events(
 /// One client's place in the journal and on the board.
 struct Feed {
     system: System,
-    news: watch::Receiver<Seq>,
+    news: Reader<Seq>,
     closing: watch::Receiver<bool>,
     ticks: Interval,
     after: Seq,
@@ -75,7 +75,7 @@ struct Feed {
 impl Feed {
     fn new(
         system: System,
-        news: watch::Receiver<Seq>,
+        news: Reader<Seq>,
         closing: watch::Receiver<bool>,
         after: Seq,
         permit: OwnedSemaphorePermit,
@@ -95,7 +95,7 @@ impl Feed {
                 return None;
             }
             // Seen before the read, so that a receipt written in between wakes the next turn.
-            self.news.mark_unchanged();
+            let _ = self.news.latest();
             self.take_receipts();
             if !self.pending.is_empty() {
                 continue;

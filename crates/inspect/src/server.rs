@@ -140,6 +140,7 @@ impl Inspector {
             }
         };
         tokio::select! {
+            biased;
             ended = server.into_future() => ended,
             () = drained => Ok(()),
         }

@@ -99,7 +99,7 @@ impl<A: Actor> Start for ActorStart<A> {
             let (actor, arguments) = made?;
             let lifeline = birth.lifeline.clone();
             let arguments = (arguments, lifeline.clone());
-            let actor = Birth::spawn(birth.supervisor, &birth.lifeline, Hosted(actor), arguments).await?;
+            let actor = Birth::spawn(&birth.lifeline, Hosted(actor), arguments).await?;
             current.store(Some(Arc::new(actor.clone())));
             let (killer, stopper) = (Killer::Actor(actor.get_cell()), Stopper::Actor(actor.get_cell()));
             Ok(Handle::new(killer, stopper, Arc::downgrade(&lifeline)))
@@ -117,7 +117,7 @@ struct Held<S> {
 }
 
 impl<S> Drop for Held<S> {
-    /// After a kill ractor drops the state in the supervisor's task: a panic there must not reach it.
+    /// After a kill ractor drops the state: a panic there is to be told like any other.
     fn drop(&mut self) {
         if let Some(state) = self.state.take()
             && let Err(panic) = guarded_call(move || drop(state))

@@ -9,7 +9,8 @@ use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Receipt, Seq};
 use gemba_core::time::Timestamp;
 use gemba_core::view::ReceiptsView;
-use tokio::sync::watch;
+
+use crate::publish::{Publisher, Reader};
 
 /// How many receipts the ring remembers; older ones are forgotten, and readers are told how many.
 pub const JOURNAL_CAPACITY: usize = 16_384;
@@ -50,7 +51,7 @@ pub const JOURNAL_CAPACITY: usize = 16_384;
 #[derive(Debug)]
 pub struct Journal {
     ring: Mutex<Ring>,
-    newest: watch::Sender<Seq>,
+    newest: Publisher<Seq>,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,7 @@ struct Ring {
 impl Journal {
     pub(crate) fn new() -> Self {
         let ring = Ring { receipts: VecDeque::new(), next: 1, called: false };
-        Self { ring: Mutex::new(ring), newest: watch::Sender::new(Seq(0)) }
+        Self { ring: Mutex::new(ring), newest: Publisher::new(Seq(0)) }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -90,7 +91,7 @@ impl Journal {
         if !ring.called {
             ring.called = true;
             // Inside the lock, so that the newest number never goes back.
-            self.newest.send_replace(seq);
+            self.newest.publish(seq);
         }
         seq
     }
@@ -121,7 +122,7 @@ impl Journal {
 
     /// Changes when there is something new to read; whoever was woken reads, with [`after`](Self::after),
     /// before it waits again. One call wakes the readers for all that is written until they read.
-    pub fn subscribe(&self) -> watch::Receiver<Seq> {
+    pub fn subscribe(&self) -> Reader<Seq> {
         let mut ring = self.ring();
         ring.called = false;
         self.newest.subscribe()
@@ -162,15 +163,15 @@ mod tests {
         let mut news = journal.subscribe();
         for storm in 0..2 {
             record(&journal, "/a");
-            assert!(news.has_changed().unwrap(), "storm {storm}");
-            news.mark_unchanged();
+            assert!(news.has_changed(), "storm {storm}");
+            news.latest();
             record(&journal, "/a");
-            assert!(!news.has_changed().unwrap(), "it has not read yet");
+            assert!(!news.has_changed(), "it has not read yet");
             let mut late = journal.subscribe();
             record(&journal, "/a");
-            assert!(late.has_changed().unwrap(), "who comes late is called as well");
-            late.mark_unchanged();
-            news.mark_unchanged();
+            assert!(late.has_changed(), "who comes late is called as well");
+            late.latest();
+            news.latest();
             journal.after(Seq(0), None, 10);
         }
     }

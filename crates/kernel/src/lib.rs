@@ -57,7 +57,7 @@ pub use link::Exit;
 pub use machine::{Actions, Entering, Machine, StateMachine, Timeout, state_machine};
 pub use monitor::{Down, Monitor};
 pub use node::{Node, NodeBuilder, NodeError, STOP_LIMIT};
-pub use publish::Publisher;
+pub use publish::{Closed, Publisher, Reader};
 pub use server::{Context, STUCK_AFTER, Server, ServerSpec, TERMINATE_LIMIT, server};
 pub use signals::MonitorRef;
 pub use slot::Meter;

@@ -94,6 +94,15 @@ impl NodeBuilder {
         self
     }
 
+    /// What the date is when the node's time begins, in milliseconds since 1970; the machine's by default.
+    ///
+    /// For simulations. All other time of a node is tokio's: on a runtime of one thread whose clock is paused,
+    /// a node of which this is set does the same thing twice.
+    pub fn unix_ms(self, at_start: u64) -> Self {
+        self.system.set_epoch_unix_ms(at_start);
+        self
+    }
+
     /// The node's system, which the actors to be may hold already.
     pub fn system(&self) -> &System {
         &self.system
@@ -145,7 +154,7 @@ impl NodeBuilder {
         slot.claim(incarnation, profile).expect("the node has just been made");
         let lifeline =
             Lifeline::new(system.clone(), slot.clone(), incarnation, Report::Node(exit_sender), None);
-        let birth = Birth { lifeline, supervisor: None, cause: Some(started) };
+        let birth = Birth { lifeline, cause: Some(started) };
         let root = root.start.start(birth).await.map_err(|no_start| match no_start {
             NoStart::Failed(reason) => NodeError::Start(reason),
             NoStart::Ignored => NodeError::Start(ExitReason::Normal),
@@ -246,10 +255,12 @@ impl Node {
     pub async fn run_until_signal(mut self) -> Result<(), NodeError> {
         let mut signals = Signals::new();
         tokio::select! {
+            biased;
             reason = self.ended() => return Err(NodeError::Ended(reason)),
             signal = signals.next() => self.begin_stop(signal),
         }
         tokio::select! {
+            biased;
             result = self.await_stop() => result,
             _ = signals.next() => Err(NodeError::Interrupted),
         }
@@ -296,6 +307,7 @@ impl Signals {
     async fn next(&mut self) -> &'static str {
         let Some(terminate) = &mut self.terminate else { return interrupt().await };
         tokio::select! {
+            biased;
             _ = terminate.recv() => "SIGTERM",
             signal = interrupt() => signal,
         }

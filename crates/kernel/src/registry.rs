@@ -49,6 +49,14 @@ impl Registry {
         self.families.get(path).map_or_else(Vec::new, |family| family.values().cloned().collect())
     }
 
+    /// The same in the order they start: what anybody sees of a node must not depend on a hash.
+    fn in_order(&self, path: &ActorPath) -> Vec<Arc<Slot>> {
+        let mut children: Vec<_> =
+            self.children(path).into_iter().map(|child| (child.order(), child)).collect();
+        children.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
+        children.into_iter().map(|(_, child)| child).collect()
+    }
+
     /// Removes the place at `path`, and those below it if it was a supervisor's.
     pub(crate) fn forget(&self, path: &ActorPath, with_descendants: bool) {
         if let Some(supervisor) = path.parent() {
@@ -84,10 +92,10 @@ impl Registry {
         }
     }
 
-    /// The places right below `path` whose life is running.
+    /// The places right below `path` whose life is running, in the order they start.
     pub(crate) fn running(&self, path: &ActorPath) -> Vec<ActorPath> {
-        let children = self.children(path).into_iter();
-        children.filter(|slot| slot.state() == ActorState::Running).map(|slot| slot.path.clone()).collect()
+        let running = |slot: &Arc<Slot>| slot.state() == ActorState::Running;
+        self.in_order(path).into_iter().filter(running).map(|slot| slot.path.clone()).collect()
     }
 
     /// Removes the places right below `path` that nobody holds.
@@ -123,10 +131,7 @@ impl Registry {
 
     fn view(&self, slot: &Slot, now: Timestamp) -> ActorView {
         let mut view = slot.view(now);
-        let mut children: Vec<_> =
-            self.children(&slot.path).into_iter().map(|child| (child.order(), child)).collect();
-        children.sort_by(|a, b| (a.0, &a.1.path).cmp(&(b.0, &b.1.path)));
-        view.children = children.into_iter().map(|(_, child)| self.view(&child, now)).collect();
+        view.children = self.in_order(&slot.path).iter().map(|child| self.view(child, now)).collect();
         view
     }
 }

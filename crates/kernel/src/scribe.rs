@@ -50,6 +50,7 @@ pub(crate) async fn scribe(ctx: TaskContext, position: Arc<watch::Sender<Seq>>) 
             return Ok(());
         }
         tokio::select! {
+            biased;
             () = ctx.stopped() => stopping = true,
             changed = newest.changed() => changed?,
         }

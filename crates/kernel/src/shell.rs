@@ -3,7 +3,7 @@
 //! A start that is not over at once goes on in a side task, a stop is a request with a timer, and both report
 //! back by message. So it answers, and sees other deaths, meanwhile.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ impl Actor for SupervisorActor {
         myself: ActorRef<Message>,
         begin: Beginning,
     ) -> Result<Shell, ActorProcessingErr> {
-        // The children start after this actor is linked to its own supervisor, so that none can outlive it.
+        // The children start when this actor runs: from then on, whatever ends it drops the shell and ends them too.
         myself.cast(Message::Begin)?;
         Ok(Shell::new(myself, begin))
     }
@@ -149,7 +149,8 @@ pub(crate) struct Shell {
     system: System,
     path: ActorPath,
     core: Supervision,
-    places: HashMap<ChildKey, Place>,
+    /// In the order of their starts.
+    places: BTreeMap<ChildKey, Place>,
     deadlines: Deadlines,
     /// The receipt that started this life; children started first name it as their cause.
     cause: Option<Seq>,
@@ -168,7 +169,7 @@ impl Shell {
             system: lifeline.system.clone(),
             path: lifeline.slot.path.clone(),
             core: supervision,
-            places: HashMap::new(),
+            places: BTreeMap::new(),
             deadlines: Deadlines::default(),
             cause,
             end_cause: None,
@@ -268,7 +269,7 @@ impl Shell {
         let report = Report::Supervisor(self.me.clone(), key);
         let mine = self.lifeline.clone();
         let lifeline = Lifeline::new(self.system.clone(), place.slot.clone(), incarnation, report, mine);
-        let birth = Birth { lifeline, supervisor: Some(self.me.get_cell()), cause };
+        let birth = Birth { lifeline, cause };
         let mut starting = start.start(birth);
         // Most starts are over at once; only those that wait cost a task.
         if let Some(result) = (&mut starting).now_or_never() {

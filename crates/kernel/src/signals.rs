@@ -6,7 +6,7 @@
 
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -40,7 +40,7 @@ impl<M: Send + 'static> Inbox<M> {
 
     fn signals(&mut self) -> &Arc<Signals<M>> {
         self.signals.get_or_insert_with(|| {
-            let inner = Inner { numbers: 0, monitors: HashMap::new(), queue: VecDeque::new(), trap: None };
+            let inner = Inner { numbers: 0, monitors: BTreeMap::new(), queue: VecDeque::new(), trap: None };
             Arc::new(Signals { inner: Mutex::new(inner), vitals: self.vitals.clone() })
         })
     }
@@ -104,7 +104,7 @@ struct Signals<M> {
 struct Inner<M> {
     numbers: u64,
     /// Those that have not told anything; without a tie while they are being made.
-    monitors: HashMap<u64, Option<Tie>>,
+    monitors: BTreeMap<u64, Option<Tie>>,
     queue: VecDeque<Signal<M>>,
     trap: Option<Arc<dyn Fn(Exit) -> M + Send + Sync>>,
 }

@@ -49,7 +49,6 @@ pub(crate) trait Start: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Birth {
     pub lifeline: Arc<Lifeline>,
-    pub supervisor: Option<ActorCell>,
     /// The receipt that led to this start.
     pub cause: Option<Seq>,
 }
@@ -63,18 +62,14 @@ impl Birth {
         &self.lifeline.slot.path
     }
 
-    /// Spawns a ractor actor, linked to the supervisor so that it cannot outlive it.
+    /// Spawns a ractor actor. Its [`Handle`] sees to it that it does not outlive its supervisor: a link of ractor's
+    /// would as well, but ends children in the order of a hash map.
     pub(crate) async fn spawn<A: Actor>(
-        supervisor: Option<ActorCell>,
         lifeline: &Lifeline,
         actor: A,
         arguments: A::Arguments,
     ) -> Result<ActorRef<A::Msg>, NoStart> {
-        let spawned = match supervisor {
-            Some(supervisor) => Actor::spawn_linked(None, actor, arguments, supervisor).await,
-            None => Actor::spawn(None, actor, arguments).await,
-        };
-        match spawned {
+        match Actor::spawn(None, actor, arguments).await {
             Ok((actor, _)) => {
                 lifeline.slot.set_killer(lifeline.incarnation, Killer::Actor(actor.get_cell()));
                 Ok(actor)
@@ -189,11 +184,8 @@ impl Handle {
 }
 
 impl Drop for Handle {
-    /// A supervisor that is killed takes its children with it: ractor kills linked actors, we the tasks.
+    /// A supervisor that is killed takes its children with it.
     fn drop(&mut self) {
-        match &self.killer {
-            Killer::Task(task) => task.abort(),
-            Killer::Actor(_) => {}
-        }
+        self.killer.kill();
     }
 }

@@ -285,10 +285,7 @@ async fn begin(
     let supervision = Supervision::new(flags);
     let begin = Beginning { lifeline: birth.lifeline, cause: birth.cause, supervision, children, ready };
     // Not `Birth::spawn`: the lifeline has moved into the actor, which may already be gone.
-    let spawned = match birth.supervisor {
-        Some(supervisor) => Actor::spawn_linked(None, SupervisorActor, begin, supervisor).await,
-        None => Actor::spawn(None, SupervisorActor, begin).await,
-    };
+    let spawned = Actor::spawn(None, SupervisorActor, begin).await;
     let (actor, _) = spawned.map_err(|error| ExitReason::error(&error))?;
     slot.set_killer(incarnation, Killer::Actor(actor.get_cell()));
     current.store(Some(Arc::new(actor.clone())));

@@ -2,7 +2,7 @@
 
 #![allow(
     clippy::disallowed_types,
-    reason = "the counter of incarnations; one of the cells of docs/architecture.md"
+    reason = "the counter of incarnations and the date; one of the cells of docs/architecture.md"
 )]
 
 use std::fmt;
@@ -60,7 +60,7 @@ pub struct System(Arc<Inner>);
 struct Inner {
     node: Name,
     epoch: Instant,
-    epoch_unix_ms: u64,
+    epoch_unix_ms: AtomicU64,
     registry: Registry,
     groups: Groups,
     journal: Journal,
@@ -142,9 +142,9 @@ impl System {
         Self(Arc::new(Inner {
             node,
             epoch: Instant::now(),
-            epoch_unix_ms: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_millis() as u64),
+            epoch_unix_ms: AtomicU64::new(
+                SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            ),
             registry: Registry::default(),
             groups: Groups::default(),
             journal: Journal::new(),
@@ -176,7 +176,12 @@ impl System {
     }
 
     pub(crate) fn unix_ms_at(&self, now: Timestamp) -> u64 {
-        self.0.epoch_unix_ms + now.as_millis()
+        self.0.epoch_unix_ms.load(Relaxed) + now.as_millis()
+    }
+
+    /// Says when the node's time began, before it starts.
+    pub(crate) fn set_epoch_unix_ms(&self, unix_ms: u64) {
+        self.0.epoch_unix_ms.store(unix_ms, Relaxed);
     }
 
     /// What happened on this node.
@@ -238,7 +243,8 @@ impl System {
         Ok(())
     }
 
-    /// The places right below `path` whose life is running, in no order; none if nothing stands there.
+    /// The places right below `path` whose life is running, in the order they start; none if nothing
+    /// stands there.
     pub fn children(&self, path: &ActorPath) -> Vec<ActorPath> {
         self.0.registry.running(path)
     }

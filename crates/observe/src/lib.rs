@@ -1,7 +1,9 @@
 //! Sets up tracing, OpenTelemetry and Prometheus.
 
 mod logs;
+mod parts;
 mod prometheus;
+mod recorder;
 mod sampler;
 mod tail;
 

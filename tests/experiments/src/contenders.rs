@@ -23,6 +23,7 @@ pub(crate) struct Job {
     pub number: u32,
     pub attempt: u8,
     pub tier: Tier,
+    pub tenant: u8,
     pub due: Instant,
     pub work: Work,
 }
@@ -40,6 +41,9 @@ pub(crate) enum End {
 
 /// When those that know nothing better ask a refused caller to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long those run before they are measured that do not find their limit by trying.
+const WARM_UP: Duration = Duration::from_secs(3);
 
 pub(crate) const REFUSED: End = End::Refused { retry_after: RETRY_AFTER };
 
@@ -88,6 +92,23 @@ impl Kind {
             Self::Pools { slow: false } => "no pool slow",
             Self::Hung { hung: true } => "one hung",
             Self::Hung { hung: false } => "none hung",
+        }
+    }
+
+    /// How long before it is measured it has to run: whoever finds its limit by trying needs `full`, the others
+    /// as long as it takes to know how long work takes and to fill a queue.
+    pub(crate) fn warm_up(self, full: Duration) -> Duration {
+        match self {
+            Self::Gradient2 | Self::CoDel => full,
+            Self::Ours
+            | Self::NoControl
+            | Self::Seeds
+            | Self::Bounded
+            | Self::BoundedFour
+            | Self::Tower
+            | Self::Factory
+            | Self::Pools { .. }
+            | Self::Hung { .. } => full.min(WARM_UP),
         }
     }
 

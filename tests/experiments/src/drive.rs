@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::contenders::{Contender, End, Job, Kind};
 use crate::finding::quantile;
-use crate::trace::Trace;
+use crate::trace::{Arrival, Trace};
 use crate::work::Work;
 
 /// A run whose generator was later than this at the 99th percentile is void (FLOW-EVIDENCE.md, 4.1).
@@ -33,6 +33,7 @@ const TENTHS: u32 = 10;
 pub(crate) struct Sample {
     pub at: Duration,
     pub tier: Tier,
+    pub tenant: u8,
     /// Answered correctly, before the deadline of its attempt.
     pub good: bool,
     /// The last attempt was refused, with nothing done.
@@ -99,17 +100,18 @@ struct Callers {
 pub(crate) fn run(kind: Kind, trace: &Arc<Trace>, client: Client) -> Run {
     let spins = trace.model.workers == 1;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        // One processor is for the work that spins.
+        .worker_threads(if spins { 1 } else { 2 })
         .enable_all()
         .build()
-        .expect("a runtime of two threads");
+        .expect("a runtime of one or two threads");
     let run = runtime.block_on(async {
         let contender = kind.start(&trace.model).await;
         let callers = Callers {
             contender,
             trace: trace.clone(),
             // What is started with the contender is over by then.
-            begin: Instant::now() + Duration::from_millis(50),
+            begin: earlier(Instant::now() + Duration::from_millis(50), trace.begins),
             client,
             budget: Semaphore::new(BUDGET_FIRST),
             samples: trace.arrivals.iter().map(|_| OnceLock::new()).collect(),
@@ -119,6 +121,11 @@ pub(crate) fn run(kind: Kind, trace: &Arc<Trace>, client: Client) -> Run {
     });
     runtime.shutdown_timeout(Duration::from_millis(100));
     run
+}
+
+/// What a clock that began with this machine can tell: traces are shorter than that.
+fn earlier(at: Instant, by: Duration) -> Instant {
+    at.checked_sub(by).expect("the machine runs longer than a trace lasts")
 }
 
 async fn drive(callers: Arc<Callers>) -> Run {
@@ -158,6 +165,7 @@ async fn drive(callers: Arc<Callers>) -> Run {
             sample.get().copied().unwrap_or(Sample {
                 at: arrival.at,
                 tier: arrival.tier,
+                tenant: arrival.tenant,
                 good: false,
                 refused: false,
                 latency: drain,
@@ -202,7 +210,8 @@ impl Callers {
             let work = self.trace.work(index, attempt);
             (took, good, drawn) = (None, false, work);
             let doing = self.doing(work);
-            let job = Job { number: index as u32, attempt, tier: arrival.tier, due, work: doing };
+            let Arrival { tier, tenant, .. } = arrival;
+            let job = Job { number: index as u32, attempt, tier, tenant, due, work: doing };
             let call = self.contender.call(job);
             let end = if self.client.retries == 0 {
                 call.await
@@ -230,6 +239,7 @@ impl Callers {
         let sample = Sample {
             at: arrival.at,
             tier: arrival.tier,
+            tenant: arrival.tenant,
             good,
             refused,
             latency: intended.elapsed(),

@@ -17,6 +17,7 @@ mod cost;
 mod crash;
 mod curve;
 mod drive;
+mod fairness;
 mod finding;
 mod kanban;
 mod known;
@@ -66,6 +67,7 @@ const ALL: &[(&str, Experiment)] = &[
     ("E6 spike", spike::run),
     ("E7 storm", spike::run_storm),
     ("E8 slow", slow::run),
+    ("E9 fairness tenants", fairness::run),
     ("E14 crash", crash::run),
     ("restart", crash::run_restart),
     ("E15 kanban", kanban::run),

@@ -23,11 +23,8 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
             let instruments = Instruments::new(Prometheus::new().recorder());
             let counter = instruments.counter(&metric::SIGNALS, &["line", "succeeded"]);
             counters.push(nanos(threads, scale.calls, &|| counter.increment(1)));
-            // What is sampled is kept until it is scraped: not too much of it.
-            let prometheus = Prometheus::new();
-            let histogram = Instruments::new(prometheus.recorder()).histogram(&metric::LATENCY, &["line"]);
-            histograms.push(nanos(threads, scale.calls / 10, &|| histogram.record(0.004)));
-            prometheus.upkeep();
+            let histogram = instruments.histogram(&metric::LATENCY, &["line"]);
+            histograms.push(nanos(threads, scale.calls, &|| histogram.record(0.004)));
             spans.push(unsampled(threads, scale.calls));
         }
         let case = format!("{threads} thread(s)");

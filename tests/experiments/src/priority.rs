@@ -12,8 +12,7 @@ use crate::rounds::rounds;
 use crate::scale::Scale;
 use crate::trace::{Model, Phase, Trace};
 
-const KINDS: [Kind; 6] =
-    [Kind::Ours, Kind::Gradient2, Kind::Bounded, Kind::Tower, Kind::Factory, Kind::CoDel];
+const KINDS: [Kind; 5] = [Kind::Ours, Kind::Gradient2, Kind::Bounded, Kind::Tower, Kind::CoDel];
 
 /// All that arrives, in times of the capacity.
 const TOTALS: [f64; 2] = [5.0, 10.0];
@@ -60,7 +59,7 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let load = |report: &mut Report, kinds: &[Kind], load: [f64; 3]| {
         let trace = |seed| Trace::poisson(model, &[Phase { lasts, load }], seed);
         let look = |run: &Run| Figures::of(run, scale.warm_up);
-        rounds(report, kinds, scale.rounds, Client::ONCE, trace, look)
+        rounds(report, kinds, (scale.rounds, scale.warm_up), Client::ONCE, trace, look)
     };
     for (critical, least) in CRITICAL {
         let alone = load(&mut report, &[Kind::Ours], [critical, 0.0, 0.0]);

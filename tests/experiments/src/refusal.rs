@@ -56,6 +56,7 @@ fn flooded(kind: Kind) -> Vec<f64> {
         let model = Model { deadline: Duration::from_secs(5), ..Model::SLEEPS };
         let contender: Arc<dyn Contender> = kind.start(&model).await.into();
         let job = move |work| Job {
+            tenant: 0,
             number: 0,
             attempt: 0,
             tier: Tier::Normal,

@@ -1,6 +1,7 @@
 //! Repetitions: all contenders in turn, forth and back, over the same trace; void runs are made again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gemba::sim::client::Client;
 
@@ -13,11 +14,11 @@ use crate::trace::Trace;
 const AGAIN_MAX: usize = 1;
 
 /// One repetition takes each contender through the trace of its seed, the next in the opposite order. The runs
-/// that count are handed to `look`, and forgotten.
+/// that count are handed to `look`, and forgotten. Who needs less of the `warm_up` gets less.
 pub(crate) fn rounds<T>(
     report: &mut Report,
     kinds: &[Kind],
-    rounds: u64,
+    (rounds, warm_up): (u64, Duration),
     client: Client,
     trace: impl Fn(u64) -> Trace,
     look: impl Fn(&Run) -> T,
@@ -30,6 +31,8 @@ pub(crate) fn rounds<T>(
             order.reverse();
         }
         for place in order {
+            let skipped = warm_up.saturating_sub(kinds[place].warm_up(warm_up));
+            let trace = if skipped.is_zero() { trace.clone() } else { Arc::new(trace.from(skipped)) };
             let counted = valid(report, kinds[place], &trace, client);
             found[place].push(look(&counted));
         }

@@ -59,7 +59,7 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     // The first pool's signals are those whose number divides by the number of pools.
     let look = |run: &Run| figures(run, scale.warm_up, |number| number % POOLS != 0);
     let kinds = [Kind::Pools { slow: true }, Kind::Pools { slow: false }];
-    let of = rounds(&mut report, &kinds, scale.rounds, Client::ONCE, trace(24), look);
+    let of = rounds(&mut report, &kinds, (scale.rounds, scale.warm_up), Client::ONCE, trace(24), look);
     let ratio = |figure: fn(&Figures) -> f64| -> Vec<f64> {
         of[0].iter().zip(&of[1]).map(|(slow, well)| figure(slow) / figure(well)).collect()
     };
@@ -73,7 +73,7 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
 
     let look = |run: &Run| figures(run, scale.warm_up, |_| true);
     let kinds = [Kind::Hung { hung: true }, Kind::Hung { hung: false }];
-    let of = rounds(&mut report, &kinds, scale.rounds, Client::ONCE, trace(10), look);
+    let of = rounds(&mut report, &kinds, (scale.rounds, scale.warm_up), Client::ONCE, trace(10), look);
     let case = "1 of 10 workers hung";
     let pick = |place: usize, figure: fn(&Figures) -> f64| of[place].iter().map(figure).collect();
     let refused = Finding::new(case, "refused, share", pick(0, |of: &Figures| of.refused)).at_most(0.001);

@@ -132,7 +132,7 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     );
     let trace = |seed| Trace::poisson(model, &phases, seed);
     let look = |run: &Run| Figures::of(run, end, 1.0);
-    let of = rounds(&mut report, kinds, scale.rounds, Client::ONCE, trace, look);
+    let of = rounds(&mut report, kinds, (scale.rounds, Duration::ZERO), Client::ONCE, trace, look);
     let case = format!("10x for {} s", scale.trouble.as_secs());
     report.findings.push(row(&case, "s until well", &of, kinds, |of| of.recovery).at_most(1.0));
     report.findings.push(row(&case, "lost after, s of capacity", &of, kinds, |of| of.lost).at_most(0.2));
@@ -154,7 +154,7 @@ pub(crate) fn run_storm(scale: &Scale) -> Vec<Report> {
             trace
         };
         let look = |run: &Run| Figures::of(run, end, SLOWER);
-        let of = rounds(&mut report, kinds, scale.rounds, client, trace, look);
+        let of = rounds(&mut report, kinds, (scale.rounds, Duration::ZERO), client, trace, look);
         report.findings.push(row(client.name, "s until well", &of, kinds, |of| of.recovery).at_most(1.0));
         report.findings.push(
             row(client.name, "goodput meanwhile / slow capacity", &of, kinds, |of| of.during).at_least(0.9),

@@ -70,7 +70,18 @@ pub(crate) struct Arrival {
     /// When, from the start.
     pub at: Duration,
     pub tier: Tier,
+    /// Whose it is; 0 if nobody says.
+    pub tenant: u8,
     pub work: Duration,
+}
+
+/// Who sends how much.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Sender {
+    /// In times of the capacity, for work of the model's length.
+    pub load: f64,
+    /// How many times as long its work takes.
+    pub cost: f64,
 }
 
 /// Everything that arrives, in order.
@@ -81,6 +92,8 @@ pub(crate) struct Trace {
     pub lasts: Duration,
     /// When work that begins takes longer, and by which factor.
     pub slow: Option<(Duration, Duration, f64)>,
+    /// Nothing arrives before.
+    pub begins: Duration,
     seed: u64,
 }
 
@@ -103,11 +116,45 @@ impl Trace {
                 }
                 let tier = pick(&phase.load, tiers.uniform() * total);
                 let (at, work) = (Duration::from_secs_f64(at), draw(&model, &mut work));
-                arrivals.push(Arrival { at, tier, work });
+                arrivals.push(Arrival { at, tier, tenant: 0, work });
             }
             began = ends;
         }
-        Self { model, arrivals, lasts: Duration::from_secs_f64(began), slow: None, seed }
+        Self {
+            model,
+            arrivals,
+            lasts: Duration::from_secs_f64(began),
+            slow: None,
+            begins: Duration::ZERO,
+            seed,
+        }
+    }
+
+    /// Poisson arrivals of one tier from each of `senders`.
+    pub(crate) fn tenants(model: Model, senders: &[Sender], lasts: Duration, seed: u64) -> Self {
+        let mut arrivals = Vec::new();
+        for (tenant, sender) in (1..).zip(senders) {
+            let stream = 2 * u64::from(tenant);
+            let (mut gaps, mut work) = (Draw::new(seed, stream), Draw::new(seed, stream + 1));
+            let mut at = 0.0;
+            loop {
+                at += gaps.exponential() / (sender.load * model.capacity_per_s());
+                if lasts.as_secs_f64() <= at {
+                    break;
+                }
+                let (at, tier) = (Duration::from_secs_f64(at), Tier::Normal);
+                let work = draw(&model, &mut work).mul_f64(sender.cost);
+                arrivals.push(Arrival { at, tier, tenant, work });
+            }
+        }
+        arrivals.sort_by_key(|arrival| arrival.at);
+        Self { model, arrivals, lasts, slow: None, begins: Duration::ZERO, seed }
+    }
+
+    /// The same without what arrives before `begins`, for callers who do not try again.
+    pub(crate) fn from(&self, begins: Duration) -> Self {
+        let arrivals = self.arrivals.iter().filter(|arrival| begins <= arrival.at).copied().collect();
+        Self { arrivals, begins, ..self.clone() }
     }
 
     /// How long the work of an attempt takes if nothing slows it down. A retry's is drawn anew, but is the same

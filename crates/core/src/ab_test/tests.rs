@@ -166,3 +166,16 @@ fn the_interval_is_the_one_of_the_formula() {
     // By hand: variance 0.01, typical 0.1, so both are equal: sqrt(2 · 0.02 · (0.5 · ln 2 − ln 0.05)).
     assert!((half_width(0.01, 0.1, 0.05) - 0.365_62).abs() < 1e-4);
 }
+
+#[test]
+fn at_the_end_an_arm_does_not_win_by_one_measure_while_the_other_leans_away_from_it() {
+    let rules = AbRules::default();
+    let effect = |estimate, half| Effect { estimate, low: estimate - half, high: estimate + half };
+    let margin = rules.latency_effect().ln_1p();
+    // B takes 4 % less time, as far as one can tell; that is not certain.
+    let latency = Evidence::new(effect(-0.04, 0.06), margin).reversed();
+    assert_eq!(latency.better, None);
+    assert!(latency.leans_from(Arm::A) && !latency.leans_from(Arm::B));
+    let even = Evidence::new(effect(-0.01, 0.06), margin).reversed();
+    assert!(!even.leans_from(Arm::A) && !even.leans_from(Arm::B));
+}

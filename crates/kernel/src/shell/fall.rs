@@ -21,6 +21,8 @@ impl Drop for Shell {
         // One that ends in order has let go of it.
         if let Some(lifeline) = self.lifeline.take() {
             lifeline.fell();
+            // What runs below ends before it lets go, the last to start first.
+            while self.places.pop_last().is_some() {}
         }
     }
 }

@@ -52,7 +52,10 @@ impl Contender for Ours {
         let line = self.line.clone();
         Box::pin(async move {
             let left = job.due.saturating_duration_since(Instant::now());
-            let signal = Signal::new(job.work).tier(job.tier).deadline(left);
+            let mut signal = Signal::new(job.work).tier(job.tier).deadline(left);
+            if 0 < job.tenant {
+                signal = signal.tenant(&[job.tenant]);
+            }
             end(line.submit(signal, &()).await)
         })
     }
