@@ -282,3 +282,33 @@ async fn settings_are_applied_together_or_not_at_all() {
     board(node.system(), |board| board.pools[0].workers == 3 && !board.arrivals.enabled).await;
     finish(node).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_slows_a_line_down_is_traced_to_the_breaker_that_opened() {
+    let (node, line) = start_with(|spec| spec, PoolSpec::new("work").workers(2, 2)).await;
+    let system = node.system();
+    workers(system, "work", 2).await;
+    tokio::time::sleep(2 * SECOND).await;
+    for n in 0..1000 {
+        line.submit(Signal::new(Input::Answer(n)), &()).await.unwrap();
+    }
+    for _ in 0..5 {
+        assert!(line.submit(Signal::new(Input::Fail), &()).await.is_err());
+    }
+    let kind = |kind: &'static str| move |receipt: &gemba::receipt::Receipt| receipt.event.kind() == kind;
+    let slowed = receipt(system, Seq(0), kind("line_moved")).await;
+    let mut chain = vec![slowed.event.kind()];
+    let mut next = slowed.cause;
+    while let Some(seq) = next {
+        let cause = receipt(system, Seq(0), |receipt| receipt.seq == seq).await;
+        chain.push(cause.event.kind());
+        next = cause.cause;
+    }
+    assert_eq!(chain, ["line_moved", "ladder_moved", "breaker_moved"]);
+    let opened = receipt(system, Seq(0), kind("breaker_moved")).await;
+    tokio::time::sleep(60 * SECOND).await;
+    line.submit(Signal::new(Input::Answer(1)).tier(Tier::Critical), &()).await.unwrap();
+    let probed = receipt(system, opened.seq, kind("breaker_moved")).await;
+    assert_eq!(probed.cause, Some(opened.seq), "it is half-open because it was open");
+    finish(node).await;
+}

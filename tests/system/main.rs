@@ -4,6 +4,7 @@ mod alerts;
 mod faults;
 mod flow;
 mod follow_up;
+mod health;
 mod limits;
 mod overload;
 mod plant;

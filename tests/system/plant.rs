@@ -109,6 +109,7 @@ async fn the_tree_is_the_one_that_was_drawn() {
             "/plant/balancer",
             "/plant/burst",
             "/plant/kaizen",
+            "/plant/health",
         ]
     );
     finish(node).await;
@@ -116,7 +117,7 @@ async fn the_tree_is_the_one_that_was_drawn() {
 
 #[tokio::test(start_paused = true)]
 async fn killing_any_governor_restarts_the_whole_plant_in_order() {
-    for victim in ["board", "regulator", "balancer", "burst", "kaizen"] {
+    for victim in ["board", "regulator", "balancer", "burst", "kaizen", "health"] {
         let (node, line) = start(2).await;
         workers(node.system(), "work", 2).await;
         let kill = node.system().kill(&format!("/plant/{victim}").parse().unwrap(), "test").unwrap();
@@ -124,7 +125,7 @@ async fn killing_any_governor_restarts_the_whole_plant_in_order() {
         let answer = line.submit(Signal::new(Input::Answer(7)), &()).await;
         assert_eq!(answer.unwrap(), 7, "while {victim} is down");
         receipt(node.system(), kill, |receipt| {
-            receipt.path.as_str() == "/plant/kaizen" && receipt.event.kind() == "child_restarted"
+            receipt.path.as_str() == "/plant/health" && receipt.event.kind() == "child_restarted"
         })
         .await;
         let restarted: Vec<_> = story(node.system())
@@ -135,7 +136,7 @@ async fn killing_any_governor_restarts_the_whole_plant_in_order() {
             .collect();
         assert_eq!(
             restarted,
-            ["board", "regulator", "pools", "balancer", "burst", "kaizen"],
+            ["board", "regulator", "pools", "balancer", "burst", "kaizen", "health"],
             "after {victim}"
         );
         let exited: Vec<_> = story(node.system())
@@ -146,7 +147,7 @@ async fn killing_any_governor_restarts_the_whole_plant_in_order() {
             .collect();
         let mut expected = vec![victim.to_owned()];
         expected.extend(
-            ["kaizen", "burst", "balancer", "pools", "regulator", "board"]
+            ["health", "kaizen", "burst", "balancer", "pools", "regulator", "board"]
                 .iter()
                 .filter(|name| **name != victim)
                 .map(ToString::to_string),

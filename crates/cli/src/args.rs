@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Tree(TreeArgs),
     /// Show lights, lines, pools and breakers
     Board(BoardArgs),
+    /// Show what the checks of a node found; fails unless it is healthy
+    Health(HealthArgs),
     /// Show what happened, the newest last
     Receipts(ReceiptsArgs),
     /// Kill an actor; its supervisor decides what follows
@@ -110,6 +112,12 @@ pub(crate) struct TreeArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct BoardArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct HealthArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
 }
@@ -418,6 +426,7 @@ mod tests {
             "gemba simulate trace arrivals.csv --svg",
             "gemba why #42 --json",
             "gemba review",
+            "gemba health --json",
             "gemba alerts acknowledge line:payment",
             "gemba alerts silence pool:* --minutes 30 --why maintenance",
             "gemba baseline payment",

@@ -32,6 +32,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Tree(args) => remote::tree(args).await.into(),
         Command::Board(args) => remote::board(args).await.into(),
+        Command::Health(args) => remote::health(args).await.into(),
         Command::Receipts(args) => remote::receipts(args).await.into(),
         Command::Kill(args) => remote::kill(args).await.into(),
         Command::Cord(args) => remote::cord(args).await.into(),

@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba::health::HealthState;
 use gemba::receipt::{Receipt, Seq};
 use gemba::view::ReceiptsView;
 use gemba::{Client, ClientError};
 use serde::Serialize;
 
 use crate::args::{
-    AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, KillArgs, NodeArgs,
+    AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HealthArgs, KillArgs, NodeArgs,
     ReceiptsArgs, ReviewArgs, TreeArgs, WhyArgs,
 };
 use crate::exit::{Exit, sentence};
@@ -45,6 +46,18 @@ pub(crate) async fn board(args: BoardArgs) -> Exit {
         print(&args.node, &view, |page| show::board(&view, page))
     })
     .await
+}
+
+/// `gemba health`: fails unless the node is healthy, so that a script can ask.
+pub(crate) async fn health(args: HealthArgs) -> Exit {
+    let mut state = HealthState::Unknown;
+    let ended = end(async {
+        let view = connect(&args.node)?.health().await?;
+        state = view.state;
+        print(&args.node, &view, |page| show::health(&view, page))
+    })
+    .await;
+    if ended == Exit::Fine && state != HealthState::Healthy { Exit::Failed } else { ended }
 }
 
 /// `gemba receipts`.

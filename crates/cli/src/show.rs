@@ -1,6 +1,7 @@
 //! Views as text, at any width from 80 columns: pure functions, so that tests see what people see.
 
 mod board;
+mod health;
 mod receipts;
 mod review;
 mod text;
@@ -8,6 +9,7 @@ mod tree;
 mod why;
 
 pub(crate) use board::{bar, board};
+pub(crate) use health::health;
 pub(crate) use receipts::receipts;
 pub(crate) use review::review;
 pub(crate) use text::{Page, clean, clock, colours_are_wanted, cut, left, right, span};

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::health::HealthState;
 use crate::jidoka;
 use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
+use crate::pool_health::PoolHealth;
 use crate::receipt::{BreakerState, Event, Receipt, Seq};
 use crate::time::Timestamp;
 use crate::view::{LineState, StationView};
@@ -65,6 +67,8 @@ pub enum Station<'a> {
     Queue(&'a Name),
     /// The rollouts of a service.
     Rollout(&'a Name),
+    /// A check of the node's health.
+    Check(&'a Name),
     /// The supervisor at this place.
     Supervisor(&'a ActorPath),
 }
@@ -82,6 +86,7 @@ impl Station<'_> {
             Self::Breaker(breaker) => ("breaker:", Some(breaker.as_str().to_owned())),
             Self::Queue(queue) => ("queue:", Some(queue.as_str().to_owned())),
             Self::Rollout(service) => ("rollout:", Some(service.as_str().to_owned())),
+            Self::Check(check) => ("check:", Some(check.as_str().to_owned())),
             Self::Supervisor(path) if path.is_root() => ("supervisor:", Some(".".to_owned())),
             Self::Supervisor(path) => ("supervisor:", Some(path.as_str()[1..].replace('/', "."))),
         };
@@ -196,6 +201,23 @@ impl Board {
             }
             Event::RolloutMoved { service, light, .. } => {
                 fold.raise(Station::Rollout(service), Trouble::Rollout, *light, None);
+            }
+            Event::CheckMoved { check, failing: true, must_pass, .. } => {
+                let light = if *must_pass { Light::Red } else { Light::Yellow };
+                fold.raise(Station::Check(check), Trouble::Check, light, None);
+            }
+            Event::CheckMoved { check, .. } => fold.clear(Station::Check(check), &Trouble::Check),
+            Event::HealthMoved { to: HealthState::Degraded, .. } => {
+                fold.raise(Station::Node, Trouble::Health, Light::Red, None);
+            }
+            Event::HealthMoved { to: HealthState::Healthy | HealthState::Unknown, .. } => {
+                fold.clear(Station::Node, &Trouble::Health);
+            }
+            Event::PoolHealthMoved { pool, to: PoolHealth::Healthy, .. } => {
+                fold.clear(Station::Pool(pool), &Trouble::PoolHealth);
+            }
+            Event::PoolHealthMoved { pool, to, .. } => {
+                fold.raise(Station::Pool(pool), Trouble::PoolHealth, to.light(), None);
             }
             Event::KillRequested { .. }
             | Event::CardDied { .. }

@@ -66,6 +66,8 @@ metrics! {
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
+    POOL_HEALTH = Gauge "gemba_pool_health" ["pool", "class"] "1 for the class of health a pool is in, 0 for the others.";
+    POOL_ALIVE = Gauge "gemba_pool_alive_workers" ["pool"] "Workers of a pool that answered when they were asked last, or were at work.";
     BALANCE = Gauge "gemba_balancer_balance_ratio" [] "How evenly the pools are loaded: 1 is level.";
     MOVES = Counter "gemba_balancer_moves_total" ["from", "to"] "Workers' worth of capacity that pools lent each other.";
     BREAKER = Gauge "gemba_breaker_state" ["breaker", "state"] "1 for the state a breaker is in, 0 for the others.";
@@ -76,6 +78,9 @@ metrics! {
     SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
     COST = Gauge "gemba_pool_cost_units" ["workers"] "What workers within (baseline) and beyond (surge) the maxima of their pools have cost.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
+    STATION_LIGHT = Gauge "gemba_station_light" ["station"] "The light of a station of the board: 0 green, 1 yellow, 2 red, 3 purple.";
+    LINE_STATE = Gauge "gemba_line_state" ["line", "state"] "1 for the state a line is in (running, slowed, stopped, draining), 0 for the others.";
+    POOL_BOUNDS = Gauge "gemba_pool_bound_workers" ["pool", "bound"] "Fewest (min) and most (max) workers a pool may have now, with what it was lent, a surge not counted.";
     ALERTS = Counter "gemba_alert_notices_total" ["light", "notice"] "Notices sent out, each to the routes of its light.";
     ALERTS_UNDELIVERED = Counter "gemba_alert_undelivered_total" ["route"] "Notices a route gave up on.";
     ALERT_LATENCY = Histogram "gemba_alert_delivery_seconds" ["route"] "Time from the change of a light to its delivery.";
@@ -90,6 +95,13 @@ metrics! {
     QUEUE_STALLED = Gauge "gemba_queue_stalled" ["queue"] "1 while the limit is reached, cards wait, and nothing finishes.";
     CARDS_DEAD = Counter "gemba_queue_dead_cards_total" ["queue"] "Cards set aside because they were delivered as often as they may be.";
     ROLLOUT_STEPS = Counter "gemba_rollout_steps_total" ["service", "light"] "Steps of rollouts: green as they go on, yellow held, red taken back.";
+    HEALTH = Gauge "gemba_health_state" ["state"] "1 for the state the node's checks say it is in, 0 for the others.";
+    HEALTH_FAILING = Gauge "gemba_health_failing_ratio" [] "Share of the weight of the checks that fails.";
+    CHECK_FAILING = Gauge "gemba_health_check_failing" ["check"] "1 while a check fails.";
+    CHECK_TIME = Histogram "gemba_health_check_seconds" ["check"] "How long a check took to answer, its deadline if it did not.";
+    PROCESSOR = Gauge "gemba_machine_processor_ratio" ["window"] "Share of all processors in use, over the last period (now) and the last minute.";
+    MEMORY = Gauge "gemba_machine_memory_bytes" ["what"] "Memory of the process, and of the machine: available and total.";
+    CONNECTIONS = Gauge "gemba_machine_connections" [] "Established TCP connections of the process.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::admission::Tier;
 use crate::alert::NoticeKind;
 use crate::exit::{ExitReason, Incarnation};
+use crate::health::HealthState;
 use crate::jidoka::Cause;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
+use crate::pool_health::PoolHealth;
 use crate::time::Timestamp;
 
 mod text;
@@ -362,6 +364,39 @@ pub enum Event {
         /// What it did and why, in words.
         why: Arc<str>,
     },
+    /// A check of the node's health began to fail, or passes again.
+    CheckMoved {
+        /// The check.
+        check: Name,
+        /// Whether it fails now.
+        failing: bool,
+        /// Whether the node is degraded without it.
+        must_pass: bool,
+        /// What it found, in words.
+        why: Arc<str>,
+    },
+    /// Too much of what is checked fails, or little enough again.
+    HealthMoved {
+        /// Before.
+        from: HealthState,
+        /// Now.
+        to: HealthState,
+        /// The share of the checks' weight that fails, in thousandths.
+        failing_milli: u32,
+        /// Which checks fail, in words.
+        why: Arc<str>,
+    },
+    /// A pool came to another class of health.
+    PoolHealthMoved {
+        /// The pool.
+        pool: Name,
+        /// Before.
+        from: PoolHealth,
+        /// Now.
+        to: PoolHealth,
+        /// Why, in words.
+        why: Arc<str>,
+    },
     /// A station's light changed.
     LightChanged {
         /// The station: a line, its budget, a pool, breaker, supervisor, or the node.
@@ -415,6 +450,9 @@ impl Event {
             Self::CardDied { .. } => "card_died",
             Self::QueueMoved { .. } => "queue_moved",
             Self::RolloutMoved { .. } => "rollout_moved",
+            Self::CheckMoved { .. } => "check_moved",
+            Self::HealthMoved { .. } => "health_moved",
+            Self::PoolHealthMoved { .. } => "pool_health_moved",
             Self::LightChanged { .. } => "light_changed",
         }
     }

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::baseline::Comparison;
 use crate::bottleneck::Finding;
 use crate::exit::{ExitReason, Incarnation};
+use crate::health::HealthView;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
+use crate::pool_health::PoolHealth;
 use crate::proportion::Interval;
 use crate::receipt::{BreakerState, Receipt, Seq};
 use crate::six_sigma::Quality;
@@ -181,6 +183,8 @@ pub struct BoardView {
     pub balance_ratio: f64,
     /// What kaizen has learnt of each line.
     pub studies: Vec<StudyView>,
+    /// What the checks of the node found.
+    pub health: HealthView,
     /// Where most of the time goes, worst first, over the last minute.
     pub bottlenecks: Vec<Finding>,
     /// The number of the newest receipt in it.
@@ -255,6 +259,11 @@ pub enum LineState {
     Stopped,
     /// It refuses all and finishes what is in flight: it is going to stop, or the node is going down.
     Draining,
+}
+
+impl LineState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Slowed, Self::Stopped, Self::Draining];
 }
 
 impl fmt::Display for LineState {
@@ -333,6 +342,12 @@ pub struct PoolView {
     pub surge: u32,
     /// Busy time over worker time in the last window, 0 to 1.
     pub utilization: f64,
+    /// How well it is.
+    #[serde(default)]
+    pub health: PoolHealth,
+    /// Why, in words.
+    #[serde(default)]
+    pub health_why: Arc<str>,
 }
 
 /// One breaker.

@@ -134,6 +134,7 @@ impl AndonBoard {
             arrivals: *self.floor.arrivals.latest(),
             cost: *self.floor.cost.latest(),
             balance_ratio: self.floor.routes.balance(),
+            health: (*self.floor.health_view.latest()).clone(),
             studies: (*self.floor.studies.latest()).clone(),
             bottlenecks: (*self.floor.bottlenecks.latest()).clone(),
             receipt: self.read,

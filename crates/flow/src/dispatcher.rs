@@ -8,16 +8,21 @@ use std::time::Duration;
 
 use gemba_core::metric;
 use gemba_core::name::{ActorPath, Name};
+use gemba_core::pool_health::Liveness;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::scaling::{Load, Scale, Scaler};
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, DynamicRef, Reply, Server, Shutdown, Stop, server};
 
+use crate::liveness::Roll;
 use crate::pool::{Demand, PoolCell, Resized};
 use crate::worker::{WORKER_MAILBOX, Worker, WorkerMsg};
 
 /// How often a pool looks at its load.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often workers are asked whether they are alive. Source: S1-POOL-06.
+const LIVENESS: Duration = Duration::from_secs(30);
 
 /// How often the queue is looked through for what is late: well within the time a caller waits beyond its
 /// deadline for the word that nothing was done.
@@ -26,9 +31,19 @@ const SWEEP: Duration = Duration::from_millis(50);
 /// What a pool understands.
 #[derive(Debug)]
 pub(crate) enum PoolMsg {
-    Resize { workers: u32, reply: Reply<Resized> },
+    Resize {
+        workers: u32,
+        reply: Reply<Resized>,
+    },
     Tick,
     Sweep,
+    /// Ask the workers whether they are alive.
+    Ask,
+    /// What they said.
+    Alive {
+        roll: Roll,
+        asked: u32,
+    },
 }
 
 /// The actor. Its workers stand beside it in the tree, started before it and stopped after it.
@@ -36,11 +51,13 @@ pub(crate) struct Dispatcher {
     pool: Arc<PoolCell>,
     supervisor: DynamicRef,
     scaler: Scaler,
+    /// What the workers said last.
+    roll: Roll,
 }
 
 impl Dispatcher {
     pub(crate) fn new(pool: Arc<PoolCell>, supervisor: DynamicRef) -> Self {
-        Self { pool, supervisor, scaler: Scaler::new(Timestamp::START) }
+        Self { pool, supervisor, scaler: Scaler::new(Timestamp::START), roll: Roll::default() }
     }
 
     /// Brings the roster to `workers`; a worker that has to go finishes what it has.
@@ -100,6 +117,17 @@ impl Dispatcher {
         }
     }
 
+    /// Asks every worker at once, beside everything else.
+    fn ask(&self, ctx: &Context<PoolMsg>) {
+        let (system, me, workers) = (ctx.system().clone(), ctx.pinned(), workers_of(ctx));
+        let asked = self.pool.exchange.wanted();
+        tokio::spawn(async move {
+            let roll = Roll::call(&system, &workers).await;
+            // A dispatcher that is gone has a successor that asks anew.
+            let _ = me.cast(PoolMsg::Alive { roll, asked });
+        });
+    }
+
     fn resize(&mut self, workers: u32, ctx: &Context<PoolMsg>) -> Resized {
         let from = self.pool.exchange.wanted();
         let bounds = self.pool.granted.latest().bounds;
@@ -109,11 +137,15 @@ impl Dispatcher {
     }
 }
 
+/// Where the workers stand that run.
+fn workers_of(ctx: &Context<PoolMsg>) -> Vec<ActorPath> {
+    let pool = ctx.path().parent().expect("a dispatcher stands in its pool");
+    ctx.system().children(&pool.child(&Name::new("workers").expect("a valid literal")))
+}
+
 /// The workers that run: those an earlier life of the dispatcher has left.
 fn workers(ctx: &Context<PoolMsg>) -> BTreeSet<u64> {
-    let pool = ctx.path().parent().expect("a dispatcher stands in its pool");
-    let workers: ActorPath = pool.child(&Name::new("workers").expect("a valid literal"));
-    ctx.system().children(&workers).iter().filter_map(|path| path.name().parse().ok()).collect()
+    workers_of(ctx).iter().filter_map(|path| path.name().parse().ok()).collect()
 }
 
 impl Server for Dispatcher {
@@ -128,6 +160,7 @@ impl Server for Dispatcher {
             self.start(self.pool.exchange.hire(now));
         }
         ctx.every(TICK, || PoolMsg::Tick);
+        ctx.every(LIVENESS, || PoolMsg::Ask);
         ctx.every(SWEEP, || PoolMsg::Sweep);
         Ok(())
     }
@@ -136,6 +169,13 @@ impl Server for Dispatcher {
         match msg {
             PoolMsg::Resize { workers, reply } => reply.send(self.resize(workers, ctx)),
             PoolMsg::Tick => self.tick(ctx),
+            PoolMsg::Ask => self.ask(ctx),
+            PoolMsg::Alive { roll, asked } => {
+                let patience = LIVENESS.max(*self.pool.patience.latest());
+                let alive = roll.alive(&self.roll, patience).min(asked);
+                self.pool.liveness.publish(Some(Liveness { asked, alive }));
+                self.roll = roll;
+            }
             PoolMsg::Sweep => self.pool.exchange.sweep(ctx.now()),
         }
         Ok(())

@@ -8,6 +8,7 @@ use gemba_core::burn_rate::{BurnRate, Objective};
 use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
+use gemba_core::health::HealthView;
 use gemba_core::jidoka::{Jidoka, JidokaRules};
 use gemba_core::ladder::{Ladder, LadderRules};
 use gemba_core::lending::Lending;
@@ -18,6 +19,7 @@ use gemba_kernel::Publisher;
 
 use crate::balancer::Routes;
 use crate::burst::Levelling;
+use crate::health::Wellness;
 use crate::line::LineCell;
 use crate::permit::Ceiling;
 use crate::pool::PoolCell;
@@ -47,6 +49,9 @@ pub(crate) struct Floor {
     /// What burst goes by; set by the regulator, and in force across restarts, as are the rules of lines.
     pub levelling: Publisher<Levelling>,
     pub jidoka: Publisher<JidokaRules>,
+    /// What the monitor knows of the checks; published by it, so that its next life goes on from there.
+    pub health: Publisher<Wellness>,
+    pub health_view: Publisher<HealthView>,
     /// Published by burst.
     pub arrivals: Publisher<ArrivalsView>,
     /// Published by burst.
@@ -91,6 +96,8 @@ pub(crate) struct Learnt {
     pub burn: BurnRate,
     pub comparison: Option<Comparison>,
     pub regressed: Option<Seq>,
+    /// The receipts of the last steps of its ladders: of failures, and of signals out of time.
+    pub steps: [Option<Seq>; 2],
 }
 
 impl Learnt {
@@ -98,7 +105,14 @@ impl Learnt {
     pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
         let ladder = Ladder::new(ladder, now);
         let burn = BurnRate::new(objective, now);
-        Self { failures: ladder.clone(), late: ladder, burn, comparison: None, regressed: None }
+        Self {
+            failures: ladder.clone(),
+            late: ladder,
+            burn,
+            comparison: None,
+            regressed: None,
+            steps: [None; 2],
+        }
     }
 }
 

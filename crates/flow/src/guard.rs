@@ -24,6 +24,8 @@ pub(crate) struct Guard {
     system: System,
     free: Free,
     breaker: Mutex<Breaker>,
+    /// The receipt of its last change: an open breaker is why it is half-open later, and closed again. 0 is none.
+    told: AtomicU64,
     /// Where nobody says how much the downstream can do.
     adaptive: Option<Mutex<Adaptive>>,
 }
@@ -44,7 +46,15 @@ impl Guard {
         let adaptive = adaptive.map(|rules| Mutex::new(Adaptive::new(rules, system.now())));
         let breaker = Breaker::new(rules);
         let free = Free(AtomicU64::new(breaker.closed().map_or(0, Closed::to_bits)));
-        Arc::new(Self { name, path, system, free, breaker: Mutex::new(breaker), adaptive })
+        Arc::new(Self {
+            name,
+            path,
+            system,
+            free,
+            breaker: Mutex::new(breaker),
+            told: AtomicU64::new(0),
+            adaptive,
+        })
     }
 
     pub(crate) const fn name(&self) -> &Name {
@@ -129,17 +139,19 @@ impl Guard {
         self.show(&breaker);
         drop(breaker);
         let why = format!("forced by {by}: {why}").into();
-        self.system.record(
-            None,
-            &self.path,
-            Event::BreakerMoved { breaker: self.name.clone(), from, to, why },
-        )
+        let event = Event::BreakerMoved { breaker: self.name.clone(), from, to, why };
+        let receipt = self.system.record(None, &self.path, event);
+        self.told.store(receipt.0, Release);
+        receipt
     }
 
     fn tell(&self, moved: Option<Moved>) {
         if let Some(Moved { from, to, why }) = moved {
             let event = Event::BreakerMoved { breaker: self.name.clone(), from, to, why };
-            self.system.record(None, &self.path, event);
+            // One that opens because calls fail begins a chain: a failed call leaves no receipt.
+            let last = Some(Seq(self.told.load(Acquire))).filter(|last| Seq(0) < *last);
+            let cause = last.filter(|_| from != BreakerState::Closed);
+            self.told.store(self.system.record(cause, &self.path, event).0, Release);
         }
     }
 

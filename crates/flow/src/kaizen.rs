@@ -11,11 +11,15 @@ use gemba_core::ladder::{LadderRules, Step};
 use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
-use gemba_core::receipt::{BreakerState, Event, Seq};
+use gemba_core::pool_health::{PoolFacts, PoolHealth, PoolMoved};
+use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
 use gemba_core::time::Timestamp;
+use gemba_core::view::{BoardView, LineState};
 use gemba_kernel::{Context, Instruments, Reply, Server, Stop};
 
 use crate::floor::Floor;
+use crate::line::LineCell;
+use crate::meter::Ended;
 
 pub(crate) mod file;
 mod record;
@@ -32,6 +36,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Over how long the bottleneck is sought.
 const BOTTLENECK_WINDOW: Duration = Duration::from_secs(60);
+
+/// How far back a failure may be that a step of the ladder names as its cause: the ladder's window by default.
+const LADDER_LOOKS_BACK: Duration = Duration::from_secs(60);
 
 /// What kaizen understands.
 #[derive(Debug)]
@@ -78,14 +85,20 @@ impl Kaizen {
         let mut views = Vec::with_capacity(self.records.len());
         let mut firsts = Vec::new();
         let baselines = self.floor.baselines.latest();
-        for (line, record) in self.floor.lines.iter().zip(&mut self.records) {
+        let lines = self.floor.lines.iter().zip(&self.floor.serves);
+        for ((line, serves), record) in lines.zip(&mut self.records) {
             record.measure(line, line.meter.counts(), now, instruments);
             let (steps, burn) = record.climb(now);
-            for (defect, step) in steps {
+            for (index, (defect, step)) in steps.into_iter().enumerate() {
                 let Some(Step { from, to, failures, outcomes }) = step else { continue };
+                // What got better did so because of what had got worse; for what gets worse, the last failure that
+                // left a receipt stands for all of them.
+                let last = record.learnt.steps[index];
+                let cause =
+                    if to < from { last } else { newest_failure(line, serves, &self.floor, ctx).max(last) };
                 let line = line.name.clone();
                 let event = Event::LadderMoved { line, defect, from, to, failures, outcomes };
-                ctx.system().record(None, ctx.path(), event);
+                record.learnt.steps[index] = Some(ctx.system().record(cause, ctx.path(), event));
             }
             if let Some(BurnStep { from, to, rate }) = burn {
                 let burn_milli = (rate * 1e3) as u64;
@@ -109,11 +122,34 @@ impl Kaizen {
         for (line, measured) in firsts {
             self.set_baseline(line, measured, "the first full window".into(), ctx).await;
         }
+        self.watch_pools(ctx);
         self.conclude(now);
         self.floor.line_views.publish(views);
         self.show(now, instruments);
         self.floor.learnt.publish(self.records.iter().map(|record| record.learnt.clone()).collect());
-        self.publish(instruments, ctx.system().board().overall);
+        self.publish(instruments, &ctx.system().board());
+    }
+
+    /// Puts each pool into its class of health. Of failures it has the share of the lines it serves.
+    fn watch_pools(&self, ctx: &Context<KaizenMsg>) {
+        for (index, pool) in self.floor.pools.iter().enumerate() {
+            let served = self.floor.lines.iter().zip(&self.floor.serves);
+            let counts =
+                served.filter(|(_, pools)| pools.contains(&index)).map(|(line, _)| line.meter.counts());
+            let (mut failures_total, mut outcomes_total) = (0, 0);
+            for counts in counts {
+                let failed = counts.of(Ended::Failed) + counts.of(Ended::TimedOut);
+                failures_total += failed;
+                outcomes_total += failed + counts.of(Ended::Succeeded);
+            }
+            let facts = PoolFacts { failures_total, outcomes_total, ..pool.facts() };
+            let mut watch = (*pool.watch.latest()).clone();
+            if let Some(PoolMoved { from, to, why }) = watch.observe(&facts, ctx.now()) {
+                let event = Event::PoolHealthMoved { pool: pool.name.clone(), from, to, why };
+                ctx.system().record(None, ctx.path(), event);
+            }
+            pool.watch.publish(watch);
+        }
     }
 
     /// Publishes what was learnt of each line.
@@ -194,7 +230,7 @@ impl Kaizen {
         ctx.system().record(None, ctx.path(), Event::BaselineSet { line, p95_us, outcomes, why })
     }
 
-    fn publish(&self, to: &Instruments, overall: Light) {
+    fn publish(&self, to: &Instruments, board: &BoardView) {
         for pool in &self.floor.pools {
             let (name, load) = (pool.name.as_str(), pool.load.read());
             to.gauge(&metric::WORKERS, &[name, "busy"]).set(f64::from(load.busy));
@@ -202,8 +238,25 @@ impl Kaizen {
                 .set(f64::from(load.workers.saturating_sub(load.busy)));
             to.gauge(&metric::QUEUED, &[name]).set(f64::from(load.queued));
             to.gauge(&metric::UTILIZATION, &[name]).set(load.utilization);
+            let bounds = [("min", pool.rules().workers_min()), ("max", pool.granted.latest().most)];
+            for (bound, workers) in bounds {
+                to.gauge(&metric::POOL_BOUNDS, &[name, bound]).set(f64::from(workers));
+            }
+            let class = pool.watch.latest().class();
+            for one in PoolHealth::ALL {
+                let on = f64::from(u8::from(one == class));
+                to.gauge(&metric::POOL_HEALTH, &[name, one.word()]).set(on);
+            }
+            if let Some(liveness) = *pool.liveness.latest() {
+                to.gauge(&metric::POOL_ALIVE, &[name]).set(f64::from(liveness.alive));
+            }
         }
         for line in &self.floor.lines {
+            let standing = line.gate.standing().state;
+            for state in LineState::ALL {
+                let on = f64::from(u8::from(state == standing));
+                to.gauge(&metric::LINE_STATE, &[line.name.as_str(), &state.to_string()]).set(on);
+            }
             let breaker = line.guard.view();
             for (state, word) in [
                 (BreakerState::Closed, "closed"),
@@ -214,10 +267,33 @@ impl Kaizen {
                 to.gauge(&metric::BREAKER, &[breaker.name.as_str(), word]).set(on);
             }
         }
+        for station in &board.stations {
+            let light = f64::from(station.light as u8);
+            to.gauge(&metric::STATION_LIGHT, &[station.name.as_str()]).set(light);
+        }
         for light in Light::ALL {
-            to.gauge(&metric::LIGHT, &[light.colour()]).set(f64::from(u8::from(light == overall)));
+            to.gauge(&metric::LIGHT, &[light.colour()]).set(f64::from(u8::from(light == board.overall)));
         }
     }
+}
+
+/// The newest receipt of a failure of this line: its breaker opened, or a worker of one of its pools died.
+fn newest_failure(line: &LineCell, serves: &[usize], floor: &Floor, ctx: &Context<KaizenMsg>) -> Option<Seq> {
+    let from = ctx.now() - LADDER_LOOKS_BACK;
+    let of_a_pool = |receipt: &Receipt| {
+        let mut above = receipt.path.as_str().split('/').skip(3);
+        above.next().is_some_and(|pool| serves.iter().any(|index| floor.pools[*index].name.as_str() == pool))
+    };
+    let is_failure = |receipt: &Receipt| {
+        if let Event::BreakerMoved { breaker, to: BreakerState::Open, .. } = &receipt.event {
+            return *breaker == line.name;
+        }
+        matches!(&receipt.event, Event::ChildExited { reason, .. } if !reason.is_clean())
+            && of_a_pool(receipt)
+    };
+    let all = ctx.system().journal().after(Seq(0), None, usize::MAX).receipts;
+    let recent = all.iter().rev().take_while(|receipt| from <= receipt.at);
+    recent.into_iter().find(|receipt| is_failure(receipt)).map(|receipt| receipt.seq)
 }
 
 /// Tells of a regression when it begins and when it ends, not with each window in between.

@@ -13,9 +13,11 @@ mod floor;
 mod follow_up;
 mod gate;
 mod guard;
+mod health;
 mod job;
 mod kaizen;
 mod line;
+mod liveness;
 mod load;
 mod meter;
 #[cfg(all(test, feature = "loom"))]
@@ -38,6 +40,7 @@ mod worker;
 
 pub use action::{Action, JobContext};
 pub use follow_up::{FOLLOW_UP_WITHIN, FollowUp};
+pub use health::{Check, HealthSpec};
 pub use line::{DEADLINE, FOLLOW_UP_MAX, Line, LineSpec};
 pub use permit::Permit;
 pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};

@@ -11,6 +11,7 @@ use gemba_core::baseline::{BaselineRules, Baselines};
 use gemba_core::burst::BurstRules;
 use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
+use gemba_core::health::{HealthError, HealthView};
 use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::LadderRules;
 use gemba_core::lending::Lending;
@@ -31,6 +32,7 @@ use crate::floor::{Floor, Surge};
 use crate::follow_up::FollowUps;
 use crate::gate::Gate;
 use crate::guard::Guard;
+use crate::health::{Fault, HealthSpec, Monitor, Source, Wellness};
 use crate::kaizen::{self, Kaizen, KaizenRules};
 use crate::line::{FOLLOW_UP_MAX, Line, LineCell, LineSpec};
 use crate::meter::Meter;
@@ -106,6 +108,9 @@ pub enum PlantError {
         /// What is wrong.
         error: RateError,
     },
+    /// A check of the node's health cannot be one.
+    #[error("health: {0}")]
+    Health(#[from] HealthError),
     /// A pool's rules on waiting are out of range.
     #[error("pool '{pool}': {error}")]
     Wait {
@@ -129,11 +134,14 @@ pub struct PlantBuilder {
     levelling: Levelling,
     kaizen: KaizenRules,
     jidoka: JidokaRules,
+    health: HealthSpec,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
     pools: Vec<PoolSpec>,
     lines: Vec<Arc<LineCell>>,
     serves: Vec<Vec<String>>,
+    /// For each line, how long a worker may be at one of its signals.
+    patience: Vec<Duration>,
     errors: Vec<PlantError>,
 }
 
@@ -154,11 +162,13 @@ impl Plant {
             levelling: Levelling::default(),
             kaizen: KaizenRules::default(),
             jidoka: JidokaRules::default(),
+            health: HealthSpec::new(),
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
             pools: Vec::new(),
             lines: Vec::new(),
             serves: Vec::new(),
+            patience: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -247,6 +257,12 @@ impl PlantBuilder {
         self
     }
 
+    /// What is checked about the node, and how often; by default its machine and its queues, every 5 s.
+    pub fn health(mut self, spec: HealthSpec) -> Self {
+        self.health = spec;
+        self
+    }
+
     /// Adds a pool.
     pub fn pool(mut self, pool: PoolSpec) -> Self {
         self.pools.push(pool);
@@ -285,6 +301,7 @@ impl PlantBuilder {
         });
         let index = self.lines.len();
         self.lines.push(cell.clone());
+        self.patience.push(spec.deadline.saturating_add(within));
         let own = vec![spec.name.clone()];
         self.serves.push(if spec.pools.is_empty() { own } else { spec.pools.clone() });
         let (ceiling, routes) = (self.ceiling.clone(), self.routes.clone());
@@ -311,8 +328,21 @@ impl PlantBuilder {
         self.check_pool_names(&pools);
         let serves = self.resolve(&pools);
         let baselines = self.read_baselines();
-        if !self.errors.is_empty() {
-            return Err(PlantErrors(self.errors));
+        let health = self.health.build().map_err(|error| {
+            self.errors.extend(error.faults().into_iter().map(|fault| match fault {
+                Fault::Name(error) => PlantError::Name(error),
+                Fault::Rule(error) => PlantError::Health(error),
+            }));
+        });
+        let (health, sources) = match health {
+            Ok(health) if self.errors.is_empty() => health,
+            _ => return Err(PlantErrors(self.errors)),
+        };
+        for (pools_of_line, patience) in serves.iter().zip(&self.patience) {
+            for pool in pools_of_line.iter().map(|index| &pools[*index]) {
+                let longest = (*pool.patience.latest()).max(*patience);
+                pool.patience.publish(longest);
+            }
         }
         let floor = Arc::new(Floor {
             lines: self.lines,
@@ -329,12 +359,14 @@ impl PlantBuilder {
             lending: Publisher::new(Lending::default()),
             levelling: Publisher::new(self.levelling),
             jidoka: Publisher::new(self.jidoka),
+            health: Publisher::new(Wellness { health, receipt: None }),
+            health_view: Publisher::new(HealthView::default()),
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
-        Ok(assemble(&floor, pool_specs, self.kaizen, &self.system))
+        Ok(assemble(&floor, pool_specs, self.kaizen, sources.into(), &self.system))
     }
 
     fn read_baselines(&mut self) -> Baselines {
@@ -408,6 +440,7 @@ fn assemble(
     floor: &Arc<Floor>,
     pool_specs: Vec<Supervisor>,
     kaizen_rules: KaizenRules,
+    sources: Arc<[Source]>,
     system: &System,
 ) -> Plant {
     let (for_regulator, for_system) = (floor.clone(), system.clone());
@@ -425,6 +458,9 @@ fn assemble(
     let for_burst = floor.clone();
     let burst = server("burst", move || BurstHandler::new(for_burst.clone()));
 
+    let for_health = floor.clone();
+    let health = server("health", move || Monitor::new(for_health.clone(), sources.clone()));
+
     let board_address = board.address();
     system.on_control(move |control, reply| {
         // A board that is down drops the request with its reply: the operator is told to try again.
@@ -439,7 +475,8 @@ fn assemble(
         .child(pools)
         .child(balancer)
         .child(burst)
-        .child(kaizen);
+        .child(kaizen)
+        .child(health);
     Plant { supervisor, regulator: RegulatorHandle { address, floor: floor.clone() } }
 }
 

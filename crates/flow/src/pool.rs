@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::name::Name;
+use gemba_core::pool_health::{Liveness, PoolFacts, PoolWatch};
 use gemba_core::receipt::Seq;
 use gemba_core::routing::{PoolLoad, key_hash};
 use gemba_core::scaling::{Bounds, ScaleRules, ScaleRulesBuilder};
 use gemba_core::supervision::Intensity;
+use gemba_core::time::Timestamp;
 use gemba_core::view::PoolView;
 use gemba_core::wait::{WaitRules, WaitRulesBuilder};
 use gemba_kernel::{Address, CallError, Publisher};
@@ -133,6 +135,12 @@ pub(crate) struct PoolCell {
     pub exchange: Exchange,
     pub granted: Publisher<Granted>,
     pub demand: Publisher<Demand>,
+    /// How long a worker may be at one job: the longest deadline of the lines it serves, and what follows.
+    pub patience: Publisher<Duration>,
+    /// What the workers said last; published by the dispatcher.
+    pub liveness: Publisher<Option<Liveness>>,
+    /// How well it is; published by kaizen, so that its next life goes on from there.
+    pub watch: Publisher<PoolWatch>,
     pub stop_within: Duration,
     pub address: Address<PoolMsg>,
 }
@@ -157,6 +165,9 @@ impl PoolCell {
                 receipt: None,
             }),
             demand: Publisher::new(Demand::default()),
+            patience: Publisher::new(Duration::ZERO),
+            liveness: Publisher::new(None),
+            watch: Publisher::new(PoolWatch::new(Timestamp::START)),
             exchange: Exchange::new(wait, spec.queue_max, load.clone()),
             load,
             stop_within: spec.stop_within,
@@ -175,7 +186,23 @@ impl PoolCell {
         PoolLoad { hash: self.hash, workers: now.workers, in_hand, queue_max: self.queue_max }
     }
 
+    /// What is known of its health, but what its lines tell.
+    pub(crate) fn facts(&self) -> PoolFacts {
+        let (now, rules, demand) = (self.load.read(), self.rules(), self.demand.latest());
+        // What waits, each as long as a job takes, shared among the workers.
+        let wait = demand.service.saturating_mul(now.queued) / now.workers.max(1);
+        PoolFacts {
+            utilization: now.utilization,
+            wait,
+            wait_max: rules.wait_max().max(demand.service),
+            failures_total: 0,
+            outcomes_total: 0,
+            liveness: *self.liveness.latest(),
+        }
+    }
+
     pub(crate) fn view(&self) -> PoolView {
+        let watch = self.watch.latest();
         let (now, most) = (self.load.read(), self.granted.latest().most);
         PoolView {
             name: self.name.clone(),
@@ -187,6 +214,8 @@ impl PoolCell {
             workers_max: most,
             surge: now.workers.saturating_sub(most),
             utilization: now.utilization,
+            health: watch.class(),
+            health_why: watch.why(),
         }
     }
 }

@@ -186,6 +186,14 @@ impl Regulator {
         ladders.into_iter().map(defect).collect()
     }
 
+    /// The newest step of a ladder that moves the line.
+    fn step(&self, index: usize) -> Option<Seq> {
+        let (rules, learnt) = (self.floor.jidoka.latest(), self.floor.learnt.latest());
+        let [failures, late] = learnt.get(index)?.steps;
+        let drives = |cause, step: Option<Seq>| step.filter(|_| rules.drives(cause));
+        drives(Cause::Failures, failures).max(drives(Cause::Latency, late))
+    }
+
     /// Lets each line slow down, stop, or run again.
     fn judge(&mut self, ctx: &Context<RegulatorMsg>) {
         let most = self.floor.jidoka.latest().stopped_max(self.stances.len());
@@ -195,7 +203,7 @@ impl Regulator {
             let in_flight = self.floor.lines[index].meter.counts().in_flight();
             let moved = self.stances[index].observe(&defects, in_flight, stopped < most, ctx.now());
             if moved.is_some() {
-                self.tell(index, moved, None, ctx);
+                self.tell(index, moved, self.step(index), ctx);
                 self.set(index, self.floor.lines[index].gate.standing().cord);
             }
         }

@@ -112,14 +112,15 @@ pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 pub use gemba_config as config;
 pub use gemba_core::{
     ab_test, adaptive, admission, alert, baseline, board, bottleneck, breaker, burn_rate, burst, control,
-    cost, exit, forecast, jidoka, kanban, ladder, leveller, light, machine, metric, name, policy, queue,
-    rate, receipt, rollout, routing, sampling, scaling, six_sigma, supervision, sys, time, view, wait,
+    cost, exit, forecast, health, jidoka, kanban, ladder, leveller, light, machine, metric, name, policy,
+    pool_health, queue, rate, receipt, rollout, routing, sampling, scaling, six_sigma, supervision, sys,
+    time, view, wait,
 };
 pub use gemba_flow::{
-    Action, ApplyError, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, JobContext, Line, LineSpec,
-    Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RateScope,
-    Refusal, RefusalReason, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
-    SubmitError, Trial, TrialWatch,
+    Action, ApplyError, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec, JobContext,
+    Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX,
+    RateScope, Refusal, RefusalReason, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors,
+    Signal, SubmitError, Trial, TrialWatch,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{

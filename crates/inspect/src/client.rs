@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use gemba_core::health::HealthView;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Seq};
 use gemba_core::view::{BoardView, ReceiptsView, TreeView};
@@ -147,6 +148,15 @@ impl Client {
     /// [`ClientError`]: no node answers at the address, or something else does.
     pub async fn board(&self) -> Result<BoardView, ClientError> {
         self.get("api/v1/board").await
+    }
+
+    /// What the checks of the node found.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`]: no node answers at the address, or something else does.
+    pub async fn health(&self) -> Result<HealthView, ClientError> {
+        self.get("api/v1/health").await
     }
 
     /// At most `limit` receipts, which is at most [`RECEIPTS_MAX`](Self::RECEIPTS_MAX), after number `after`, or the newest if it is `None`; only those of

@@ -7,6 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use gemba_core::health::HealthView;
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::Seq;
@@ -49,7 +50,10 @@ pub(crate) async fn readyz(
     Ok((
         status,
         if is_verbose {
-            format!("[{mark}]node {node}\n[+]board {}\nreadyz {end}\n", board.overall)
+            format!(
+                "[{mark}]node {node}\n[+]board {}\n[+]health {}\nreadyz {end}\n",
+                board.overall, board.health.state
+            )
         } else {
             format!("{node}\n")
         },
@@ -76,6 +80,10 @@ pub(crate) async fn tree(State(shared): State<Arc<Shared>>) -> Json<TreeView> {
 
 pub(crate) async fn board(State(shared): State<Arc<Shared>>) -> Json<Arc<BoardView>> {
     Json(shared.system.board())
+}
+
+pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Json<HealthView> {
+    Json(shared.system.board().health.clone())
 }
 
 pub(crate) async fn receipts(

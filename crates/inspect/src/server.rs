@@ -85,6 +85,7 @@ impl Inspector {
             .route("/metrics", get(reads::metrics))
             .route("/api/v1/tree", get(reads::tree))
             .route("/api/v1/board", get(reads::board))
+            .route("/api/v1/health", get(reads::health))
             .route("/api/v1/receipts", get(reads::receipts))
             .route("/api/v1/events", get(events::events))
             .route("/api/v1/actors/{*rest}", post(actions::kill).route_layer(with_token.clone()))
@@ -155,7 +156,7 @@ impl fmt::Debug for Inspector {
 async fn not_found() -> Problem {
     Problem::new(
         Kind::NotFound,
-        "this node shows /livez, /readyz, /metrics and /api/v1/{tree,board,receipts,events}; changes are under \
+        "this node shows /livez, /readyz, /metrics and /api/v1/{tree,board,health,receipts,events}; changes are under \
          /api/v1/{actors,lines,alerts}",
     )
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::control::{Control, ControlError};
+use gemba_core::health::HealthState;
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
@@ -118,6 +119,7 @@ async fn a_node_shows_its_tree_board_receipts_and_health() {
     assert!(tree.root.find(&path("/idle")).is_some());
     assert_eq!(client.board().await.unwrap().overall, Light::Green);
     assert_eq!(client.ready().await.unwrap(), Readiness::Ready);
+    assert_eq!(client.health().await.unwrap().state, HealthState::Unknown, "a node without a plant");
 
     let all = client.receipts(None, None, 1_000).await.unwrap();
     assert!(matches!(all.receipts[0].event, Event::NodeStarted { .. }));
@@ -134,7 +136,7 @@ async fn a_node_shows_its_tree_board_receipts_and_health() {
     assert_eq!(bench.get("/livez").await.text().await.unwrap(), "ok\n");
     assert_eq!(
         bench.get("/readyz?verbose").await.text().await.unwrap(),
-        "[+]node ok\n[+]board green\nreadyz ok\n"
+        "[+]node ok\n[+]board green\n[+]health unknown\nreadyz ok\n"
     );
     let tree = bench.get("/api/v1/tree").await;
     assert_eq!(tree.headers()["cache-control"], "no-store");

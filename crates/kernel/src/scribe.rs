@@ -98,6 +98,9 @@ fn count(to: &Instruments, receipt: &Receipt) {
         }
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
+        | Event::CheckMoved { .. }
+        | Event::PoolHealthMoved { .. }
+        | Event::HealthMoved { .. }
         | Event::QueueMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::ChildStarted { .. }
@@ -172,7 +175,10 @@ fn log(receipt: &Receipt) {
         | Event::RolloutMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::LadderMoved { .. }
-        | Event::LineMoved { .. } => line!(warn),
+        | Event::LineMoved { .. }
+        | Event::CheckMoved { .. }
+        | Event::PoolHealthMoved { .. }
+        | Event::HealthMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::HandlerRecovered { .. }

@@ -15,7 +15,7 @@ use crate::works::LINES;
 const LATE_MAX: Duration = Duration::from_millis(350);
 
 /// The part of the tree that is there in every run, in the order of the starts; pools and their workers aside.
-const TREE: [&str; 23] = [
+const TREE: [&str; 24] = [
     "/ one_for_one",
     "/journal",
     "/lab one_for_one",
@@ -39,6 +39,7 @@ const TREE: [&str; 23] = [
     "/plant/balancer",
     "/plant/burst",
     "/plant/kaizen",
+    "/plant/health",
 ];
 
 /// What is known of one signal.

@@ -8,7 +8,7 @@ use gemba::breaker::BreakerRules;
 use gemba::burst::BurstRules;
 use gemba::policy::rule;
 use gemba::rate::Rate;
-use gemba::{Action, FollowUp, JobContext, Line, LineSpec, Plant, PoolSpec, System};
+use gemba::{Action, FollowUp, HealthSpec, JobContext, Line, LineSpec, Plant, PoolSpec, System};
 
 use crate::draw::Draw;
 use crate::log::{Fact, Log};
@@ -87,7 +87,10 @@ pub(crate) const HARD_MAX: u32 = 120;
 /// Puts the plant together, with limits drawn from the seed.
 pub(crate) fn plant(system: &System, draw: &mut Draw, log: &Log) -> (Plant, Vec<Line<Work>>) {
     let hard = draw.between(20, u64::from(HARD_MAX)) as u32;
-    let mut plant = Plant::builder(system).limits(Limits::new(hard, 0.2, 0.83).expect("it is in range"));
+    // What the machine tells of itself is another thing in each run.
+    let mut plant = Plant::builder(system)
+        .limits(Limits::new(hard, 0.2, 0.83).expect("it is in range"))
+        .health(HealthSpec::new().without_machine());
     let burst = BurstRules::builder()
         .averages(Duration::from_secs(1), Duration::from_secs(10))
         .warm_up(Duration::from_secs(2))

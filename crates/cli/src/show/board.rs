@@ -1,6 +1,7 @@
 //! The andon board as text: the worst first, with why and since when.
 
 use gemba::light::Light;
+use gemba::pool_health::PoolHealth;
 use gemba::receipt::BreakerState;
 use gemba::view::{BoardView, BreakerView, LineState, LineView, PoolView, StationView};
 
@@ -24,7 +25,7 @@ pub(crate) fn board(view: &BoardView, page: Page) -> String {
     if !view.pools.is_empty() {
         lines.push(String::new());
         lines.push(page.heading(&pool_cells(["POOL", "WORKERS", "RANGE", "BUSY", "QUEUED", "UTILIZATION"])));
-        lines.extend(view.pools.iter().map(pool_row));
+        lines.extend(view.pools.iter().flat_map(|pool| pool_rows(pool, page)));
     }
     section(&mut lines, "BREAKERS", &view.breakers, page, |breaker| vec![breaker_row(breaker, page)]);
     lines.push(String::new());
@@ -113,6 +114,21 @@ fn pool_cells(cells: [&str; 6]) -> String {
         right(busy, 5),
         right(queued, 11)
     )
+}
+
+/// A pool; one that is not healthy says why.
+fn pool_rows(pool: &PoolView, page: Page) -> Vec<String> {
+    let mut rows = vec![pool_row(pool)];
+    if pool.health != PoolHealth::Healthy {
+        let light = pool.health.light();
+        let class = left(&format!("{} {}", light.glyph(), pool.health), 10);
+        let parts = wrap(&clean(&pool.health_why), page.width - 13);
+        rows.extend(parts.iter().enumerate().map(|(row, why)| match row {
+            0 => format!("  {} {why}", page.light(light, &class)),
+            _ => format!("{}{why}", " ".repeat(13)),
+        }));
+    }
+    rows
 }
 
 fn pool_row(pool: &PoolView) -> String {
@@ -224,6 +240,8 @@ pub(crate) mod sample {
                 workers_max: 16,
                 surge: 2,
                 utilization: 0.37,
+                health: PoolHealth::Degraded,
+                health_why: "6 of 8 workers answer".into(),
             }],
             breakers: vec![BreakerView {
                 name: "gateway".parse().unwrap(),
@@ -236,6 +254,7 @@ pub(crate) mod sample {
             balance_ratio: 0.98,
             studies: Vec::new(),
             bottlenecks: Vec::new(),
+            health: gemba::health::HealthView::default(),
         }
     }
 }
@@ -267,6 +286,7 @@ LINES
 
 POOL                     WORKERS       RANGE  BUSY      QUEUED   UTILIZATION
 payment                        8      4–16+2     3       0/512   ███░░░░░  37 %
+  ▲ degraded 6 of 8 workers answer
 
 BREAKERS
 ■ open      gateway                  5 failures in a row · probe in 18s

@@ -121,6 +121,13 @@ impl fmt::Display for Event {
                 if *to == Light::Red { " and none of them ends" } else { "" }
             ),
             Self::RolloutMoved { service, why, .. } => write!(f, "rollout of {service}: {why}"),
+            Self::CheckMoved { check, failing: true, why, .. } => write!(f, "check {check} fails: {why}"),
+            Self::CheckMoved { check, why, .. } => write!(f, "check {check} passes: {why}"),
+            Self::HealthMoved { from, to, failing_milli, why } => {
+                let failing = f64::from(*failing_milli) / 10.0;
+                write!(f, "health {from} → {to}, {failing:.0} % of the checks fail: {why}")
+            }
+            Self::PoolHealthMoved { pool, from, to, why } => write!(f, "pool {pool} {from} → {to}: {why}"),
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
     }

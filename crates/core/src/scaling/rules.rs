@@ -71,6 +71,11 @@ impl ScaleRules {
         self.workers_min
     }
 
+    /// How long a job may wait before the pool is too small, whatever it is used by.
+    pub const fn wait_max(&self) -> Duration {
+        self.wait_max
+    }
+
     /// Most workers, outside a surge.
     pub const fn workers_max(&self) -> u32 {
         self.workers_max

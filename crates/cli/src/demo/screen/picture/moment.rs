@@ -150,6 +150,7 @@ fn board() -> BoardView {
         balance_ratio: 0.74,
         studies: Vec::new(),
         bottlenecks: Vec::new(),
+        health: gemba::health::HealthView::default(),
     }
 }
 
@@ -185,6 +186,8 @@ fn pool_view(shop: &Shop) -> PoolView {
         workers_max: shop.workers_max,
         surge: 0,
         utilization: shop.utilization,
+        health: gemba::pool_health::PoolHealth::default(),
+        health_why: "as it should be".into(),
     }
 }
 
