@@ -155,7 +155,7 @@ async fn a_slow_time_shows_on_the_light_and_is_over_when_it_is_over() {
     for trip in calm.iter().filter(|trip| Duration::from_secs(1) <= trip.arrived) {
         assert!(trip.result.is_ok(), "{:?}", trip.result);
     }
-    let seen = board(node.system(), |board| board.overall == Light::Purple).await;
+    let seen = board(node.system(), |board| board.overall == Light::Red).await;
     let light =
         seen.stations.iter().find(|station| station.name.as_str() == "line:work").expect("it has a line");
     assert!(light.why.ends_with("ran out of time"), "{}", light.why);

@@ -57,9 +57,17 @@ pub struct LadderRules {
     outcomes_min: u64,
     clear_ratio: f64,
     clear_after: Duration,
+    worst: Light,
 }
 
 impl LadderRules {
+    /// The same, but that no light is worse than `worst`: for what is shown and stops nothing, since a purple light
+    /// says that the node is not ready.
+    pub const fn at_worst(mut self, worst: Light) -> Self {
+        self.worst = worst;
+        self
+    }
+
     /// The defaults, to be changed.
     pub fn builder() -> LadderRulesBuilder {
         LadderRulesBuilder(Self::default())
@@ -76,6 +84,7 @@ impl Default for LadderRules {
             outcomes_min: 500,
             clear_ratio: 0.8,
             clear_after: Duration::from_secs(60),
+            worst: Light::Purple,
         }
     }
 }
@@ -216,7 +225,8 @@ impl Ladder {
 
     /// The light it shows.
     pub fn light(&self) -> Light {
-        self.rungs.iter().filter(|rung| rung.lit).map(|rung| rung.light).max().unwrap_or_default()
+        let lit = self.rungs.iter().filter(|rung| rung.lit).map(|rung| rung.light).max();
+        lit.unwrap_or_default().min(self.rules.worst)
     }
 }
 
@@ -280,6 +290,12 @@ mod tests {
         ] {
             assert_eq!(light(failures, outcomes), expected, "{failures} of {outcomes}");
         }
+    }
+
+    #[test]
+    fn what_only_shows_has_a_worst_light_of_its_own() {
+        let mut line = Line::new(LadderRules::default().at_worst(Light::Red));
+        assert_eq!(line.run(50, 100, 20).last().map(|step| step.to), Some(Light::Red));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use gemba_core::health::HealthView;
 use gemba_core::jidoka::{Jidoka, JidokaRules};
 use gemba_core::ladder::{Ladder, LadderRules};
 use gemba_core::lending::Lending;
+use gemba_core::light::Light;
 use gemba_core::receipt::Seq;
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ArrivalsView, CostView, LineView, StudyView};
@@ -103,11 +104,11 @@ pub(crate) struct Learnt {
 impl Learnt {
     /// Nothing yet.
     pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
-        let ladder = Ladder::new(ladder, now);
         let burn = BurnRate::new(objective, now);
         Self {
-            failures: ladder.clone(),
-            late: ladder,
+            failures: Ladder::new(ladder, now),
+            // They stop nothing unless the rules say so, and a breaker opens where most calls are late.
+            late: Ladder::new(ladder.at_worst(Light::Red), now),
             burn,
             comparison: None,
             regressed: None,
