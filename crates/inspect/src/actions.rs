@@ -48,15 +48,24 @@ pub(crate) struct Done {
     pub(crate) receipt: Seq,
 }
 
+impl Ask {
+    fn by(&self) -> Arc<str> {
+        self.by.as_deref().unwrap_or(SOMEONE).into()
+    }
+
+    fn why(&self) -> Arc<str> {
+        self.why.as_deref().unwrap_or("no reason given").into()
+    }
+}
+
+/// What every handler answers.
+type Answer = Result<Json<Done>, Problem>;
+
 /// `POST /api/v1/actors/{path}/kill`. An actor's path has slashes, so the whole rest arrives as one.
-pub(crate) async fn kill(
-    State(shared): State<Arc<Shared>>,
-    Path(rest): Path<String>,
-    body: Body,
-) -> Result<Json<Done>, Problem> {
+pub(crate) async fn kill(State(shared): State<Arc<Shared>>, Path(rest): Path<String>, body: Body) -> Answer {
     let path = victim(&rest)?;
     let ask = read(body).await?;
-    let receipt = shared.system.kill(&path, who(&ask))?;
+    let receipt = shared.system.kill(&path, &ask.by())?;
     Ok(Json(Done { receipt }))
 }
 
@@ -65,12 +74,9 @@ pub(crate) async fn pull_cord(
     State(shared): State<Arc<Shared>>,
     Path(line): Path<String>,
     body: Body,
-) -> Result<Json<Done>, Problem> {
-    let line = line_name(&line)?;
-    let ask = read(body).await?;
-    let why = ask.why.as_deref().unwrap_or("no reason given").into();
-    let receipt = shared.system.control(Control::PullCord { line, by: who(&ask).into(), why }).await?;
-    Ok(Json(Done { receipt }))
+) -> Answer {
+    let line = name("line", &line)?;
+    control(&shared, body, |ask| Ok(Control::PullCord { line, by: ask.by(), why: ask.why() })).await
 }
 
 /// `DELETE /api/v1/lines/{line}/cord`.
@@ -78,11 +84,9 @@ pub(crate) async fn reset_cord(
     State(shared): State<Arc<Shared>>,
     Path(line): Path<String>,
     body: Body,
-) -> Result<Json<Done>, Problem> {
-    let line = line_name(&line)?;
-    let ask = read(body).await?;
-    let receipt = shared.system.control(Control::ResetCord { line, by: who(&ask).into() }).await?;
-    Ok(Json(Done { receipt }))
+) -> Answer {
+    let line = name("line", &line)?;
+    control(&shared, body, |ask| Ok(Control::ResetCord { line, by: ask.by() })).await
 }
 
 /// `POST /api/v1/lines/{line}/baseline`.
@@ -90,11 +94,9 @@ pub(crate) async fn accept_baseline(
     State(shared): State<Arc<Shared>>,
     Path(line): Path<String>,
     body: Body,
-) -> Result<Json<Done>, Problem> {
-    let line = line_name(&line)?;
-    let ask = read(body).await?;
-    let receipt = shared.system.control(Control::AcceptBaseline { line, by: who(&ask).into() }).await?;
-    Ok(Json(Done { receipt }))
+) -> Answer {
+    let line = name("line", &line)?;
+    control(&shared, body, |ask| Ok(Control::AcceptBaseline { line, by: ask.by() })).await
 }
 
 /// `POST /api/v1/alerts/{station}/acknowledgement`.
@@ -102,12 +104,9 @@ pub(crate) async fn acknowledge(
     State(shared): State<Arc<Shared>>,
     Path(station): Path<String>,
     body: Body,
-) -> Result<Json<Done>, Problem> {
-    let station = Name::new(&station)
-        .map_err(|error| Problem::new(Kind::BadRequest, format!("the station's name is wrong: {error}")))?;
-    let ask = read(body).await?;
-    let receipt = shared.system.control(Control::Acknowledge { station, by: who(&ask).into() }).await?;
-    Ok(Json(Done { receipt }))
+) -> Answer {
+    let station = name("station", &station)?;
+    control(&shared, body, |ask| Ok(Control::Acknowledge { station, by: ask.by() })).await
 }
 
 /// `POST /api/v1/alerts/{stations}/silence`: a station, or the beginning of names with a `*` behind it.
@@ -115,21 +114,22 @@ pub(crate) async fn silence(
     State(shared): State<Arc<Shared>>,
     Path(stations): Path<String>,
     body: Body,
-) -> Result<Json<Done>, Problem> {
+) -> Answer {
     let named = stations.strip_suffix('*').unwrap_or(&stations);
     if !(named.is_empty() && stations == "*") {
-        Name::new(named)
-            .map_err(|error| Problem::new(Kind::BadRequest, format!("the stations are wrong: {error}")))?;
+        name("station", named)?;
     }
-    let ask = read(body).await?;
-    let seconds = ask.for_s.ok_or_else(|| {
-        Problem::new(Kind::BadRequest, "a silence has an end; say it with {\"for_s\": 1800}, or 0 to end one")
-    })?;
-    let why = ask.why.as_deref().unwrap_or("no reason given").into();
-    let (stations, by) = (stations.as_str().into(), who(&ask).into());
-    let for_ms = seconds.saturating_mul(1000);
-    let receipt = shared.system.control(Control::Silence { stations, for_ms, by, why }).await?;
-    Ok(Json(Done { receipt }))
+    let silence = |ask: &Ask| {
+        let seconds = ask.for_s.ok_or_else(|| {
+            Problem::new(
+                Kind::BadRequest,
+                "a silence has an end; say it with {\"for_s\": 1800}, or 0 to end one",
+            )
+        })?;
+        let for_ms = seconds.saturating_mul(1000);
+        Ok(Control::Silence { stations: stations.as_str().into(), for_ms, by: ask.by(), why: ask.why() })
+    };
+    control(&shared, body, silence).await
 }
 
 /// `POST /api/v1/breakers/{breaker}/{state}`, with `open`, `half_open` or `closed` for the state.
@@ -137,9 +137,8 @@ pub(crate) async fn force_breaker(
     State(shared): State<Arc<Shared>>,
     Path((breaker, to)): Path<(String, String)>,
     body: Body,
-) -> Result<Json<Done>, Problem> {
-    let breaker = Name::new(&breaker)
-        .map_err(|error| Problem::new(Kind::BadRequest, format!("the breaker's name is wrong: {error}")))?;
+) -> Answer {
+    let breaker = name("breaker", &breaker)?;
     let to = match to.as_str() {
         "open" => BreakerState::Open,
         "half_open" => BreakerState::HalfOpen,
@@ -149,10 +148,14 @@ pub(crate) async fn force_breaker(
             return Err(Problem::new(Kind::NotFound, states));
         }
     };
+    let force = |ask: &Ask| Ok(Control::ForceBreaker { breaker, to, by: ask.by(), why: ask.why() });
+    control(&shared, body, force).await
+}
+
+/// Reads who asks and why, and has it done.
+async fn control(shared: &Shared, body: Body, make: impl FnOnce(&Ask) -> Result<Control, Problem>) -> Answer {
     let ask = read(body).await?;
-    let why = ask.why.as_deref().unwrap_or("no reason given").into();
-    let receipt =
-        shared.system.control(Control::ForceBreaker { breaker, to, by: who(&ask).into(), why }).await?;
+    let receipt = shared.system.control(make(&ask)?).await?;
     Ok(Json(Done { receipt }))
 }
 
@@ -173,9 +176,10 @@ fn victim(rest: &str) -> Result<ActorPath, Problem> {
         .map_err(|error| Problem::new(Kind::BadRequest, format!("the actor's path is wrong: {error}")))
 }
 
-fn line_name(text: &str) -> Result<Name, Problem> {
-    Name::new(text)
-        .map_err(|error| Problem::new(Kind::BadRequest, format!("the line's name is wrong: {error}")))
+/// The name of such a thing.
+fn name(what: &str, text: &str) -> Result<Name, Problem> {
+    let wrong = |error| Problem::new(Kind::BadRequest, format!("the {what}'s name is wrong: {error}"));
+    Name::new(text).map_err(wrong)
 }
 
 async fn read(body: Body) -> Result<Ask, Problem> {
@@ -216,10 +220,6 @@ fn readable(field: &str, text: Option<&str>) -> Result<(), Problem> {
         ));
     }
     Ok(())
-}
-
-fn who(ask: &Ask) -> &str {
-    ask.by.as_deref().unwrap_or(SOMEONE)
 }
 
 #[cfg(test)]

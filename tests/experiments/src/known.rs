@@ -19,11 +19,6 @@ const KNOWN: &[KnownMiss] = &[
         why: "the one worker idles now and then, as a queue that may hold a quarter of the deadline is three signals long: a queue of one place has 0.85 at 1.0x",
     },
     KnownMiss {
-        number: "E17",
-        holds: "admit and release, 2 thread(s)",
-        why: "within the spread of its target of 60 ns, and 0.6 of tower's",
-    },
-    KnownMiss {
         number: "E8",
         holds: "refused, share",
         why: "with a worker less the others are busy for 0.78 of the time, and now and then the lowest tier would wait longer than a quarter of its deadline",
