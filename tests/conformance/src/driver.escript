@@ -311,7 +311,7 @@ request(Kind, Sup, Id, D) ->
             end
     end.
 
-busy_request(spec, _, _, _) -> {true, "do"};
+busy_request(spec, Sup, _, D) -> on(is_reached(maps:get(Sup, D#d.names), D));
 busy_request(Kind, Sup, Id, D) ->
     Touched = lists:member(Id, D#d.touched) orelse lists:member(Sup, D#d.touched)
         orelse not is_reached(maps:get(Sup, D#d.names), D) orelse is_held_from_below(Id, D)
