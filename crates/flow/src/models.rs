@@ -8,6 +8,7 @@ use std::time::Duration;
 use gemba_core::admission::{Limits, Tier};
 use gemba_core::breaker::BreakerRules;
 use gemba_core::name::{ActorPath, Name};
+use gemba_core::queue::NOBODY;
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Node, System};
 use loom::model::Builder;
@@ -85,5 +86,5 @@ fn signal(station: &Arc<Station<Echo>>, ceiling: &Ceiling, n: u32) -> (Job, Tick
     let permit = ceiling.admit_at(0, Tier::Normal).expect("there is room");
     let deadline = NOW + Duration::from_secs(1_000_000);
     let trace = Trace { span: tracing::Span::none(), sent: None };
-    Job::new(station.clone(), n, permit, Tier::Normal, deadline, trace)
+    Job::new(station.clone(), n, permit, (Tier::Normal, NOBODY), deadline, trace)
 }
