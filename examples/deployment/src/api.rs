@@ -137,7 +137,7 @@ impl Office {
         }
         let others = self.services.iter().filter(|(name, _)| *name != service.name.as_str());
         let running = others.filter(|(_, reach)| reach.view.borrow().delivery.is_some()).count();
-        facts.rollouts = (running, self.fleet.rollouts_max);
+        facts.rollouts = (running, self.fleet.queue.running_max as usize);
         facts
     }
 }

@@ -1,7 +1,6 @@
 //! The manager: everything put together, until SIGTERM. What it started runs on, and the next one adopts it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::sync::watch;
 use crate::api::{self, Office, Reach};
 use crate::conductor::{Conductor, Parts};
 use crate::fleet::{Fleet, Region, Service};
-use crate::host::{self, HostError, ListenAddress};
+use crate::host::{self, HostError};
 use crate::plant;
 use crate::store::Store;
 use crate::view::ServiceView;
@@ -33,32 +32,13 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 /// How long a splitter may finish the requests in flight, when it is to end.
 const SPLITTER_STOP_MAX: Duration = Duration::from_secs(12);
 
-/// What the manager is told when it starts.
-#[derive(Debug, Clone, clap::Args)]
-pub struct ServeOptions {
-    /// What there is to deploy and where, in JSON.
-    #[arg(long, value_name = "FILE", default_value = "fleet.json")]
-    pub fleet: PathBuf,
-    /// Where it takes requests.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8070")]
-    pub listen: ListenAddress,
-    /// Where the inspector listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4040")]
-    pub inspect: ListenAddress,
-    /// The file of its record; made if there is none.
-    #[arg(long, value_name = "FILE", default_value = "deployment.db")]
-    pub database: PathBuf,
-}
-
 /// Manages the fleet until the process is asked to stop.
-pub async fn run(options: ServeOptions) -> Result<(), HostError> {
-    let fleet = Fleet::read(&options.fleet)
-        .map_err(|faults| HostError::Fleet { file: options.fleet.clone(), faults })?;
+pub async fn run(fleet: Fleet) -> Result<(), HostError> {
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
-    let store = Store::open(&options.database)
-        .map_err(|source| HostError::Database { file: options.database.clone(), source })?;
-    let listener = host::bind(&options.listen).await?.into_std()?;
+    let store = Store::open(&fleet.database)
+        .map_err(|source| HostError::Database { file: fleet.database.clone(), source })?;
+    let listener = host::bind(&fleet.listen).await?.into_std()?;
     let address = listener.local_addr()?;
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
 
@@ -73,7 +53,7 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
     let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
     let (mut addresses, mut services) = (BTreeMap::new(), BTreeMap::new());
-    for service in &fleet.services {
+    for service in fleet.services.values() {
         let (sender, view) = watch::channel(ServiceView::default());
         let parts = Parts {
             service: service.clone(),
@@ -91,9 +71,10 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
     }
     let node = Node::builder("deployment").stop_limit(STOP_MAX);
     let (plant, line) = plant::plant(node.system(), addresses)?;
+    let inspect = fleet.inspect.0;
     let office = Arc::new(Office { fleet, services, line, store: store.clone(), splitters: handles });
     let node = node
-        .inspect_with(options.inspect.0, token)
+        .inspect_with(inspect, token)
         .child(splitters)
         .child(instances)
         .child(conductors)
@@ -112,7 +93,7 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
 }
 
 fn regions(fleet: &Fleet) -> impl Iterator<Item = (&Service, &Region)> {
-    fleet.services.iter().flat_map(|service| service.regions.iter().map(move |region| (service, region)))
+    fleet.services.values().flat_map(|service| service.regions.iter().map(move |region| (service, region)))
 }
 
 /// The splitter of a region: this program under another name, which outlives the manager.

@@ -18,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+mod config;
+
 /// How long anything here may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
@@ -217,8 +219,8 @@ impl Manager {
         std::mem::forget(TcpListener::bind(taken).unwrap());
         let fleet = json!({
             "state": directory.path().join("state"),
-            "services": [{
-                "name": "api", "instances": 1, "capacity": 4,
+            "services": { "api": {
+                "instances": 1, "capacity": 4,
                 "ready_within_ms": 5_000, "stop_within_ms": 500,
                 "regions": [
                     { "name": "us-west", "listen": addresses[0], "admin": addresses[1] },
@@ -240,9 +242,10 @@ impl Manager {
                     "taken": { "command": [PROGRAM, "sample-service", "--listen", taken.to_string(), "--version", "{port}"] },
                     "forged": { "command": [PROGRAM, "{port}"], "sha256": "0".repeat(64) },
                 },
-            }],
+            } },
         });
-        std::fs::write(directory.path().join("fleet.json"), fleet.to_string()).unwrap();
+        let fleet = gemba::config::to_toml(&fleet).unwrap();
+        std::fs::write(directory.path().join("fleet.toml"), fleet).unwrap();
         let client = Client::new(&format!("http://{}", addresses[4]));
         let mut manager = Self {
             child: None,
@@ -257,14 +260,14 @@ impl Manager {
 
     async fn start(&mut self) {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
-        let (fleet, database, listen) = (path("fleet.json"), path("deployment.db"), self.listen.to_string());
+        let (fleet, database, listen) = (path("fleet.toml"), path("deployment.db"), self.listen.to_string());
         let args = [
             "serve",
             "--inspect",
             "127.0.0.1:0",
             "--listen",
             &listen,
-            "--fleet",
+            "--config",
             &fleet,
             "--database",
             &database,
