@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+mod adapter;
 mod config;
 
 /// How long anything here may take on a busy machine.
