@@ -2,6 +2,8 @@
 
 mod commands;
 mod given;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 
 use std::net::SocketAddr;
 use std::time::Duration;
