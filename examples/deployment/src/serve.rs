@@ -11,11 +11,13 @@ use gemba::{
 };
 use tokio::sync::watch;
 
-use crate::api::{self, Office, Reach};
-use crate::conductor::{Conductor, Parts};
+use crate::api::{self, Office};
+use crate::conductor::{Conductor, Parts, Reach};
 use crate::fleet::{Fleet, Region, Service};
 use crate::host::{self, HostError};
 use crate::plant;
+use crate::queue::Queue;
+use crate::scheduler::{self, Scheduler};
 use crate::store::Store;
 use crate::view::ServiceView;
 
@@ -52,7 +54,7 @@ pub async fn run(fleet: Fleet) -> Result<(), HostError> {
     }
     let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
-    let (mut addresses, mut services) = (BTreeMap::new(), BTreeMap::new());
+    let mut services = BTreeMap::new();
     for service in fleet.services.values() {
         let (sender, view) = watch::channel(ServiceView::default());
         let parts = Parts {
@@ -65,19 +67,37 @@ pub async fn run(fleet: Fleet) -> Result<(), HostError> {
         };
         let spec = server(service.name.as_str(), move || Conductor::new(parts.clone()));
         let conductor = spec.address();
-        addresses.insert(service.name.to_string(), conductor.clone());
         services.insert(service.name.to_string(), Reach { conductor, view });
         conductors = conductors.child(spec);
     }
     let node = Node::builder("deployment").stop_limit(STOP_MAX);
-    let (plant, line) = plant::plant(node.system(), addresses)?;
     let inspect = fleet.inspect.0;
-    let office = Arc::new(Office { fleet, services, line, store: store.clone(), splitters: handles });
+    let (_fleet, fleet) = watch::channel(Arc::new(fleet));
+    let (queue, waiting) = watch::channel(Queue::default());
+    let parts = scheduler::Parts {
+        fleet: fleet.clone(),
+        services: services.clone(),
+        store: store.clone(),
+        view: Arc::new(queue),
+    };
+    let scheduler = server("queue", move || Scheduler::new(parts.clone()));
+    let (plant, line) = plant::plant(node.system(), scheduler.address())?;
+    let office = Arc::new(Office {
+        system: node.system().clone(),
+        fleet,
+        services,
+        line,
+        scheduler: scheduler.address(),
+        queue: waiting,
+        store: store.clone(),
+        splitters: handles,
+    });
     let node = node
         .inspect_with(inspect, token)
         .child(splitters)
         .child(instances)
         .child(conductors)
+        .child(scheduler)
         .child(plant)
         .child(http(listener, office))
         .start()
