@@ -132,7 +132,7 @@ async fn execute(command: Command) -> Result<(), CommandError> {
         Command::Serve(options) => {
             let fleet = options.load().map_err(HostError::from)?.value;
             let _logs = Logs::new("deployment").init().map_err(HostError::from)?;
-            Ok(serve::run(fleet).await?)
+            Ok(serve::run(options, fleet).await?)
         }
         Command::Splitter(options) => {
             let _logs = Logs::new("deployment-splitter").init().map_err(HostError::from)?;

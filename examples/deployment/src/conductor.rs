@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::delivery::{Delivery, Outcome, Phase, Step};
 use crate::desk::Desk;
-use crate::fleet::Service;
+use crate::fleet::{Fleet, Service};
 use crate::instances::{Instances, Seat, free_port};
 use crate::policy::DeploymentRequest;
 use crate::region::Since;
@@ -83,6 +83,8 @@ pub struct Reach {
 pub struct Parts {
     /// The service.
     pub service: Service,
+    /// The fleet as it is now, when its file was read again.
+    pub fleet: watch::Receiver<Arc<Fleet>>,
     /// Where instances have their homes.
     pub home: PathBuf,
     /// The record.
@@ -132,6 +134,7 @@ impl Conductor {
 
     async fn tick(&mut self, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
         let now = clock(ctx);
+        self.renew();
         self.seat_instances().await?;
         self.count(now).await;
         if let Some(step) = self.decide(now) {
@@ -320,10 +323,10 @@ impl Conductor {
         let telling = self.desks.iter_mut().zip(wanted).filter_map(|(desk, wanted)| {
             let wanted = wanted?;
             let knows = desk.counted.as_ref().map(|counted| counted.generation);
-            let is_told = desk
-                .told
-                .as_ref()
-                .is_some_and(|told| Some(told.generation) == knows && told.versions == wanted.versions);
+            let is_told = desk.told.as_ref().is_some_and(|told| {
+                let same = Table { generation: told.generation, ..wanted.clone() };
+                Some(told.generation) == knows && *told == same
+            });
             (!is_told).then(|| desk.tell(wanted, unix_ms))
         });
         join_all(telling).await;
@@ -389,6 +392,7 @@ impl Server for Conductor {
 
     async fn init(&mut self, ctx: &mut Context<Msg>) -> Result<(), Stop> {
         self.record = self.parts.store.load(self.parts.service.name.as_str()).await?;
+        self.renew();
         let known: Vec<_> = self.record.instances.clone().into_iter().collect();
         for (name, port) in known {
             // One that an earlier life of this actor started: it runs on, and is adopted.

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod problem;
 pub mod queue;
 pub mod region;
+pub mod reload;
 pub mod sample;
 pub mod scheduler;
 pub mod serve;

@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 
 mod config;
 mod queue;
+mod reload;
 
 /// How long anything here may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -45,11 +46,15 @@ fn at(port: u16) -> SocketAddr {
 
 /// This program with these arguments, once it has said where it listens.
 async fn run(args: &[&str]) -> Child {
+    run_with(args, Stdio::null()).await
+}
+
+async fn run_with(args: &[&str], log: Stdio) -> Child {
     let mut child = Command::new(PROGRAM)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -280,12 +285,17 @@ impl Manager {
         self.directory.path().join("fleet.toml")
     }
 
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
     fn write(&self, fleet: &Value) {
         std::fs::write(self.file(), gemba::config::to_toml(fleet).unwrap()).unwrap();
     }
 
     async fn start(&mut self) {
-        self.child = Some(run(&["serve", "--config", self.file().to_str().unwrap()]).await);
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        self.child = Some(run_with(&["serve", "--config", self.file().to_str().unwrap()], log.into()).await);
     }
 
     /// As a fault would: SIGKILL, and another one.

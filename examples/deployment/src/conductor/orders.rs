@@ -8,6 +8,25 @@ use crate::delivery::{Delivery, Step};
 use crate::policy::DeploymentRequest;
 
 impl Conductor {
+    /// Takes what the file says now. A version of which something runs stays what it was.
+    pub(super) fn renew(&mut self) {
+        if !self.parts.fleet.has_changed().unwrap_or(false) {
+            return;
+        }
+        let fleet = self.parts.fleet.borrow_and_update().clone();
+        let Some(mut service) = fleet.service(self.parts.service.name.as_str()).cloned() else { return };
+        let delivered = self.record.delivery.iter();
+        let delivered = delivered.flat_map(|delivery| delivery.from.iter().chain([&delivery.to]));
+        let run = self.instances.running.keys().map(|seat| &seat.version);
+        for version in self.record.stable.iter().chain(delivered).chain(run) {
+            if let Some(artefact) = self.parts.service.versions.get(version) {
+                service.versions.insert(version.clone(), artefact.clone());
+            }
+        }
+        self.parts.service = service.clone();
+        self.instances.renew(service);
+    }
+
     pub(super) async fn begin(
         &mut self,
         request: DeploymentRequest,
@@ -25,6 +44,10 @@ impl Conductor {
         }
         if self.parts.store.is_begun(&id).await.map_err(storage)? {
             return Ok(id);
+        }
+        self.renew();
+        if !self.parts.service.versions.contains_key(&request.version) {
+            return Err(format!("the fleet has no version {}", request.version));
         }
         let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
         let versions = (self.record.stable.as_deref(), request.version.as_str());

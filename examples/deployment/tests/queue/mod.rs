@@ -10,7 +10,7 @@ use super::*;
 
 /// Services of one region and one instance, of which so many are delivered at once. Without traffic no delivery gets
 /// beyond its first stage.
-async fn manager(services: &[&str], running_max: usize) -> Manager {
+pub(super) async fn manager(services: &[&str], running_max: usize) -> Manager {
     let service = |name: &&str| {
         let (listen, admin) = (at(port()), at(port()));
         let service = json!({
@@ -35,7 +35,7 @@ async fn manager(services: &[&str], running_max: usize) -> Manager {
 
 impl Manager {
     /// Returns when a service is as it should be.
-    async fn until(&self, service: &str, is_so: impl Fn(&ServiceView) -> bool) -> ServiceView {
+    pub(super) async fn until(&self, service: &str, is_so: impl Fn(&ServiceView) -> bool) -> ServiceView {
         let looking = async {
             loop {
                 let view = self.client.service(service).await.unwrap();
@@ -52,7 +52,7 @@ impl Manager {
     }
 
     /// Who waits, in order.
-    async fn queue(&self) -> Vec<String> {
+    pub(super) async fn queue(&self) -> Vec<String> {
         let queue = self.client.queue().await.unwrap();
         let positions: Vec<_> = queue.iter().map(|waiting| waiting.position).collect();
         assert_eq!(positions, (1..=queue.len()).collect::<Vec<_>>());
@@ -60,7 +60,7 @@ impl Manager {
     }
 }
 
-fn delivers(version: &str) -> impl Fn(&ServiceView) -> bool {
+pub(super) fn delivers(version: &str) -> impl Fn(&ServiceView) -> bool {
     move |view| view.delivery.as_ref().is_some_and(|delivery| delivery.to == version && 0.0 < delivery.share)
 }
 
