@@ -128,7 +128,8 @@ impl Waiting {
             return Turn::Refuse(format!("it waited {} s for this: {last}", waited.as_secs()));
         }
         if rules.running_max as usize <= running {
-            return Turn::Wait(format!("{running} deliveries go on, {} is the limit", rules.running_max));
+            let go_on = if running == 1 { "delivery goes on" } else { "deliveries go on" };
+            return Turn::Wait(format!("{running} {go_on}, {} is the limit", rules.running_max));
         }
         if !standing.leaving.is_empty() {
             return Turn::Next(format!("instances of {} still end", standing.leaving.join(", ")));

@@ -72,9 +72,7 @@ impl Scheduler {
         }
         let most = self.parts.fleet.borrow().queue.waiting_max as usize;
         if most <= self.queue.others(&request.service) {
-            return Err(format!(
-                "{most} deliveries wait, which is the limit; ask again when there are fewer"
-            ));
+            return Err(format!("as many deliveries wait as may, {most}; ask again when there are fewer"));
         }
         let view = self.parts.services.get(&request.service).map(|reach| reach.view.borrow().clone());
         let is_running = view.is_some_and(|view| view.delivery.is_some());

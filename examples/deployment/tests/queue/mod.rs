@@ -86,7 +86,7 @@ async fn one_too_many_waits_its_turn_also_when_the_manager_dies() {
     assert!(twice.contains("one_at_a_time: delivery b-v2 brings this version already"), "{twice}");
 
     let view = client.service("c").await.unwrap();
-    let line = "c v2 waits, number 2 in the queue: 1 deliveries go on, 1 is the limit\n";
+    let line = "c v2 waits, number 2 in the queue: 1 delivery goes on, 1 is the limit\n";
     assert!(text(&view).contains(line), "{}", text(&view));
     let metrics = reqwest::get(format!("{}/metrics", manager.inspector)).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("gemba_rollouts_waiting 2"), "{metrics}");
