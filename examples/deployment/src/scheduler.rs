@@ -67,7 +67,7 @@ impl Scheduler {
     async fn join(&mut self, request: DeploymentRequest, ctx: &mut Context<Msg>) -> Result<String, String> {
         let words = |error: DatabaseError| crate::chain(&error);
         let id = request.id.clone();
-        if self.parts.store.is_known(&id).await.map_err(words)? {
+        if self.parts.store.find(&id).await.map_err(words)?.is_some() {
             return Ok(id);
         }
         let most = self.parts.fleet.borrow().queue.waiting_max as usize;
