@@ -129,8 +129,9 @@ impl Scheduler {
                     continue;
                 }
             };
-            if self.queue.explain(id, &why) {
-                let what = format!("{} waits: {why}", waiting.request.version);
+            if let Some(position) = self.queue.explain(id, &why) {
+                let what =
+                    format!("{} waits, number {position} in the queue: {why}", waiting.request.version);
                 self.parts.store.step(id, unix_ms, &what).await?;
                 note(ctx, &waiting.request, Light::Green, &what);
             }
