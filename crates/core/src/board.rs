@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::health::HealthState;
 use crate::jidoka;
+use crate::ladder::Measure;
 use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
 use crate::pool_health::PoolHealth;
@@ -161,6 +162,12 @@ impl Board {
             Event::SupervisorGaveUp { .. } => {
                 fold.raise(Station::Supervisor(&receipt.path), Trouble::GaveUp, Light::Red, None);
             }
+            Event::SupervisorHalted { .. } => {
+                fold.raise(Station::Supervisor(&receipt.path), Trouble::Halted, Light::Red, None);
+            }
+            Event::SupervisorResumed { .. } => {
+                fold.clear(Station::Supervisor(&receipt.path), &Trouble::Halted);
+            }
             Event::BreakerMoved { breaker, to, .. } => fold.breaker_moved(breaker, *to),
             Event::PoolResized { pool, .. } => fold.board.add(Station::Pool(pool), receipt.unix_ms),
             Event::SurgeStarted { .. } => fold.raise(Station::Node, Trouble::Surge, Light::Yellow, None),
@@ -175,6 +182,7 @@ impl Board {
                 fold.raise(Station::Node, Trouble::SoftLimit, Light::Yellow, Some(until));
             }
             Event::LadderMoved { line, defect, to, .. } => fold.ladder_moved(line, *defect, *to),
+            Event::LevelMoved { line, measure, to, .. } => fold.level_moved(line.as_ref(), *measure, *to),
             Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
             Event::BurnMoved { line, to: Light::Green, .. } => {
                 fold.clear(Station::Budget(line), &Trouble::Burn);
@@ -343,6 +351,15 @@ impl Fold<'_> {
             self.clear(Station::Line(line), &Trouble::Ladder(defect));
         } else {
             self.raise(Station::Line(line), Trouble::Ladder(defect), to, None);
+        }
+    }
+
+    fn level_moved(&mut self, line: Option<&Name>, measure: Measure, to: Light) {
+        let station = line.map_or(Station::Node, Station::Line);
+        if to == Light::Green {
+            self.clear(station, &Trouble::Level(measure));
+        } else {
+            self.raise(station, Trouble::Level(measure), to, None);
         }
     }
 
@@ -519,6 +536,16 @@ mod tests {
         assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("budget:payment".to_owned(), Red, Green)]);
         let over = Event::RegressionOver { line: line() };
         assert_eq!(floor.at("/plant/kaizen", over), [("line:payment".to_owned(), Yellow, Green)]);
+    }
+
+    #[test]
+    fn a_halted_supervisor_is_red_until_it_runs_again() {
+        let mut floor = Floor::new();
+        let halted = Event::SupervisorHalted { by: "ann".into(), why: "wrong answers".into() };
+        assert_eq!(floor.at("/plant/pools", halted), moved(POOLS, Green, Red));
+        assert_eq!(floor.station(POOLS).why, "halted by ann: wrong answers".into());
+        let resumed = Event::SupervisorResumed { by: "ann".into() };
+        assert_eq!(floor.at("/plant/pools", resumed), moved(POOLS, Red, Green));
     }
 
     #[test]

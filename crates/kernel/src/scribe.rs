@@ -107,6 +107,8 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::ChildStartFailed { .. }
         | Event::ChildUnkillable { .. }
         | Event::HandlerRecovered { .. }
+        | Event::SupervisorHalted { .. }
+        | Event::SupervisorResumed { .. }
         | Event::KillRequested { .. }
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
@@ -114,6 +116,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::SettingsChanged { .. }
         | Event::SoftLimitPassed { .. }
         | Event::LadderMoved { .. }
+        | Event::LevelMoved { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
@@ -153,6 +156,7 @@ fn log(receipt: &Receipt) {
     }
     match &receipt.event {
         Event::SupervisorGaveUp { .. }
+        | Event::SupervisorHalted { .. }
         | Event::ChildUnkillable { .. }
         | Event::DeliveryFailed { .. }
         | Event::CardDied { .. } => {
@@ -175,6 +179,7 @@ fn log(receipt: &Receipt) {
         | Event::RolloutMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::LadderMoved { .. }
+        | Event::LevelMoved { .. }
         | Event::LineMoved { .. }
         | Event::CheckMoved { .. }
         | Event::PoolHealthMoved { .. }
@@ -182,6 +187,7 @@ fn log(receipt: &Receipt) {
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::HandlerRecovered { .. }
+        | Event::SupervisorResumed { .. }
         | Event::KillRequested { .. }
         | Event::PoolResized { .. }
         | Event::CapacityMoved { .. }

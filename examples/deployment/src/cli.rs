@@ -46,8 +46,14 @@ pub enum Command {
     Resume(Named),
     /// Take the next stage at once.
     Promote(Named),
-    /// Take a delivery back.
+    /// Take a delivery out of the queue, or back.
     Abort(Named),
+    /// Show the deliveries that wait for their turn.
+    Queue {
+        /// Where the manager is.
+        #[command(flatten)]
+        manager: Manager,
+    },
     /// Show every delivery with its steps and reasons.
     History(Named),
     /// End every instance and every splitter.
@@ -126,7 +132,7 @@ async fn execute(command: Command) -> Result<(), CommandError> {
         Command::Serve(options) => {
             let fleet = options.load().map_err(HostError::from)?.value;
             let _logs = Logs::new("deployment").init().map_err(HostError::from)?;
-            Ok(serve::run(fleet).await?)
+            Ok(serve::run(options, fleet).await?)
         }
         Command::Splitter(options) => {
             let _logs = Logs::new("deployment-splitter").init().map_err(HostError::from)?;
@@ -142,6 +148,7 @@ async fn execute(command: Command) -> Result<(), CommandError> {
         Command::Resume(named) => order(named, "resume").await,
         Command::Promote(named) => order(named, "promote").await,
         Command::Abort(named) => order(named, "abort").await,
+        Command::Queue { manager } => Ok(client::queue(&Client::new(&manager.manager)).await?),
         Command::History(named) => {
             Ok(client::history(&Client::new(&named.manager.manager), &named.service).await?)
         }
@@ -157,7 +164,7 @@ async fn deliver(wanted: Delivered, strategy: Strategy) -> Result<(), CommandErr
     let client = Client::new(&wanted.manager.manager);
     let id = client.begin(&wanted.service, &wanted.version, strategy, wanted.id.as_deref()).await?;
     println!("delivery {id}");
-    Ok(())
+    Ok(client::waits(&client, &id).await?)
 }
 
 async fn order(named: Named, order: &str) -> Result<(), CommandError> {

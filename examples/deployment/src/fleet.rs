@@ -60,7 +60,7 @@ pub struct QueueSection {
     #[schemars(range(min = 1, max = 1_000))]
     pub running_max: u32,
     /// Deliveries that wait for their turn.
-    #[schemars(range(max = 10_000))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub waiting_max: u32,
     /// How long one waits at most.
     #[schemars(range(min = 1, max = 604_800))]

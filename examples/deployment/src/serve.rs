@@ -10,15 +10,20 @@ use gemba::{
     ChildSpec, LogRules, Node, Probe, ProcessHandle, ProcessSpec, Shutdown, Stop, Supervisor, TaskContext,
     Token, process, server, task,
 };
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::adapter;
 use crate::adapter::remote::Remote;
-use crate::api::{self, Office, Reach};
-use crate::conductor::{Conductor, Parts};
+use crate::api::{self, Office};
+use crate::conductor::{Conductor, Parts, Reach};
+use crate::config::ConfigOptions;
 use crate::fleet::{Fleet, Region, Service};
 use crate::host::{self, HostError};
 use crate::plant;
+use crate::queue::Queue;
+use crate::reload;
+use crate::scheduler::{self, Scheduler};
 use crate::store::Store;
 use crate::view::ServiceView;
 
@@ -36,7 +41,9 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 const SPLITTER_STOP_MAX: Duration = Duration::from_secs(12);
 
 /// Manages the fleet until the process is asked to stop.
-pub async fn run(fleet: Fleet) -> Result<(), HostError> {
+pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> {
+    // From here on SIGHUP does not end the process; who listens to it is the child `reload`.
+    let _hangup = signal(SignalKind::hangup())?;
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
     let store = Store::open(&fleet.database)
@@ -65,11 +72,13 @@ pub async fn run(fleet: Fleet) -> Result<(), HostError> {
     }
     let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
-    let (mut addresses, mut services) = (BTreeMap::new(), BTreeMap::new());
+    let (sender, newest) = watch::channel(Arc::new(fleet.clone()));
+    let mut services = BTreeMap::new();
     for service in fleet.services.values() {
         let (sender, view) = watch::channel(ServiceView::default());
         let parts = Parts {
             service: service.clone(),
+            fleet: newest.clone(),
             home: fleet.state.join("instances").join(service.name.as_str()),
             store: store.clone(),
             supervisor: instances.handle(),
@@ -79,20 +88,44 @@ pub async fn run(fleet: Fleet) -> Result<(), HostError> {
         };
         let spec = server(service.name.as_str(), move || Conductor::new(parts.clone()));
         let conductor = spec.address();
-        addresses.insert(service.name.to_string(), conductor.clone());
         services.insert(service.name.to_string(), Reach { conductor, view });
         conductors = conductors.child(spec);
     }
     let node = Node::builder("deployment").stop_limit(STOP_MAX);
-    let (plant, line) = plant::plant(node.system(), addresses)?;
     let inspect = fleet.inspect.0;
-    let office = Arc::new(Office { fleet, services, line, store: store.clone(), splitters: handles });
+    let (queue, waiting) = watch::channel(Queue::default());
+    let parts = scheduler::Parts {
+        fleet: newest.clone(),
+        services: services.clone(),
+        store: store.clone(),
+        view: Arc::new(queue),
+    };
+    let reload = reload::child(reload::Parts {
+        options,
+        fleet: Arc::new(sender),
+        services: services.clone(),
+        queue: waiting.clone(),
+    });
+    let scheduler = server("queue", move || Scheduler::new(parts.clone()));
+    let (plant, line) = plant::plant(node.system(), scheduler.address())?;
+    let office = Arc::new(Office {
+        system: node.system().clone(),
+        fleet: newest,
+        services,
+        line,
+        scheduler: scheduler.address(),
+        queue: waiting,
+        store: store.clone(),
+        splitters: handles,
+    });
     let node = node
         .inspect_with(inspect, token)
         .child(splitters)
         .child(instances)
         .child(adapters)
         .child(conductors)
+        .child(scheduler)
+        .child(reload)
         .child(plant)
         .child(http(listener, office))
         .start()

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::jidoka;
+use crate::ladder::Measure;
 use crate::light::Light;
 use crate::name::ActorPath;
 use crate::receipt::Seq;
@@ -13,11 +14,13 @@ use crate::time::Timestamp;
 pub(super) enum Trouble {
     Restarts,
     GaveUp,
+    Halted,
     Unkillable(ActorPath),
     Stuck(ActorPath),
     Breaker,
     Cord,
     Ladder(jidoka::Cause),
+    Level(Measure),
     Burn,
     Regression,
     Moved,

@@ -29,6 +29,8 @@ impl fmt::Display for Event {
                 write!(f, "{incarnation} goes on after {for_ms} ms")
             }
             Self::SupervisorGaveUp { reason } => write!(f, "{reason}"),
+            Self::SupervisorHalted { by, why } => write!(f, "halted by {by}: {why}"),
+            Self::SupervisorResumed { by } => write!(f, "runs again, by {by}"),
             Self::KillRequested { by } => write!(f, "kill asked for by {by}"),
             Self::BreakerMoved { breaker, from, to, why } => {
                 write!(f, "breaker {breaker} {from} → {to}: {why}")
@@ -75,6 +77,13 @@ impl fmt::Display for Event {
             Self::LadderMoved { line, defect, from, to, failures, outcomes } => {
                 let how = if *defect == Cause::Latency { "ran out of time" } else { "failed" };
                 write!(f, "line {line} {from} → {to}: {failures} of {outcomes} {how}")
+            }
+            Self::LevelMoved { line, measure, from, to, value, limit } => {
+                match line {
+                    Some(line) => write!(f, "line {line} {from} → {to}: {measure}")?,
+                    None => write!(f, "node {from} → {to}: {measure}")?,
+                }
+                write!(f, " is {}, threshold {}", measure.say(*value), measure.say(*limit))
             }
             Self::BurnMoved { line, from, to, burn_milli } => write!(
                 f,

@@ -21,7 +21,7 @@ async fn given_addresses_take_a_good_version_and_give_a_bad_one_back() {
     let versions = json!({ "v1": {}, "v2": {}, "bad": {}, "elsewhere": {} });
     let manager = Manager::new(tempfile::tempdir().unwrap(), &regions, &versions).await;
     assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
-    let (stop, traffic) = traffic([listen, listen]);
+    let (stop, traffic) = traffic(vec![listen, listen]);
     let good = manager.deliver("v2", Strategy::Canary).await;
     assert_eq!(good.succeeded, Some(true), "{good:?}");
     let bad = manager.deliver("bad", Strategy::Canary).await;

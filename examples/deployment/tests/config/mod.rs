@@ -53,7 +53,7 @@ const MISTAKES: [(usize, &str, &str); 22] = [
     (1, "listen", "is \"everywhere\": give a host and a port, such as 127.0.0.1:8080"),
     (2, "stat", "unknown key 'stat'"),
     (4, "queue.running_max", "is 0; give a whole number from 1 to 1000"),
-    (5, "queue.waiting_max", "is \"many\"; give a whole number from 0 to 10000"),
+    (5, "queue.waiting_max", "is \"many\"; give a whole number from 1 to 10000"),
     (8, "freeze[0].days[1]", "is \"fry\"; give one of mon, tue, wed, thu, fri, sat, sun"),
     (9, "freeze[0].until", "is \"25:00\": give hours and minutes in UTC, from 00:00 to 24:00"),
     (11, "services.api.instances", "is 65; give a whole number from 1 to 64"),
@@ -251,7 +251,7 @@ async fn the_readme_shows_what_is_really_said() {
     let example = fs::read_to_string(EXAMPLE).unwrap();
     let wrong = example
         .replace("instances = 2 ", "instances = 0 ")
-        .replace("from = \"00:00\" ", "form = \"00:00\" ")
+        .replace("bake_ms", "bakes_ms")
         .replace("\"127.0.0.1:9082\"", "\"127.0.0.1:8082\"");
     fs::write(directory.path().join("fleet.toml"), wrong).unwrap();
     let mut command = Command::new(PROGRAM);
