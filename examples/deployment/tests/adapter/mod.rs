@@ -8,7 +8,9 @@ mod kubernetes;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gemba_deployment::adapter::settings::AdapterKind;
 use gemba_deployment::client::Client;
+use gemba_deployment::fleet::Fleet;
 use gemba_deployment::policy::Strategy;
 use gemba_deployment::store::Past;
 use serde_json::{Value, json};
@@ -17,6 +19,93 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use super::{SOON, at, port, run};
+
+/// What the README shows is taken, but for the cluster by a program that was built without it.
+#[test]
+fn the_readme_shows_regions_that_are_right() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let regions = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    let command = "command = [\"api\", \"{port}\"]";
+    let text = format!(
+        "[services.api]\ninstances = 2\ncapacity = 6\n{regions}[services.api.versions]\nv1 = {{ {command} }}\nv2 = {{ {command} }}\n"
+    );
+    let loaded = gemba::config::Sources::new("README").text("fleet.toml", &text).load::<Fleet>();
+    match loaded {
+        Ok(loaded) => {
+            assert!(cfg!(feature = "kubernetes"));
+            let adapters = loaded.value.service("api").unwrap().regions.iter().map(|region| region.adapter);
+            let all =
+                [AdapterKind::Process, AdapterKind::Kubernetes, AdapterKind::Command, AdapterKind::Static];
+            assert_eq!(adapters.collect::<Vec<_>>(), all);
+        }
+        Err(errors) => {
+            assert!(cfg!(not(feature = "kubernetes")), "{errors}");
+            let told: Vec<_> = errors.faults().iter().map(|fault| fault.message()).collect();
+            let reason = "needs a program built with it; build this one with --features kubernetes";
+            assert_eq!(told, [format!("services.api.regions[1].kubernetes: {reason}")]);
+        }
+    }
+}
+
+/// Everything that is wrong with the tables of adapters is told at once.
+#[test]
+fn every_mistake_in_a_table_is_told() {
+    let text = r#"
+        [services.api]
+        instances = 2
+        capacity = 6
+        [services.api.versions.v1]
+        [[services.api.regions]]
+        name = "a"
+        adapter = "kubernetes"
+        listen = "127.0.0.1:8081"
+        [services.api.regions.kubernetes]
+        namespace = "Shop"
+        image = "registry.example/api:v1"
+        gateway = "public"
+        counts = "https://counts"
+        [[services.api.regions]]
+        name = "b"
+        adapter = "command"
+        [services.api.regions.static]
+        addresses = { v1 = [] }
+        [[services.api.regions]]
+        name = "c"
+        adapter = "kubernetes"
+        [services.api.regions.kubernetes]
+        image = "api:{version}"
+        gateway = "public"
+        [services.api.regions.kubernetes.prometheus]
+        url = "prometheus:9090"
+        requests = "sum(requests)"
+        failures = "sum(failures{version=\"{version}\"})"
+        latencies = "sum(latencies{service=\"{service}\"})"
+    "#;
+    let errors = gemba::config::Sources::new("T").text("fleet.toml", text).load::<Fleet>().unwrap_err();
+    let told = errors.to_string();
+    for (path, words) in [
+        ("regions[0].listen", "is for a splitter, which this adapter has none of; leave it out"),
+        (
+            "regions[0].kubernetes.namespace",
+            "is \"Shop\"; give small letters, digits and hyphens, 63 at most",
+        ),
+        (
+            "regions[0].kubernetes.image",
+            "is \"registry.example/api:v1\"; put {version} where its version stands",
+        ),
+        ("regions[0].kubernetes.counts", "is \"https://counts\"; give an address that begins with http://"),
+        ("regions[1].command", "is missing; the adapter command needs this table"),
+        ("regions[1].static", "is a table for adapter = \"static\"; give that, or leave the table out"),
+        ("regions[1].static.addresses.v1", "is an empty list; give at least one address"),
+        ("regions[2].kubernetes.prometheus.url", "is \"prometheus:9090\"; give an address"),
+        (
+            "regions[2].kubernetes.prometheus.requests",
+            "is the same for every version; put {version} or {service}",
+        ),
+    ] {
+        assert!(told.contains(&format!("services.api.{path}: {words}")), "{path}: {words} in\n{told}");
+    }
+}
 
 /// A manager of a service `api` with one version in each of these regions.
 struct Manager {
