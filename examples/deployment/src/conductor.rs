@@ -319,12 +319,11 @@ impl Conductor {
     async fn end_instances(&mut self) -> Result<(), DatabaseError> {
         let mut gone = Vec::new();
         for (seat, instance) in &self.instances.running {
-            if self.wanted(&seat.region).contains(&seat.version) {
-                continue;
-            }
+            let is_wanted = self.wanted(&seat.region).contains(&seat.version);
             match instance.handle.view().state {
+                // Also if it is wanted again: it is started anew.
                 ProcessState::Ended { .. } => gone.push(seat.clone()),
-
+                _ if is_wanted => {}
                 ProcessState::Waiting
                 | ProcessState::Starting
                 | ProcessState::Ready
