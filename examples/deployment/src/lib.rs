@@ -20,6 +20,7 @@ pub mod sample;
 pub mod serve;
 pub mod splitter;
 pub mod store;
+pub mod torture;
 pub mod view;
 
 /// An error with all its causes, on one line.

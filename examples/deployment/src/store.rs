@@ -91,16 +91,7 @@ impl Store {
     /// How a service stands.
     pub async fn load(&self, service: &str) -> Result<ServiceRecord, DatabaseError> {
         let service = service.to_owned();
-        let text: Option<String> = self
-            .0
-            .read(move |connection| {
-                let query = "SELECT record FROM service WHERE name = ?1";
-                connection.query_row(query, [service], |row| row.get(0)).optional()
-            })
-            .await?;
-        Ok(text.map_or_else(ServiceRecord::default, |text| {
-            serde_json::from_str(&text).expect("the record was written by this program")
-        }))
+        self.0.read(move |connection| record(connection, &service)).await
     }
 
     /// Writes down how a service stands, with what just happened to its delivery.
@@ -129,7 +120,7 @@ impl Store {
     /// Deliveries of a service, the last first.
     pub async fn history(&self, service: &str) -> Result<Vec<Past>, DatabaseError> {
         let service = service.to_owned();
-        self.0.read(move |connection| history(connection, &service)).await
+        self.0.read(move |connection| history(connection, &service, HISTORY_MAX)).await
     }
 }
 
@@ -154,12 +145,23 @@ fn note(connection: &Connection, delivery: &Delivery, unix_ms: u64, what: &str) 
     Ok(())
 }
 
-fn history(connection: &Connection, service: &str) -> rusqlite::Result<Vec<Past>> {
+/// How a service stands.
+pub(crate) fn record(connection: &Connection, service: &str) -> rusqlite::Result<ServiceRecord> {
+    let query = "SELECT record FROM service WHERE name = ?1";
+    let text: Option<String> =
+        connection.prepare_cached(query)?.query_row([service], |row| row.get(0)).optional()?;
+    Ok(text.map_or_else(ServiceRecord::default, |text| {
+        serde_json::from_str(&text).expect("the record was written by this program")
+    }))
+}
+
+/// Deliveries of a service, the last first.
+pub(crate) fn history(connection: &Connection, service: &str, most: u32) -> rusqlite::Result<Vec<Past>> {
     let mut query = connection.prepare_cached(
         "SELECT id, from_version, to_version, begun_unix_ms, ended_unix_ms, succeeded, why FROM delivery
          WHERE service = ?1 ORDER BY seq DESC LIMIT ?2",
     )?;
-    let rows = query.query_map(params![service, HISTORY_MAX], |row| {
+    let rows = query.query_map(params![service, most], |row| {
         Ok(Past {
             id: row.get(0)?,
             from: row.get(1)?,
