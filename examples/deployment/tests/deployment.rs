@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "the whole file is tests")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,12 +12,16 @@ use gemba_deployment::policy::Strategy;
 use gemba_deployment::splitter::Counted;
 use gemba_deployment::splitter::table::{Share, Sticky, Table};
 use gemba_deployment::store::Past;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
+
+mod config;
+mod queue;
+mod reload;
 
 /// How long anything here may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -41,11 +46,15 @@ fn at(port: u16) -> SocketAddr {
 
 /// This program with these arguments, once it has said where it listens.
 async fn run(args: &[&str]) -> Child {
+    run_with(args, Stdio::null()).await
+}
+
+async fn run_with(args: &[&str], log: Stdio) -> Child {
     let mut child = Command::new(PROGRAM)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -195,81 +204,104 @@ async fn what_concerns_a_connection_is_not_passed_on_and_a_trace_is() {
     );
 }
 
-/// A manager over two regions, and its fleet.
+/// A manager and its fleet.
 struct Manager {
     child: Option<Child>,
     client: Client,
-    listen: SocketAddr,
-    regions: [SocketAddr; 2],
+    inspector: String,
+    /// Where requests come in.
+    regions: Vec<SocketAddr>,
     directory: TempDir,
+}
+
+/// A version of the sample service.
+fn version(name: &str, more: &[&str]) -> Value {
+    let parts = [PROGRAM, "sample-service", "--listen", "127.0.0.1:{port}", "--version", name];
+    let parts = [&parts[..], more].concat();
+    json!({ "command": parts })
+}
+
+/// What a rollout of a test is careful with: it takes two seconds, and a hundred requests of each side.
+fn care() -> Value {
+    json!({
+        "stages": [{ "share": 0.5, "lasts_ms": 1_000 }], "bake_ms": 1_000,
+        "outcomes_min": 100, "excess_max": 0.1, "latency_limit_ms": 30_000,
+    })
 }
 
 impl Manager {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let addresses: Vec<_> = (0..5).map(|_| at(port())).collect();
-        let command = |version: &str, more: &[&str]| {
-            let parts = [PROGRAM, "sample-service", "--listen", "127.0.0.1:{port}", "--version", version];
-            let parts = [&parts[..], more].concat();
-            json!({ "command": parts })
-        };
+        let addresses: Vec<_> = (0..4).map(|_| at(port())).collect();
         let taken = at(port());
         std::mem::forget(TcpListener::bind(taken).unwrap());
         let fleet = json!({
-            "state": directory.path().join("state"),
-            "services": [{
-                "name": "api", "instances": 1, "capacity": 4,
+            "services": { "api": {
+                "instances": 1, "capacity": 4,
                 "ready_within_ms": 5_000, "stop_within_ms": 500,
                 "regions": [
                     { "name": "us-west", "listen": addresses[0], "admin": addresses[1] },
                     { "name": "us-east", "listen": addresses[2], "admin": addresses[3] },
                 ],
-                "care": {
-                    "stages": [{ "share": 0.5, "lasts_ms": 1_000 }], "bake_ms": 1_000,
-                    "outcomes_min": 100, "excess_max": 0.1, "latency_limit_ms": 30_000,
-                },
+                "care": care(),
                 "versions": {
-                    "v1": command("v1", &[]),
-                    "v2": command("v2", &[]),
-                    "failing": command("failing", &["--error-rate", "0.3"]),
-                    "never-ready": command("never-ready", &["--never-ready"]),
-                    "stubborn": command("stubborn", &["--ignore-sigterm"]),
-                    "flooding": command("flooding", &["--flood"]),
+                    "v1": version("v1", &[]),
+                    "v2": version("v2", &[]),
+                    "failing": version("failing", &["--error-rate", "0.3"]),
+                    "never-ready": version("never-ready", &["--never-ready"]),
+                    "stubborn": version("stubborn", &["--ignore-sigterm"]),
+                    "flooding": version("flooding", &["--flood"]),
                     "missing": { "command": ["/no/such/program", "{port}"] },
                     "exits": { "command": ["sh", "-c", "echo no licence >&2; exit 3 # {port}"] },
                     "taken": { "command": [PROGRAM, "sample-service", "--listen", taken.to_string(), "--version", "{port}"] },
                     "forged": { "command": [PROGRAM, "{port}"], "sha256": "0".repeat(64) },
                 },
-            }],
+            } },
         });
-        std::fs::write(directory.path().join("fleet.json"), fleet.to_string()).unwrap();
-        let client = Client::new(&format!("http://{}", addresses[4]));
-        let mut manager = Self {
-            child: None,
-            client,
-            listen: addresses[4],
-            regions: [addresses[0], addresses[2]],
-            directory,
-        };
+        Self::over(fleet, vec![addresses[0], addresses[2]]).await
+    }
+
+    /// A manager over this fleet, once it listens.
+    async fn over(mut fleet: Value, regions: Vec<SocketAddr>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| json!(directory.path().join(name));
+        let (listen, inspect) = (at(port()), at(port()));
+        for (key, value) in [
+            ("state", path("state")),
+            ("database", path("deployment.db")),
+            ("listen", json!(listen)),
+            ("inspect", json!(inspect)),
+        ] {
+            fleet[key] = value;
+        }
+        let client = Client::new(&format!("http://{listen}"));
+        let inspector = format!("http://{inspect}");
+        let mut manager = Self { child: None, client, inspector, regions, directory };
+        manager.write(&fleet);
         manager.start().await;
         manager
     }
 
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("fleet.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    fn write(&self, fleet: &Value) {
+        std::fs::write(self.file(), gemba::config::to_toml(fleet).unwrap()).unwrap();
+    }
+
     async fn start(&mut self) {
-        let path = |name: &str| self.directory.path().join(name).display().to_string();
-        let (fleet, database, listen) = (path("fleet.json"), path("deployment.db"), self.listen.to_string());
-        let args = [
-            "serve",
-            "--inspect",
-            "127.0.0.1:0",
-            "--listen",
-            &listen,
-            "--fleet",
-            &fleet,
-            "--database",
-            &database,
-        ];
-        self.child = Some(run(&args).await);
+        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
+        self.child = Some(run_with(&["serve", "--config", self.file().to_str().unwrap()], log.into()).await);
+    }
+
+    /// As a fault would: SIGKILL, and another one.
+    async fn die(&mut self) {
+        self.child.take().unwrap().kill().await.unwrap();
+        self.start().await;
     }
 
     /// Delivers a version and waits for its end.
@@ -296,13 +328,12 @@ impl Manager {
 /// What survives its manager must not survive a test that failed.
 impl Drop for Manager {
     fn drop(&mut self) {
-        let folders =
-            ["splitters", "instances/api"].map(|folder| self.directory.path().join("state").join(folder));
-        for home in
-            folders.into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten()
-        {
+        let inside = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let state = self.directory.path().join("state");
+        let instances = inside(state.join("instances")).flat_map(|service| inside(service.path()));
+        for home in inside(state.join("splitters")).chain(instances) {
             let text = std::fs::read_to_string(home.path().join("pid")).unwrap_or_default();
-            let identity: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let identity: Value = serde_json::from_str(&text).unwrap_or_default();
             let pid = identity["pid"].as_i64().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
             if let Some(pid) = pid {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -313,7 +344,7 @@ impl Drop for Manager {
 
 /// Requests to both regions until it is told to stop; tells who failed, each time.
 fn traffic(
-    regions: [SocketAddr; 2],
+    regions: Vec<SocketAddr>,
 ) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<Vec<String>>) {
     let (stop, mut stopped) = tokio::sync::oneshot::channel();
     let task = tokio::spawn(async move {
@@ -323,7 +354,7 @@ fn traffic(
                 break;
             }
             let asks = (0..4).map(|lane| {
-                let url = format!("http://{}/", regions[lane % 2]);
+                let url = format!("http://{}/", regions[lane % regions.len()]);
                 let request = client.get(url).header("x-request-id", format!("{number}-{lane}"));
                 async move {
                     match request.send().await {
@@ -346,7 +377,7 @@ async fn a_good_version_arrives_a_bad_one_does_not_and_the_manager_may_die_meanw
     let mut manager = Manager::new().await;
     let first = manager.deliver("v1", Strategy::First).await;
     assert_eq!(first.succeeded, Some(true), "{first:?}");
-    let (stop, traffic) = traffic(manager.regions);
+    let (stop, traffic) = traffic(manager.regions.clone());
 
     let id = manager.client.begin("api", "v2", Strategy::Canary, Some("seven")).await.unwrap();
     assert_eq!(manager.client.begin("api", "v2", Strategy::Canary, Some("seven")).await.unwrap(), id, "once");
@@ -363,9 +394,8 @@ async fn a_good_version_arrives_a_bad_one_does_not_and_the_manager_may_die_meanw
         }
     };
     timeout(SOON, starting).await.unwrap();
-    // As a fault would: SIGKILL, in the middle of the first stage.
-    manager.child.take().unwrap().kill().await.unwrap();
-    manager.start().await;
+    // In the middle of the first stage.
+    manager.die().await;
     let ending = async {
         while manager.client.service("api").await.unwrap().stable.as_deref() != Some("v2") {
             sleep(Duration::from_millis(50)).await;
@@ -412,7 +442,7 @@ async fn a_version_that_cannot_run_is_taken_back_with_its_reason() {
         assert!(why.contains(reason) && why.contains("us-west"), "{version}: {why}");
     }
     // These run, and are no worse than others; what they do wrong shows when they are to end.
-    let (stop, traffic) = traffic(manager.regions);
+    let (stop, traffic) = traffic(manager.regions.clone());
     for version in ["stubborn", "flooding"] {
         let past = manager.deliver(version, Strategy::Canary).await;
         assert_eq!(past.succeeded, Some(true), "{past:?}");
@@ -426,7 +456,7 @@ async fn a_version_that_cannot_run_is_taken_back_with_its_reason() {
 async fn a_version_that_is_wanted_again_while_it_ends_is_started_anew() {
     let manager = Manager::new().await;
     assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
-    let (stop, traffic) = traffic(manager.regions);
+    let (stop, traffic) = traffic(manager.regions.clone());
     manager.client.begin("api", "stubborn", Strategy::Canary, None).await.unwrap();
     let instances = async || {
         let view = manager.client.service("api").await.unwrap();

@@ -45,6 +45,12 @@ impl Player {
                 self.rest().await?;
                 self.begin().await?;
             }
+            Moment::Superseded => {
+                self.going().await?;
+                self.nap(1_500).await;
+                self.begin().await?;
+                self.nap(20).await;
+            }
             Moment::Starting => {
                 self.rest().await?;
                 self.begin().await?;

@@ -177,12 +177,10 @@ impl Player {
 
     /// Nothing is delivered, and exactly what should run does.
     pub(crate) async fn rest(&mut self) -> Result<(), Stuck> {
-        if self.witness.record()?.delivery.is_some() {
-            if self.dice.one_in(2) {
-                self.order("abort").await?;
-            }
-            self.over().await?;
+        if self.witness.record()?.delivery.is_some() && self.dice.one_in(2) {
+            self.order("abort").await?;
         }
+        self.over().await?;
         let stable = self.witness.record()?.stable;
         let homes = witness::homes_of(stable.as_deref());
         let is_there = |witness: &Witness| Ok(witness::misfits(&witness.processes(), &homes).is_empty());
@@ -201,20 +199,27 @@ impl Player {
         self.follow_record().await
     }
 
-    /// Waits until nothing is delivered; lets go on what is paused.
+    /// Waits until nothing is delivered and nothing waits; lets go on what is paused.
     pub(crate) async fn over(&mut self) -> Result<(), Stuck> {
         let began = Instant::now();
-        while let Some(delivery) = self.witness.record()?.delivery {
-            if PATIENCE < began.elapsed() {
-                let (id, to) = (&delivery.id, &delivery.to);
-                return Err(Stuck::Late(format!("delivery {id} to {to} does not end within {PATIENCE:?}")));
+        loop {
+            let (delivery, waiting) = (self.witness.record()?.delivery, self.witness.waiting()?);
+            if delivery.is_none() && waiting == 0 {
+                return Ok(());
             }
-            if delivery.rollout().is_some_and(|rollout| rollout.state() == State::Paused) {
+            if PATIENCE < began.elapsed() {
+                let goes_on = delivery.map_or("nothing".to_owned(), |delivery| delivery.id);
+                return Err(Stuck::Late(format!(
+                    "after {PATIENCE:?}, {goes_on} is still delivered, and {waiting} wait"
+                )));
+            }
+            if let Some(delivery) = delivery
+                && delivery.rollout().is_some_and(|rollout| rollout.state() == State::Paused)
+            {
                 self.order("resume").await?;
             }
             sleep(LOOK).await;
         }
-        Ok(())
     }
 
     /// Something is delivered.
@@ -233,16 +238,19 @@ impl Player {
         self.ask(asked, Strategy::Canary).await
     }
 
-    /// Mostly a good version, another one than runs.
+    /// Mostly a good version, another one than runs or is delivered.
     pub(crate) fn version(&mut self) -> Result<&'static str, Stuck> {
-        let stable = self.witness.record()?.stable;
-        let others = GOOD.into_iter().filter(|version| Some(*version) != stable.as_deref());
-        let others: Vec<_> = others.collect();
-        Ok(match self.dice.below(10) {
+        let record = self.witness.record()?;
+        let delivered = record.delivery.as_ref().map(|delivery| delivery.to.as_str());
+        let is_other =
+            |version: &&str| Some(*version) != record.stable.as_deref() && Some(*version) != delivered;
+        let good: Vec<_> = GOOD.into_iter().filter(is_other).collect();
+        let drawn = match self.dice.below(10) {
             0..=2 => BAD,
             3 => BROKEN,
-            _ => self.dice.pick(&others),
-        })
+            _ => self.dice.pick(&good),
+        };
+        Ok(if is_other(&drawn) { drawn } else { good[0] })
     }
 
     pub(crate) fn note_asked(&mut self, version: &str) -> usize {

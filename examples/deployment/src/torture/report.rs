@@ -70,6 +70,8 @@ fn end(past: &Past) -> &'static str {
     match (past.succeeded, past.why.as_deref().unwrap_or_default()) {
         (None, _) => "not ended",
         (Some(true), _) => "succeeded",
+        (Some(false), _) if !past.is_begun => "not begun",
+        (Some(false), why) if why.starts_with("superseded") => "superseded",
         (Some(false), why) if why.contains("by hand") => "aborted by hand",
         (Some(false), why) if why.contains("did not start") || why.contains("it failed") => {
             "instances failed"

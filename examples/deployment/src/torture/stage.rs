@@ -108,8 +108,7 @@ impl Stage {
             .map(|ground| json!({ "name": ground.name, "listen": ground.listen, "admin": ground.admin }));
         let fleet = json!({
             "state": self.state(),
-            "services": [{
-                "name": SERVICE,
+            "services": { SERVICE: {
                 "instances": INSTANCES,
                 "capacity": 2 * INSTANCES,
                 "stop_within_ms": 3_000,
@@ -122,9 +121,10 @@ impl Stage {
                     "excess_max": 0.2,
                 },
                 "versions": versions,
-            }],
+            } },
         });
-        std::fs::write(self.directory.path().join("fleet.json"), fleet.to_string())
+        let fleet = gemba::config::to_toml(&fleet).map_err(io::Error::from)?;
+        std::fs::write(self.directory.path().join("fleet.toml"), fleet)
     }
 
     /// Where processes have their homes.

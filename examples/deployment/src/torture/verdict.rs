@@ -85,6 +85,8 @@ pub(crate) fn judge(history: &[Past], asked: &[Asked], ordered: &[Ordered]) -> V
 /// A step as its words tell it.
 #[derive(Debug, Clone, PartialEq)]
 enum Step {
+    /// It waits for its turn.
+    Waits,
     Begun,
     /// A region's requests are split from now on.
     Started {
@@ -101,6 +103,8 @@ enum Step {
         is_last: bool,
     },
     Back,
+    /// It never began, and never will.
+    NotBegun,
     Unknown,
 }
 
@@ -112,6 +116,12 @@ impl Step {
         }
         if what.starts_with(&format!("{to} back to 0 %: ")) {
             return Self::Back;
+        }
+        if what.starts_with(&format!("{to} waits: ")) {
+            return Self::Waits;
+        }
+        if what.starts_with(&format!("{to} not begun: ")) {
+            return Self::NotBegun;
         }
         let Some((region, rest)) = what.split_once(": ") else { return Self::Unknown };
         let region = region.to_owned();
@@ -128,7 +138,7 @@ impl Step {
     }
 
     const fn is_end(&self) -> bool {
-        matches!(self, Self::Back | Self::RegionDone { is_last: true, .. })
+        matches!(self, Self::Back | Self::NotBegun | Self::RegionDone { is_last: true, .. })
     }
 }
 
@@ -136,12 +146,13 @@ impl Step {
 fn illegal(past: &Past, steps: &[Step]) -> impl Iterator<Item = String> {
     let mut wrong = Vec::new();
     let mut regions = REGIONS.iter().peekable();
-    let mut share: Option<u32> = None;
+    let (mut is_begun, mut share) = (false, None);
     for (index, (step, (_, what))) in steps.iter().zip(&past.steps).enumerate() {
         let here = regions.peek().copied().copied();
         let is_here = |region: &String| here == Some(region.as_str());
         let is_legal = match step {
-            Step::Begun => index == 0,
+            Step::Waits | Step::NotBegun => !is_begun,
+            Step::Begun => !std::mem::replace(&mut is_begun, true),
             Step::Started { region, percent } => {
                 is_here(region) && share.replace(*percent).is_none() && *percent == STAGES[0]
             }
@@ -155,10 +166,10 @@ fn illegal(past: &Past, steps: &[Step]) -> impl Iterator<Item = String> {
                 regions.next();
                 is_legal && *is_last == regions.peek().is_none()
             }
-            Step::Back => true,
+            Step::Back => is_begun,
             Step::Unknown => false,
         };
-        if !is_legal || (index == 0) != (*step == Step::Begun) {
+        if !is_legal || !is_begun && !matches!(step, Step::Waits | Step::NotBegun) {
             wrong.push(format!("step {} cannot be here: {what}", index + 1));
         }
         if step.is_end() && index + 1 != steps.len() {
@@ -169,7 +180,8 @@ fn illegal(past: &Past, steps: &[Step]) -> impl Iterator<Item = String> {
         wrong.push("its steps go back in time".to_owned());
     }
     let end = steps.last().filter(|step| step.is_end());
-    if end.map(|step| *step != Step::Back) != past.succeeded {
+    if end.map(|step| matches!(step, Step::RegionDone { .. })) != past.succeeded || is_begun != past.is_begun
+    {
         wrong.push(format!("its last step and its end, succeeded {:?}, do not agree", past.succeeded));
     }
     if past.succeeded.is_some() && past.ended_unix_ms != past.steps.last().map(|(unix_ms, _)| *unix_ms) {
@@ -185,7 +197,7 @@ fn illegal(past: &Past, steps: &[Step]) -> impl Iterator<Item = String> {
 fn broken_chain(history: &[Past]) -> Vec<String> {
     let mut wrong = Vec::new();
     let (mut stable, mut ended) = (None, Some(0));
-    for past in history {
+    for past in history.iter().filter(|past| past.is_begun) {
         if past.from != stable {
             let from = past.from.as_deref().unwrap_or("nothing");
             let runs = stable.as_deref().unwrap_or("nothing");
@@ -213,6 +225,7 @@ mod tests {
             from,
             to: to.to_owned(),
             begun_unix_ms: 0,
+            is_begun: steps.iter().any(|(_, what)| what.contains(" is to follow ")),
             ended_unix_ms,
             succeeded,
             why: None,
@@ -271,10 +284,28 @@ mod tests {
         let arrives = past(Some("v1"), "v2", &ARRIVES, Some(true));
         assert_eq!(judge(&then(arrives), &asked(&["v1", "v2"]), &orders), Verdict::default());
         for steps in [&ARRIVES[..1], &ARRIVES[..5], &ARRIVES[..9]] {
-            let back = [steps, &["v2 back to 0 %: us-west: aborted: it fails more often (by 9)"]].concat();
+            let steps = [&["v2 waits: instances of v3 still end"], steps].concat();
+            let back =
+                [&steps[..], &["v2 back to 0 %: us-west: aborted: it fails more often (by 9)"]].concat();
             let history = then(past(Some("v1"), "v2", &back, Some(false)));
             assert_eq!(judge(&history, &asked(&["v1", "v2"]), &[]), Verdict::default());
         }
+    }
+
+    #[test]
+    fn what_waits_may_never_begin() {
+        let waits = "v2 waits: v1 is taken back first";
+        let not_begun = "v2 not begun: superseded by v3 (delivery 9)";
+        for (steps, is_legal) in [
+            (&[not_begun][..], true),
+            (&[waits, not_begun], true),
+            (&[not_begun, waits], false),
+            (&[ARRIVES[0], not_begun], false),
+            (&[waits, ARRIVES[0], waits, "v2 back to 0 %: x"], false),
+        ] {
+            assert_eq!(judged(steps, Some(false)).2 == 0, is_legal, "{steps:?}");
+        }
+        assert_eq!(judged(&[waits], None), (1, 0, 1), "it has no end");
     }
 
     /// Of a delivery to v2 with these steps: what is lost, what is doubled, how much is wrong.
@@ -298,7 +329,7 @@ mod tests {
         turned.swap(4, 6);
         assert_eq!(judged(&turned, Some(true)), (0, 0, 1), "a share that shrinks");
         assert_eq!(judged(&ARRIVES, Some(false)), (0, 0, 1), "another end than its steps tell");
-        assert_eq!(judged(&["v2 is to follow v3", "v2 back to 0 %: x"], Some(false)), (0, 0, 1));
+        assert!(0 < judged(&["v2 is to follow v3", "v2 back to 0 %: x"], Some(false)).2, "from another one");
         let bad: Vec<_> = ARRIVES.iter().map(|what| what.replace("v2", BAD)).collect();
         let bad: Vec<_> = bad.iter().map(String::as_str).collect();
         let arrived = judge(&then(past(Some("v1"), BAD, &bad, Some(true))), &asked(&["v1", BAD]), &[]);

@@ -62,6 +62,11 @@ impl Witness {
         Ok(store::record(&self.record, SERVICE)?)
     }
 
+    /// How many deliveries wait for their turn.
+    pub(crate) fn waiting(&self) -> Result<u64, Blind> {
+        Ok(self.record.query_row("SELECT count(*) FROM waiting", [], |row| row.get(0))?)
+    }
+
     /// Every delivery there ever was, the first first.
     pub(crate) fn history(&self) -> Result<Vec<Past>, Blind> {
         let mut history = store::history(&self.record, SERVICE, u32::MAX)?;
