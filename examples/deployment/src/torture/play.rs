@@ -112,6 +112,10 @@ impl Player {
         let mut splitter_killed = self.kill_victim(before.map(|(victim, _)| victim)).await?;
         let killed = Instant::now();
         self.stage.kill().await?;
+        // Nothing moves now. A splitter that died with it has no table.
+        if let Ok(tables) = self.witness.tables().await {
+            self.account.wrong.extend(witness::unwritten(&self.witness.history()?, &tables));
+        }
         if fault.moment == Moment::StartingUp {
             self.stage.spawn()?;
             self.nap(300).await;

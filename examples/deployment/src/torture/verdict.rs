@@ -1,5 +1,7 @@
 //! Whether a history is one that may be: each delivery once, with one end, its steps in order; each order done once.
 
+use std::collections::BTreeSet;
+
 use crate::store::Past;
 use crate::torture::stage::{BAD, BROKEN, REGIONS, STAGES};
 
@@ -140,6 +142,22 @@ impl Step {
     const fn is_end(&self) -> bool {
         matches!(self, Self::Back | Self::NotBegun | Self::RegionDone { is_last: true, .. })
     }
+}
+
+/// The shares, in hundredths, that a delivery's version had in a region by what is written, from its beginning on.
+pub(crate) fn shares_written(past: &Past, region: &str) -> BTreeSet<u32> {
+    let mut shares = BTreeSet::from([0]);
+    for (_, what) in &past.steps {
+        let (here, percent) = match Step::parse(what, past) {
+            Step::Started { region, percent } | Step::Share { region, percent } => (region, percent),
+            Step::RegionDone { region, .. } => (region, 100),
+            Step::Waits | Step::Begun | Step::Back | Step::NotBegun | Step::Unknown => continue,
+        };
+        if here == region {
+            shares.insert(percent);
+        }
+    }
+    shares
 }
 
 /// What of a delivery's steps cannot be.
@@ -290,6 +308,17 @@ mod tests {
             let history = then(past(Some("v1"), "v2", &back, Some(false)));
             assert_eq!(judge(&history, &asked(&["v1", "v2"]), &[]), Verdict::default());
         }
+    }
+
+    #[test]
+    fn shares_are_those_that_are_written() {
+        let written = |steps: usize, region| {
+            let past = past(Some("v1"), "v2", &ARRIVES[..steps], None);
+            shares_written(&past, region).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(written(1, "us-west"), [0]);
+        assert_eq!((written(5, "us-west"), written(5, "us-east")), (vec![0, 40, 60], vec![0]));
+        assert_eq!((written(8, "us-west"), written(9, "us-east")), (vec![0, 40, 60, 100], vec![0, 40]));
     }
 
     #[test]

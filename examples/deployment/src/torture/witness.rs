@@ -14,6 +14,7 @@ use crate::splitter::Counted;
 use crate::splitter::table::{Table, WHOLE};
 use crate::store::{self, Past, ServiceRecord};
 use crate::torture::stage::{GOOD, Ground, INSTANCES, REGIONS, SERVICE, Stage};
+use crate::torture::verdict;
 
 /// How long a splitter may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -175,6 +176,28 @@ pub(crate) fn difference(record: &ServiceRecord, tables: &[Table]) -> Option<Str
     })
 }
 
+/// What the tables do that is not written: a share that the last delivery never had by its steps.
+pub(crate) fn unwritten(history: &[Past], tables: &[Table]) -> Option<String> {
+    let past = history.iter().rev().find(|past| past.is_begun)?;
+    REGIONS.iter().zip(tables).find_map(|(region, table)| {
+        let written = verdict::shares_written(past, region);
+        table.versions.iter().find_map(|share| {
+            let percent = 100 * share.weight / WHOLE;
+            let is_written = if share.version == past.to {
+                written.contains(&percent)
+            } else {
+                past.from.as_deref() == Some(&share.version) && written.contains(&(100 - percent))
+            };
+            let (id, version) = (&past.id, &share.version);
+            (!is_written).then(|| {
+                format!(
+                    "{region} gives {percent} % to {version}, of which nothing is written (delivery {id})"
+                )
+            })
+        })
+    })
+}
+
 /// The homes of the processes that should run when this version has everything.
 pub(crate) fn homes_of(stable: Option<&str>) -> BTreeSet<String> {
     let mut homes = BTreeSet::new();
@@ -236,6 +259,33 @@ mod tests {
         let regions = REGIONS.map(str::to_owned);
         begun.delivery = Some(Delivery::begin("1", SERVICE, (Some("v1"), "v2"), regions, rules, 0));
         assert_eq!(shares_by(&begun, "us-west"), [("v1".to_owned(), WHOLE)], "nothing has started yet");
+    }
+
+    #[test]
+    fn what_is_done_was_written_before() {
+        let steps = vec![(1, "v2 is to follow v1".to_owned()), (2, "us-west: 40 % to v2".to_owned())];
+        let past = Past {
+            id: "7".to_owned(),
+            from: Some("v1".to_owned()),
+            to: "v2".to_owned(),
+            begun_unix_ms: 1,
+            is_begun: true,
+            ended_unix_ms: None,
+            succeeded: None,
+            why: None,
+            steps,
+        };
+        let share =
+            |version: &str, weight| Share { version: version.to_owned(), weight, instances: Vec::new() };
+        let split =
+            |new| Table { versions: vec![share("v2", new), share("v1", WHOLE - new)], ..Table::default() };
+        let of = |west, east| unwritten(std::slice::from_ref(&past), &[west, east]);
+        assert_eq!(of(split(4_000), table("v1", 1)), None);
+        assert_eq!(of(table("v1", 1), Table::default()), None, "written, and not done");
+        let ahead = of(split(6_000), table("v1", 1)).unwrap();
+        assert!(ahead.starts_with("us-west gives 60 % to v2, of which nothing is written"), "{ahead}");
+        assert!(of(split(4_000), split(4_000)).is_some(), "it is not this region's turn");
+        assert!(of(table("v3", 1), table("v1", 1)).is_some(), "nobody asked for it");
     }
 
     #[test]
