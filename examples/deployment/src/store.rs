@@ -212,7 +212,8 @@ fn note(connection: &Connection, delivery: &Delivery, unix_ms: u64, what: &str) 
         .prepare_cached(
             "INSERT INTO delivery (id, service, from_version, to_version, begun_unix_ms, is_begun)
              VALUES (?1, ?2, ?3, ?4, ?5, 1)
-             ON CONFLICT (id) DO UPDATE SET from_version = ?3, begun_unix_ms = ?5, is_begun = 1",
+             ON CONFLICT (id) DO UPDATE
+             SET from_version = coalesce(?3, from_version), begun_unix_ms = ?5, is_begun = 1",
         )?
         .execute(params![
             delivery.id,
@@ -315,6 +316,8 @@ mod tests {
         record.delivery = Some(delivery.clone());
         store.save("api", &record, Some((delivery.clone(), 5, "asked for".to_owned()))).await.unwrap();
         let step = delivery.abort().unwrap();
+        // As when everything ends: there is nothing to go back to any more, and there was.
+        delivery.from = None;
         record.delivery = None;
         store.save("api", &record, Some((delivery, 9, step.what))).await.unwrap();
         drop(store);
@@ -326,6 +329,7 @@ mod tests {
         assert_eq!(history[0].steps, steps);
         assert_eq!((history[0].ended_unix_ms, history[0].succeeded), (Some(9), Some(false)));
         assert_eq!(history[0].why.as_deref(), Some("taken back by hand"));
+        assert_eq!(history[0].from.as_deref(), Some("v1"));
     }
 
     #[tokio::test]
