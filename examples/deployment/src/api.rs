@@ -157,8 +157,12 @@ async fn begin(
     let Json(wanted) =
         wanted.map_err(|error| Problem::fields(&[FieldError::new("body", error.body_text())]))?;
     let id = wanted.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    if office.store.is_known(&id).await? {
-        return Ok(office.accepted(StatusCode::OK, &name, &id));
+    if let Some(found) = office.store.find(&id).await? {
+        if (&found.service, &found.version) == (&name, &wanted.version) {
+            return Ok(office.accepted(StatusCode::OK, &name, &id));
+        }
+        let detail = format!("{id} is a delivery of {} {}; take another id", found.service, found.version);
+        return Err(Problem::new(Kind::Conflict, detail));
     }
     let fleet = office.fleet.borrow().clone();
     let unknown = || Problem::new(Kind::NotFound, format!("the fleet has no service {name}"));

@@ -233,7 +233,9 @@ pub async fn history(client: &Client, service: &str) -> Result<(), ClientError> 
             None if past.is_begun => "goes on".to_owned(),
             None => "waits".to_owned(),
         };
-        println!("{} {} → {}: {outcome}", past.id, past.from.as_deref().unwrap_or("nothing"), past.to);
+        // What it would follow is known when it begins.
+        let from = if past.is_begun { past.from.as_deref().unwrap_or("nothing") } else { "…" };
+        println!("{} {from} → {}: {outcome}", past.id, past.to);
         for (unix_ms, what) in &past.steps {
             // What happened while it waited was before its beginning.
             println!("  {:>8.3} s  {what}", (*unix_ms as f64 - past.begun_unix_ms as f64) / 1e3);

@@ -101,7 +101,7 @@ pub fn policy() -> BoxPolicy<DeploymentRequest, Facts> {
             said("queue", |_, facts| {
                 let (waiting, most) = facts.waiting;
                 (most <= waiting && 0 < waiting)
-                    .then(|| format!("{waiting} deliveries wait, {most} is the limit; ask again later"))
+                    .then(|| format!("as many deliveries wait as may, {most}; ask again when there are fewer"))
             }),
             said("freeze", |_, facts| facts.frozen.as_ref().map(|why| format!("nothing is begun now: {why}"))),
         ],

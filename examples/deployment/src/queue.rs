@@ -91,10 +91,10 @@ impl Queue {
         Some(self.0.remove(index))
     }
 
-    /// Says what a delivery waits for; whether nobody had said so before.
-    pub fn explain(&mut self, id: &str, why: &str) -> bool {
-        let Some(waiting) = self.0.iter_mut().find(|one| one.request.id == id) else { return false };
-        waiting.why.replace(why.to_owned()).is_none()
+    /// Says what a delivery waits for; tells its place, from 1, if nobody had said so before.
+    pub fn explain(&mut self, id: &str, why: &str) -> Option<usize> {
+        let index = self.0.iter().position(|one| one.request.id == id)?;
+        self.0[index].why.replace(why.to_owned()).is_none().then_some(index + 1)
     }
 
     /// All that wait, in order.
@@ -128,7 +128,8 @@ impl Waiting {
             return Turn::Refuse(format!("it waited {} s for this: {last}", waited.as_secs()));
         }
         if rules.running_max as usize <= running {
-            return Turn::Wait(format!("{running} deliveries go on, {} is the limit", rules.running_max));
+            let go_on = if running == 1 { "delivery goes on" } else { "deliveries go on" };
+            return Turn::Wait(format!("{running} {go_on}, {} is the limit", rules.running_max));
         }
         if !standing.leaving.is_empty() {
             return Turn::Next(format!("instances of {} still end", standing.leaving.join(", ")));
@@ -182,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn two_hundred_are_served_as_they_came_though_some_leave() {
+        let mut queue = Queue::default();
+        for number in 0..200 {
+            queue.join(request(&format!("s{number}"), "v1"), false, number);
+        }
+        for number in (0..200).step_by(3) {
+            queue.leave(&format!("s{number}-v1")).unwrap();
+            queue.join(request(&format!("s{number}"), "v2"), false, 200 + number);
+        }
+        let asked: Vec<_> = queue.waiting().iter().map(|one| one.asked_unix_ms).collect();
+        assert!(asked.len() == 200 && asked.is_sorted(), "{asked:?}");
+    }
+
+    #[test]
     fn a_delivery_is_begun_when_nothing_is_in_its_way() {
         let waiting = Queue::default().join(request("a", "v2"), false, 1_000).0;
         let rules = QueueSection { running_max: 2, waiting_max: 9, wait_max_s: 60 };
@@ -214,9 +229,10 @@ mod tests {
     fn why_it_waits_is_news_once() {
         let mut queue = Queue::default();
         queue.join(request("a", "v2"), false, 0);
-        assert!(queue.explain("a-v2", "one thing"));
-        assert!(!queue.explain("a-v2", "another"));
-        assert!(!queue.explain("b-v2", "nobody"));
-        assert_eq!(queue.of_service("a").unwrap().why.as_deref(), Some("another"));
+        queue.join(request("b", "v2"), false, 0);
+        assert_eq!(queue.explain("b-v2", "one thing"), Some(2));
+        assert_eq!(queue.explain("b-v2", "another"), None);
+        assert_eq!(queue.explain("c-v2", "nobody"), None);
+        assert_eq!(queue.of_service("b").unwrap().why.as_deref(), Some("another"));
     }
 }

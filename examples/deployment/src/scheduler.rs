@@ -67,14 +67,12 @@ impl Scheduler {
     async fn join(&mut self, request: DeploymentRequest, ctx: &mut Context<Msg>) -> Result<String, String> {
         let words = |error: DatabaseError| crate::chain(&error);
         let id = request.id.clone();
-        if self.parts.store.is_known(&id).await.map_err(words)? {
+        if self.parts.store.find(&id).await.map_err(words)?.is_some() {
             return Ok(id);
         }
         let most = self.parts.fleet.borrow().queue.waiting_max as usize;
         if most <= self.queue.others(&request.service) {
-            return Err(format!(
-                "{most} deliveries wait, which is the limit; ask again when there are fewer"
-            ));
+            return Err(format!("as many deliveries wait as may, {most}; ask again when there are fewer"));
         }
         let view = self.parts.services.get(&request.service).map(|reach| reach.view.borrow().clone());
         let is_running = view.is_some_and(|view| view.delivery.is_some());
@@ -131,8 +129,9 @@ impl Scheduler {
                     continue;
                 }
             };
-            if self.queue.explain(id, &why) {
-                let what = format!("{} waits: {why}", waiting.request.version);
+            if let Some(position) = self.queue.explain(id, &why) {
+                let what =
+                    format!("{} waits, number {position} in the queue: {why}", waiting.request.version);
                 self.parts.store.step(id, unix_ms, &what).await?;
                 note(ctx, &waiting.request, Light::Green, &what);
             }

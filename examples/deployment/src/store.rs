@@ -83,6 +83,17 @@ pub struct Past {
     pub steps: Vec<(u64, String)>,
 }
 
+/// What an id stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The service.
+    pub service: String,
+    /// What was to run.
+    pub version: String,
+    /// Whether it was begun.
+    pub is_begun: bool,
+}
+
 /// The record. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store(Database);
@@ -128,19 +139,17 @@ impl Store {
         self.0.write(write).await
     }
 
-    /// Whether there is, or was, a delivery of this id.
-    pub async fn is_known(&self, id: &str) -> Result<bool, DatabaseError> {
-        self.has("SELECT 1 FROM delivery WHERE id = ?1", id).await
-    }
-
-    /// Whether the delivery of this id was begun.
-    pub async fn is_begun(&self, id: &str) -> Result<bool, DatabaseError> {
-        self.has("SELECT 1 FROM delivery WHERE id = ?1 AND is_begun = 1", id).await
-    }
-
-    async fn has(&self, query: &'static str, id: &str) -> Result<bool, DatabaseError> {
+    /// The service and version of the delivery that has, or had, this id, and whether it was begun.
+    pub async fn find(&self, id: &str) -> Result<Option<Found>, DatabaseError> {
         let id = id.to_owned();
-        self.0.read(move |connection| connection.prepare_cached(query)?.exists([id])).await
+        let query = "SELECT service, to_version, is_begun FROM delivery WHERE id = ?1";
+        let found = move |connection: &Connection| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok(Found { service: row.get(0)?, version: row.get(1)?, is_begun: row.get(2)? })
+            };
+            connection.prepare_cached(query)?.query_row([id], row).optional()
+        };
+        self.0.read(found).await
     }
 
     /// Writes down one that waits, and that it supersedes another one.
@@ -357,12 +366,14 @@ mod tests {
 
         let store = Store::open(&file).unwrap();
         assert_eq!(Queue::of(store.waiting().await.unwrap()), queue);
-        assert!(store.is_known("a-v3").await.unwrap() && !store.is_begun("a-v3").await.unwrap());
+        let found = store.find("a-v3").await.unwrap().unwrap();
+        assert_eq!((found.service.as_str(), found.version.as_str(), found.is_begun), ("a", "v3", false));
+        assert_eq!(store.find("a-v9").await.unwrap(), None);
         let rules = Care::default().rules().unwrap();
         let delivery = Delivery::begin("a-v3", "a", (Some("v1"), "v3"), ["us-west".to_owned()], rules, 9);
         let record = ServiceRecord { delivery: Some(delivery.clone()), ..ServiceRecord::default() };
         store.save("a", &record, Some((delivery, 9, "v3 is to follow v1".to_owned()))).await.unwrap();
-        assert!(store.is_begun("a-v3").await.unwrap());
+        assert!(store.find("a-v3").await.unwrap().unwrap().is_begun);
         let waiting: Vec<_> = store.waiting().await.unwrap().into_iter().map(|one| one.request.id).collect();
         assert_eq!(waiting, ["c-v2"], "in the same write");
         let [begun, superseded] = &store.history("a").await.unwrap()[..] else { panic!("two of a") };

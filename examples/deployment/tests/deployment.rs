@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+mod bad;
 mod config;
 mod queue;
 mod reload;
@@ -232,8 +233,6 @@ fn care() -> Value {
 impl Manager {
     async fn new() -> Self {
         let addresses: Vec<_> = (0..4).map(|_| at(port())).collect();
-        let taken = at(port());
-        std::mem::forget(TcpListener::bind(taken).unwrap());
         let fleet = json!({
             "services": { "api": {
                 "instances": 1, "capacity": 4,
@@ -247,13 +246,6 @@ impl Manager {
                     "v1": version("v1", &[]),
                     "v2": version("v2", &[]),
                     "failing": version("failing", &["--error-rate", "0.3"]),
-                    "never-ready": version("never-ready", &["--never-ready"]),
-                    "stubborn": version("stubborn", &["--ignore-sigterm"]),
-                    "flooding": version("flooding", &["--flood"]),
-                    "missing": { "command": ["/no/such/program", "{port}"] },
-                    "exits": { "command": ["sh", "-c", "echo no licence >&2; exit 3 # {port}"] },
-                    "taken": { "command": [PROGRAM, "sample-service", "--listen", taken.to_string(), "--version", "{port}"] },
-                    "forged": { "command": [PROGRAM, "{port}"], "sha256": "0".repeat(64) },
                 },
             } },
         });
@@ -417,69 +409,5 @@ async fn a_good_version_arrives_a_bad_one_does_not_and_the_manager_may_die_meanw
     let failures = traffic.await.unwrap();
     let strangers: Vec<_> = failures.iter().filter(|version| *version != "failing").collect();
     assert!(strangers.is_empty(), "{strangers:?}");
-    manager.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_cannot_run_is_taken_back_with_its_reason() {
-    let manager = Manager::new().await;
-    let refused = |result: Result<String, ClientError>| result.unwrap_err().to_string();
-    let early = refused(manager.client.begin("api", "v2", Strategy::Canary, None).await);
-    assert!(early.contains("way_back"), "{early}");
-    assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
-    for (version, rules) in
-        [("v9", vec!["version_known"]), ("missing", vec!["artefact"]), ("forged", vec!["artefact"])]
-    {
-        let text = refused(manager.client.begin("api", version, Strategy::Canary, None).await);
-        assert!(rules.iter().all(|rule| text.contains(rule)), "{version}: {text}");
-    }
-    for (version, reason) in
-        [("exits", "no licence"), ("taken", "cannot listen"), ("never-ready", "was not ready within")]
-    {
-        let past = manager.deliver(version, Strategy::Canary).await;
-        assert_eq!(past.succeeded, Some(false), "{past:?}");
-        let why = past.why.unwrap();
-        assert!(why.contains(reason) && why.contains("us-west"), "{version}: {why}");
-    }
-    // These run, and are no worse than others; what they do wrong shows when they are to end.
-    let (stop, traffic) = traffic(manager.regions.clone());
-    for version in ["stubborn", "flooding"] {
-        let past = manager.deliver(version, Strategy::Canary).await;
-        assert_eq!(past.succeeded, Some(true), "{past:?}");
-    }
-    let _ = stop.send(());
-    assert_eq!(traffic.await.unwrap(), Vec::<String>::new());
-    manager.down().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_version_that_is_wanted_again_while_it_ends_is_started_anew() {
-    let manager = Manager::new().await;
-    assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
-    let (stop, traffic) = traffic(manager.regions.clone());
-    manager.client.begin("api", "stubborn", Strategy::Canary, None).await.unwrap();
-    let instances = async || {
-        let view = manager.client.service("api").await.unwrap();
-        let versions = view.regions.into_iter().flat_map(|region| region.versions);
-        versions
-            .filter(|version| version.version == "stubborn")
-            .fold((0, 0), |sum, version| (sum.0 + version.instances.0, sum.1 + version.instances.1))
-    };
-    let until = async |wanted: (usize, usize)| {
-        let waiting = async {
-            while instances().await != wanted {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("never {wanted:?}"));
-    };
-    until((1, 1)).await;
-    manager.client.order("api", "abort").await.unwrap();
-    // It was asked to end, and does not until its time is over.
-    until((0, 1)).await;
-    let past = manager.deliver("stubborn", Strategy::Canary).await;
-    assert_eq!(past.succeeded, Some(true), "{past:?}");
-    let _ = stop.send(());
-    assert_eq!(traffic.await.unwrap(), Vec::<String>::new());
     manager.down().await;
 }

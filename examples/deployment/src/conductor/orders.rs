@@ -42,7 +42,7 @@ impl Conductor {
                 Err(format!("delivery {} of this service goes on", delivery.id))
             };
         }
-        if self.parts.store.is_begun(&id).await.map_err(storage)? {
+        if self.parts.store.find(&id).await.map_err(storage)?.is_some_and(|found| found.is_begun) {
             return Ok(id);
         }
         self.renew();

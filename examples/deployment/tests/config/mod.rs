@@ -251,7 +251,7 @@ async fn the_readme_shows_what_is_really_said() {
     let example = fs::read_to_string(EXAMPLE).unwrap();
     let wrong = example
         .replace("instances = 2 ", "instances = 0 ")
-        .replace("from = \"00:00\" ", "form = \"00:00\" ")
+        .replace("bake_ms", "bakes_ms")
         .replace("\"127.0.0.1:9082\"", "\"127.0.0.1:8082\"");
     fs::write(directory.path().join("fleet.toml"), wrong).unwrap();
     let mut command = Command::new(PROGRAM);

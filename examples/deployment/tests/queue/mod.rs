@@ -8,6 +8,9 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
+/// A program that is there when a delivery of it is asked for, and gone at its turn.
+const PROGRAM_LOST: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/lost");
+
 /// Services of one region and one instance, of which so many are delivered at once. Without traffic no delivery gets
 /// beyond its first stage.
 pub(super) async fn manager(services: &[&str], running_max: usize) -> Manager {
@@ -17,7 +20,10 @@ pub(super) async fn manager(services: &[&str], running_max: usize) -> Manager {
             "instances": 1, "capacity": 2, "stop_within_ms": 500,
             "regions": [{ "name": "us-west", "listen": listen, "admin": admin }],
             "care": care(),
-            "versions": { "v1": version("v1", &[]), "v2": version("v2", &[]), "v3": version("v3", &[]) },
+            "versions": {
+                "v1": version("v1", &[]), "v2": version("v2", &[]), "v3": version("v3", &[]),
+                "lost": { "command": [PROGRAM_LOST, "{port}"] },
+            },
         });
         ((*name).to_owned(), service)
     };
@@ -82,11 +88,13 @@ async fn one_too_many_waits_its_turn_also_when_the_manager_dies() {
         ("b-v2", 2),
         "the same id is the same delivery"
     );
+    let other = client.begin("b", "v3", Strategy::Canary, Some("b-v2")).await.unwrap_err().to_string();
+    assert!(other.contains("b-v2 is a delivery of b v2; take another id"), "{other}");
     let twice = client.begin("b", "v2", Strategy::Canary, None).await.unwrap_err().to_string();
     assert!(twice.contains("one_at_a_time: delivery b-v2 brings this version already"), "{twice}");
 
     let view = client.service("c").await.unwrap();
-    let line = "c v2 waits, number 2 in the queue: 1 deliveries go on, 1 is the limit\n";
+    let line = "c v2 waits, number 2 in the queue: 1 delivery goes on, 1 is the limit\n";
     assert!(text(&view).contains(line), "{}", text(&view));
     let metrics = reqwest::get(format!("{}/metrics", manager.inspector)).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("gemba_rollouts_waiting 2"), "{metrics}");
@@ -97,6 +105,9 @@ async fn one_too_many_waits_its_turn_also_when_the_manager_dies() {
     assert_eq!((past.is_begun, past.succeeded), (false, Some(false)), "{past:?}");
     begin("c", "v3").await;
     assert_eq!(manager.queue().await, ["b v2", "c v3"]);
+    let steps = &client.history("c").await.unwrap()[0].steps;
+    let step = "v3 waits, number 2 in the queue: 1 delivery goes on, 1 is the limit";
+    assert_eq!(steps.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>(), [step]);
 
     manager.die().await;
     assert_eq!(manager.queue().await, ["b v2", "c v3"], "it is on the disk");
@@ -113,6 +124,19 @@ async fn one_too_many_waits_its_turn_also_when_the_manager_dies() {
     let superseded = history.iter().find(|past| past.id == "b-v2").unwrap();
     assert_eq!(superseded.why.as_deref(), Some("superseded by v3 (delivery b-v3)"), "{superseded:?}");
     assert!(superseded.is_begun && superseded.succeeded == Some(false));
+
+    // Every rule is asked again at its turn.
+    std::fs::write(PROGRAM_LOST, "a program").unwrap();
+    begin("c", "lost").await;
+    std::fs::remove_file(PROGRAM_LOST).unwrap();
+    assert_eq!(manager.queue().await, ["c lost"], "in the place of v3");
+    client.order("b", "abort").await.unwrap();
+    manager.until("c", |view| view.waiting.is_none()).await;
+    let [lost, superseded, ..] = &client.history("c").await.unwrap()[..] else { panic!("two at least") };
+    assert_eq!((lost.is_begun, lost.succeeded), (false, Some(false)), "{lost:?}");
+    assert_eq!(lost.why.as_deref(), Some(format!("there is no program {PROGRAM_LOST}").as_str()));
+    assert_eq!(superseded.why.as_deref(), Some("superseded by lost (delivery c-lost)"));
+    assert!(manager.client.service("c").await.unwrap().delivery.is_none());
     manager.down().await;
 }
 
