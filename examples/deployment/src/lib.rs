@@ -28,6 +28,7 @@ pub mod scheduler;
 pub mod serve;
 pub mod splitter;
 pub mod store;
+pub mod torture;
 pub mod view;
 
 /// An error with all its causes, on one line.
