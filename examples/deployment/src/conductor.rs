@@ -15,7 +15,7 @@ use gemba::rollout::Side;
 use gemba::time::Timestamp;
 use gemba::{Address, Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::adapter::remote::Remote;
 use crate::delivery::{Delivery, Outcome, Phase, Step};
@@ -38,6 +38,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Ends of instances of a new version, while it has requests, that are too many.
 const CRASHES_MAX: u64 = 2;
+
+/// How long a start waits for instances that ran before to answer: they are up, or they are not.
+const ADOPTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How far back the policy looks at what runs.
 const RECENT: Duration = Duration::from_secs(60);
@@ -334,12 +337,11 @@ impl Conductor {
     async fn end_instances(&mut self) -> Result<(), DatabaseError> {
         let mut gone = Vec::new();
         for (seat, instance) in &self.instances.running {
-            if self.wanted(&seat.region).contains(&seat.version) {
-                continue;
-            }
+            let is_wanted = self.wanted(&seat.region).contains(&seat.version);
             match instance.handle.view().state {
+                // Also if it is wanted again: it is started anew.
                 ProcessState::Ended { .. } => gone.push(seat.clone()),
-
+                _ if is_wanted => {}
                 ProcessState::Waiting
                 | ProcessState::Starting
                 | ProcessState::Ready
@@ -364,6 +366,27 @@ impl Conductor {
             self.record.instances.remove(&seat.name());
         }
         self.save(None).await
+    }
+
+    /// Answers when the splitters know, too.
+    async fn answer<T>(
+        &mut self,
+        done: Result<Result<T, String>, DatabaseError>,
+        reply: Reply<Result<T, String>>,
+        ctx: &mut Context<Msg>,
+    ) -> Result<(), Stop> {
+        match done {
+            Ok(done) => {
+                self.tick(ctx).await?;
+                reply.send(done);
+                Ok(())
+            }
+            // What this life holds was not written; the next one reads what was.
+            Err(error) => {
+                reply.send(Err(crate::chain(&error)));
+                Err(error.into())
+            }
+        }
     }
 
     fn publish(&self, now: Timestamp) {
@@ -400,6 +423,10 @@ impl Server for Conductor {
                 self.seat(&seat, port).await;
             }
         }
+        // Nobody is told before that is known: a service whose instances were not asked yet seems to be down.
+        let adopted = self.instances.running.values().map(|instance| instance.handle.ready());
+        let _ = timeout(ADOPTED_WITHIN, join_all(adopted)).await;
+        self.publish(clock(ctx));
         ctx.every(TICK, || Msg::Tick);
         ctx.continue_with(Msg::Tick);
         Ok(())
@@ -415,13 +442,11 @@ impl Server for Conductor {
             }
             Msg::Supersede(id, by, reply) => {
                 let superseded = self.supersede(&id, &by, ctx).await;
-                self.tick(ctx).await?;
-                reply.send(superseded);
+                self.answer(superseded.map(Ok), reply, ctx).await?;
             }
             Msg::Carry(order, by, reply) => {
                 let carried = self.carry(order, &by, ctx).await;
-                self.tick(ctx).await?;
-                reply.send(carried);
+                self.answer(carried, reply, ctx).await?;
             }
         }
         Ok(())

@@ -186,8 +186,7 @@ impl Desk {
     }
 
     pub(crate) async fn tell(&mut self, mut table: Table, unix_ms: u64) {
-        // Greater than any before, also one of an earlier manager.
-        table.generation = unix_ms.max(self.table.generation + 1);
+        table.generation = self.generation(unix_ms);
         self.table.generation = table.generation;
         let told = match &self.adapter {
             Adapter::Process(splitter) | Adapter::Static(splitter, _) => splitter.set(&table).await,
@@ -205,6 +204,12 @@ impl Desk {
             }
             Err(error) => self.trouble = Some(crate::chain(&error)),
         }
+    }
+
+    /// Greater than any before, also one of an earlier manager whose clock was ahead of ours.
+    fn generation(&self, unix_ms: u64) -> u64 {
+        let theirs = self.counted.as_ref().map_or(0, |counted| counted.generation);
+        unix_ms.max(self.table.generation + 1).max(theirs + 1)
     }
 
     /// Whether no request is on its way to a version without a share.
@@ -282,4 +287,20 @@ fn p99_ms(latencies: Option<&VecDeque<u32>>) -> f64 {
     sorted.sort_unstable();
     let place = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
     sorted.get(place).map_or(0.0, |us| f64::from(*us) / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::tests::service;
+
+    #[test]
+    fn a_clock_that_went_back_stops_no_table() {
+        let mut desk = Desk::new(reqwest::Client::new(), &service().regions[0], None);
+        assert_eq!(desk.generation(1_000), 1_000);
+        desk.table.generation = 1_000;
+        assert_eq!((desk.generation(1_000), desk.generation(2_000)), (1_001, 2_000));
+        desk.counted = Some(Counted { generation: 5_000, ..Counted::default() });
+        assert_eq!(desk.generation(2_000), 5_001, "an earlier manager's");
+    }
 }

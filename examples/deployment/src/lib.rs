@@ -14,6 +14,7 @@ pub mod demo;
 mod desk;
 pub mod facts;
 pub mod fleet;
+pub mod forgotten;
 pub mod freeze;
 pub mod host;
 pub mod instances;
@@ -28,6 +29,7 @@ pub mod scheduler;
 pub mod serve;
 pub mod splitter;
 pub mod store;
+pub mod torture;
 pub mod view;
 
 /// An error with all its causes, on one line.

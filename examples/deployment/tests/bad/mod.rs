@@ -148,3 +148,35 @@ async fn a_version_that_runs_badly_is_held_by_its_limits() {
     assert!(timeout(SOON, emptying).await.is_ok(), "it only grows: {} blocks", blocks());
     manager.down().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_is_wanted_again_while_it_ends_is_started_anew() {
+    let manager = Manager::new().await;
+    assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
+    let (stop, traffic) = traffic(manager.regions.clone());
+    manager.client.begin("api", "stubborn", Strategy::Canary, None).await.unwrap();
+    let instances = async || {
+        let view = manager.client.service("api").await.unwrap();
+        let versions = view.regions.into_iter().flat_map(|region| region.versions);
+        versions
+            .filter(|version| version.version == "stubborn")
+            .fold((0, 0), |sum, version| (sum.0 + version.instances.0, sum.1 + version.instances.1))
+    };
+    let until = async |wanted: (usize, usize)| {
+        let waiting = async {
+            while instances().await != wanted {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("never {wanted:?}"));
+    };
+    until((1, 1)).await;
+    manager.client.order("api", "abort").await.unwrap();
+    // It was asked to end, and does not until its time is over.
+    until((0, 1)).await;
+    let past = manager.deliver("stubborn", Strategy::Canary).await;
+    assert_eq!(past.succeeded, Some(true), "{past:?}");
+    let _ = stop.send(());
+    assert_eq!(traffic.await.unwrap(), Vec::<String>::new());
+    manager.down().await;
+}
