@@ -18,10 +18,10 @@ use crate::torture::verdict::{Answer, Asked, Ordered};
 use crate::torture::witness::{self, Blind, Witness};
 
 /// How often it is looked at what is waited for: often enough to see a step before it is done.
-const LOOK: Duration = Duration::from_millis(1);
+pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
 /// How long the tables may take to be what the record says, after a manager was killed.
-const RECOVERY_MAX: Duration = Duration::from_secs(20);
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 /// How long a delivery may take to its end, a request for one to be accepted, and processes to end: far longer than
 /// the settings of the stage allow, on a busy machine.
