@@ -13,6 +13,7 @@ pub mod demo;
 mod desk;
 pub mod facts;
 pub mod fleet;
+pub mod forgotten;
 pub mod freeze;
 pub mod host;
 pub mod instances;

@@ -16,6 +16,7 @@ use crate::api::{self, Office};
 use crate::conductor::{Conductor, Parts, Reach};
 use crate::config::ConfigOptions;
 use crate::fleet::{Fleet, Region, Service};
+use crate::forgotten::forgotten;
 use crate::host::{self, HostError};
 use crate::plant;
 use crate::queue::Queue;
@@ -43,8 +44,12 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
     let _hangup = signal(SignalKind::hangup())?;
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
-    let store = Store::open(&fleet.database)
-        .map_err(|source| HostError::Database { file: fleet.database.clone(), source })?;
+    let database = |source| HostError::Database { file: fleet.database.clone(), source };
+    let store = Store::open(&fleet.database).map_err(database)?;
+    let forgotten = forgotten(&fleet, &store.load_all().await.map_err(database)?);
+    if !forgotten.is_empty() {
+        return Err(HostError::Forgotten(forgotten));
+    }
     let listener = host::bind(&fleet.listen).await?.into_std()?;
     let address = listener.local_addr()?;
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));

@@ -116,6 +116,18 @@ impl Store {
         self.0.read(move |connection| record(connection, &service)).await
     }
 
+    /// How every service stands that there ever was.
+    pub async fn load_all(&self) -> Result<Vec<(String, ServiceRecord)>, DatabaseError> {
+        let query = |connection: &Connection| {
+            let mut query = connection.prepare_cached("SELECT name, record FROM service ORDER BY name")?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let texts = self.0.read(query).await?;
+        let read = |text: String| serde_json::from_str(&text).expect("it was written by this program");
+        Ok(texts.into_iter().map(|(name, text)| (name, read(text))).collect())
+    }
+
     /// Writes down how a service stands, with what just happened to its delivery.
     pub async fn save(
         &self,
