@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manager_that_is_killed_at_its_worst_moments_keeps_its_promises() {
     let torture = Command::new(PROGRAM)
-        .args(["torture", "--kills", "4", "--seed", "8", "--json"])
+        .args(["torture", "--kills", "3", "--seed", "8", "--json"])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -15,7 +15,7 @@ async fn a_manager_that_is_killed_at_its_worst_moments_keeps_its_promises() {
     let (report, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{report}\n{said}");
     let report: Value = serde_json::from_str(&report).unwrap();
-    assert!(4 <= report["kills"].as_u64().unwrap() && 0 < report["requests"].as_u64().unwrap(), "{report}");
+    assert!(3 <= report["kills"].as_u64().unwrap() && 0 < report["requests"].as_u64().unwrap(), "{report}");
     for count in ["failed", "lost", "doubled", "orphans"] {
         assert_eq!(report[count], 0, "{report}");
     }
