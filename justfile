@@ -11,6 +11,10 @@ demo:
 demo-deployment *ARGS:
     cargo run --release --bin deployment -- demo {{ARGS}}
 
+# The deployment system's manager, killed in the middle of deliveries under load: --kills N, --seed S, --rate N, --json.
+torture-deployment *ARGS:
+    cargo run --release --bin deployment -- torture {{ARGS}}
+
 # All tests.
 test:
     cargo test --workspace

@@ -24,6 +24,7 @@ mod bad;
 mod config;
 mod queue;
 mod reload;
+mod torture;
 
 /// How long anything here may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep};
 
 use crate::delivery::Delivery;
 use crate::demo::stage::unix_ms;
 use crate::policy::Strategy;
 use crate::torture::plan::{Moment, Victim};
-use crate::torture::play::{PATIENCE, Pending, Player, Stuck};
+use crate::torture::play::{LOOK, PATIENCE, Pending, Player, Stuck};
 use crate::torture::stage::{BAD, INSTANCES, REGIONS, SERVICE};
 use crate::torture::witness::Process;
 
@@ -60,6 +61,14 @@ impl Player {
                 self.going().await?;
                 let (before, _) = self.witness.last_step()?;
                 let _ = self.wait(STEP_MAX, |witness| Ok(before < witness.last_step()?.0)).await?;
+            }
+            Moment::Told => {
+                self.going().await?;
+                let tables = async || self.witness.tables().await.ok();
+                let (before, began) = (tables().await, Instant::now());
+                while tables().await == before && began.elapsed() < STEP_MAX {
+                    sleep(LOOK).await;
+                }
             }
             Moment::TakenBack => {
                 self.rest().await?;

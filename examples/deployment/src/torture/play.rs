@@ -18,10 +18,10 @@ use crate::torture::verdict::{Answer, Asked, Ordered};
 use crate::torture::witness::{self, Blind, Witness};
 
 /// How often it is looked at what is waited for: often enough to see a step before it is done.
-const LOOK: Duration = Duration::from_millis(1);
+pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
 /// How long the tables may take to be what the record says, after a manager was killed.
-const RECOVERY_MAX: Duration = Duration::from_secs(20);
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 /// How long a delivery may take to its end, a request for one to be accepted, and processes to end: far longer than
 /// the settings of the stage allow, on a busy machine.
@@ -242,19 +242,23 @@ impl Player {
         self.ask(asked, Strategy::Canary).await
     }
 
-    /// Mostly a good version, another one than runs or is delivered.
+    /// Mostly a good version; none that runs, is delivered or waits already.
     pub(crate) fn version(&mut self) -> Result<&'static str, Stuck> {
+        // What waits is read first: it leaves the queue in the write that makes it the one that is delivered.
+        let waits = 0 < self.witness.waiting()?;
+        let waiting = self.account.asked.last().filter(|_| waits).map(|asked| asked.version.as_str());
         let record = self.witness.record()?;
         let delivered = record.delivery.as_ref().map(|delivery| delivery.to.as_str());
-        let is_other =
-            |version: &&str| Some(*version) != record.stable.as_deref() && Some(*version) != delivered;
-        let good: Vec<_> = GOOD.into_iter().filter(is_other).collect();
+        let taken = [record.stable.as_deref(), delivered, waiting];
+        let is_free = |version: &&str| !taken.contains(&Some(*version));
+        let good: Vec<_> = GOOD.into_iter().filter(is_free).collect();
         let drawn = match self.dice.below(10) {
-            0..=2 => BAD,
-            3 => BROKEN,
-            _ => self.dice.pick(&good),
+            4.. if !good.is_empty() => self.dice.pick(&good),
+            0 => BROKEN,
+            _ => BAD,
         };
-        Ok(if is_other(&drawn) { drawn } else { good[0] })
+        let found = [drawn, BAD, BROKEN].into_iter().chain(good).find(is_free);
+        Ok(found.expect("five versions, of which three at most are taken"))
     }
 
     pub(crate) fn note_asked(&mut self, version: &str) -> usize {

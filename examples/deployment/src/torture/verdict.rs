@@ -119,7 +119,7 @@ impl Step {
         if what.starts_with(&format!("{to} back to 0 %: ")) {
             return Self::Back;
         }
-        if what.starts_with(&format!("{to} waits: ")) {
+        if what.starts_with(&format!("{to} waits, ")) {
             return Self::Waits;
         }
         if what.starts_with(&format!("{to} not begun: ")) {
@@ -302,7 +302,7 @@ mod tests {
         let arrives = past(Some("v1"), "v2", &ARRIVES, Some(true));
         assert_eq!(judge(&then(arrives), &asked(&["v1", "v2"]), &orders), Verdict::default());
         for steps in [&ARRIVES[..1], &ARRIVES[..5], &ARRIVES[..9]] {
-            let steps = [&["v2 waits: instances of v3 still end"], steps].concat();
+            let steps = [&["v2 waits, number 1 in the queue: instances of v3 still end"], steps].concat();
             let back =
                 [&steps[..], &["v2 back to 0 %: us-west: aborted: it fails more often (by 9)"]].concat();
             let history = then(past(Some("v1"), "v2", &back, Some(false)));
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn what_waits_may_never_begin() {
-        let waits = "v2 waits: v1 is taken back first";
+        let waits = "v2 waits, number 1 in the queue: v1 is taken back first";
         let not_begun = "v2 not begun: superseded by v3 (delivery 9)";
         for (steps, is_legal) in [
             (&[not_begun][..], true),

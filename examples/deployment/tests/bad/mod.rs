@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use gemba_deployment::policy::Strategy;
+use gemba_deployment::view::ServiceView;
 use serde_json::json;
 
 use super::*;
@@ -151,24 +152,17 @@ async fn a_version_that_runs_badly_is_held_by_its_limits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_is_wanted_again_while_it_ends_is_started_anew() {
-    let manager = Manager::new().await;
-    assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
+    let files = tempfile::tempdir().unwrap();
+    let (manager, _taken) = manager(files.path()).await;
     let (stop, traffic) = traffic(manager.regions.clone());
     manager.client.begin("api", "stubborn", Strategy::Canary, None).await.unwrap();
-    let instances = async || {
-        let view = manager.client.service("api").await.unwrap();
-        let versions = view.regions.into_iter().flat_map(|region| region.versions);
-        versions
-            .filter(|version| version.version == "stubborn")
-            .fold((0, 0), |sum, version| (sum.0 + version.instances.0, sum.1 + version.instances.1))
-    };
     let until = async |wanted: (usize, usize)| {
-        let waiting = async {
-            while instances().await != wanted {
-                sleep(Duration::from_millis(10)).await;
-            }
+        let is_so = |view: &ServiceView| {
+            let versions = view.regions.iter().flat_map(|region| &region.versions);
+            let of = versions.filter(|version| version.version == "stubborn");
+            wanted == of.fold((0, 0), |sum, of| (sum.0 + of.instances.0, sum.1 + of.instances.1))
         };
-        timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("never {wanted:?}"));
+        manager.until("api", is_so).await;
     };
     until((1, 1)).await;
     manager.client.order("api", "abort").await.unwrap();
