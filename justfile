@@ -62,6 +62,14 @@ docs:
     BLESS=1 cargo test -q -p gemba-cli picture
     BLESS=1 cargo test -q -p gemba-payment --test config page
 
+# The adapter for Kubernetes against an API server of the tests, which is held to a recording of a real one.
+kubernetes *ARGS:
+    cargo test -p gemba-deployment --features kubernetes {{ARGS}}
+
+# Records a real API server anew, from an empty cluster without controllers (docs/testing.md); needs KUBECONFIG.
+kubernetes-record:
+    cargo run --quiet -p gemba-deployment --features kubernetes --example kubernetes-record
+
 # All that CI runs.
 ci:
     .ci/run

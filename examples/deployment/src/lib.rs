@@ -2,6 +2,7 @@
 
 #![allow(clippy::missing_errors_doc, reason = "a program, whose library is there for its tests")]
 
+pub mod adapter;
 pub mod api;
 pub mod care;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! The manager: everything put together, until SIGTERM. What it started runs on, and the next one adopts it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use gemba::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::adapter;
+use crate::adapter::remote::Remote;
 use crate::api::{self, Office};
 use crate::conductor::{Conductor, Parts, Reach};
 use crate::config::ConfigOptions;
@@ -58,9 +61,19 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         Supervisor::one_for_one("splitters").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut handles = Vec::new();
     for (service, region) in regions(&fleet) {
-        let (child, handle) = splitter(&fleet, service, region)?;
-        splitters = splitters.child(child);
-        handles.push(handle);
+        if let Some(addresses) = region.splitter() {
+            let (child, handle) = splitter(&fleet, service, region, addresses)?;
+            splitters = splitters.child(child);
+            handles.push(handle);
+        }
+    }
+    let mut adapters = Supervisor::one_for_one("adapters").intensity(10, CRASH_PERIOD);
+    let mut remotes: BTreeMap<&str, BTreeMap<String, Remote>> = BTreeMap::new();
+    for (service, region) in regions(&fleet) {
+        if let Some((remote, lanes)) = adapter::remote(service, region) {
+            adapters = adapters.child(lanes);
+            remotes.entry(service.name.as_str()).or_default().insert(region.name.to_string(), remote);
+        }
     }
     let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
@@ -75,6 +88,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
             store: store.clone(),
             supervisor: instances.handle(),
             client: reqwest::Client::new(),
+            remotes: remotes.remove(service.name.as_str()).unwrap_or_default(),
             view: Arc::new(sender),
         };
         let spec = server(service.name.as_str(), move || Conductor::new(parts.clone()));
@@ -113,6 +127,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         .inspect_with(inspect, token)
         .child(splitters)
         .child(instances)
+        .child(adapters)
         .child(conductors)
         .child(scheduler)
         .child(reload)
@@ -139,12 +154,13 @@ fn splitter(
     fleet: &Fleet,
     service: &Service,
     region: &Region,
+    (listen, admin): (SocketAddr, SocketAddr),
 ) -> Result<(ChildSpec, ProcessHandle), HostError> {
     let name = format!("{}.{}", service.name, region.name);
     let spec = ProcessSpec::builder(std::env::current_exe()?)
-        .args(["splitter".to_owned(), "--listen".to_owned(), region.listen.to_string()])
-        .args(["--admin".to_owned(), region.admin.to_string()])
-        .probe(Probe::Http(region.admin, "/health".into()))
+        .args(["splitter".to_owned(), "--listen".to_owned(), listen.to_string()])
+        .args(["--admin".to_owned(), admin.to_string()])
+        .probe(Probe::Http(admin, "/health".into()))
         .stop_within(SPLITTER_STOP_MAX)
         .log(LogRules::default())
         .survives(fleet.state.join("splitters").join(&name))
