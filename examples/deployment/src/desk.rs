@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_went_back_stops_no_table() {
-        let mut desk = Desk::new(reqwest::Client::new(), &service().regions[0]);
+        let mut desk = Desk::new(reqwest::Client::new(), &service().regions[0], None);
         assert_eq!(desk.generation(1_000), 1_000);
         desk.table.generation = 1_000;
         assert_eq!((desk.generation(1_000), desk.generation(2_000)), (1_001, 2_000));
