@@ -294,7 +294,8 @@ impl Conductor {
         let is_whole = versions.iter().all(|share| !share.instances.is_empty())
             && versions.iter().map(|share| share.weight).sum::<u32>() == WHOLE;
         let is_nothing = self.record.delivery.is_none() && self.record.stable.is_none();
-        (is_whole || is_nothing).then(|| Table { generation: 0, sticky: sticky.clone(), versions })
+        let chosen_by = self.parts.service.chosen_by.clone();
+        (is_whole || is_nothing).then(|| Table { generation: 0, sticky: sticky.clone(), chosen_by, versions })
     }
 
     /// Tells each splitter its shares, if they are others, or if it has forgotten them.

@@ -57,6 +57,9 @@ pub struct Service {
     /// What keeps a caller with one version.
     #[serde(default)]
     pub sticky: Sticky,
+    /// The header by which a caller chooses the version, if it has a share: for whoever tries the new one out.
+    #[serde(default)]
+    pub chosen_by: Option<String>,
     /// Its versions.
     pub versions: BTreeMap<String, Artefact>,
     /// How careful its rollouts are.
@@ -296,6 +299,7 @@ pub(crate) mod tests {
             ready_within_ms: 1_000,
             stop_within_ms: 1_000,
             sticky: Sticky::Random,
+            chosen_by: None,
             versions: [("v1".to_owned(), artefact.clone()), ("v2".to_owned(), artefact)].into(),
             care: Care::default(),
         }
