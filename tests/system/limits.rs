@@ -6,11 +6,14 @@ use gemba::adaptive::AdaptiveRules;
 use gemba::admission::Tier;
 use gemba::control::{Control, ControlError};
 use gemba::jidoka::{Cause, JidokaRules, Reset};
+use gemba::ladder::{LevelRules, Measure, Thresholds};
+use gemba::light::Light;
 use gemba::rate::{Rate, RateError};
 use gemba::receipt::{BreakerState, Event, Seq};
 use gemba::view::LineState;
 use gemba::{LineSpec, Node, Plant, PlantError, PoolSpec, RateScope, RefusalReason, Signal, SubmitError};
 use gemba_kit::{board, finish, receipt, workers};
+use tokio::task::JoinSet;
 
 use crate::plant::{Input, Work, patient, start_with, teach};
 
@@ -147,6 +150,71 @@ async fn a_line_that_fails_sheds_then_takes_critical_signals_only_then_drains_an
     sheds(Tier::Normal, submit(Tier::Normal).await);
     moved(stopped.seq, LineState::Running).await;
     assert_eq!(submit(Tier::Batch).await, None);
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_slow_lights_up_and_sheds_where_latency_may_stop_it() {
+    let limits = |yellow, red| Thresholds::new(Some(yellow), Some(red), None).unwrap();
+    let levels = LevelRules::default()
+        .with(Measure::P95, limits(50_000, 90_000))
+        .with(Measure::Memory, limits(1, u64::MAX));
+    let rules = JidokaRules::builder().drives(Cause::Latency, true).build().unwrap();
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .levels(levels)
+        .jidoka(rules)
+        .pool(PoolSpec::new("work").workers(10, 10));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).breaker(never_opens()));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 10).await;
+
+    let level = |after, measure, light| {
+        receipt(
+            node.system(),
+            after,
+            move |receipt| matches!(&receipt.event, Event::LevelMoved { measure: of, to, .. } if *of == measure && *to == light),
+        )
+    };
+    for _ in 0..30 {
+        let slow = Input::Sleep(Duration::from_millis(100));
+        let mut ten = JoinSet::new();
+        for _ in 0..10 {
+            let line = line.clone();
+            ten.spawn(async move { line.submit(Signal::new(slow).tier(Tier::Critical), &()).await });
+        }
+        ten.join_all().await;
+    }
+    let red = level(Seq(0), Measure::P95, Light::Red).await;
+    let seen = red.event.to_string();
+    assert!(seen.starts_with("line work") && seen.ends_with("threshold 90ms"), "{seen}");
+    let moved = receipt(node.system(), red.seq, |receipt| {
+        matches!(&receipt.event, Event::LineMoved { to: LineState::Slowed, .. })
+    })
+    .await;
+    assert_eq!(moved.cause, Some(red.seq));
+    let normal = line.submit(Signal::new(Input::Answer(1)), &()).await;
+    assert!(matches!(normal, Err(SubmitError::Refused(_))), "{normal:?}");
+    board(node.system(), |board| {
+        board
+            .stations
+            .iter()
+            .any(|station| station.name.as_str() == "line:work" && station.light == Light::Red)
+    })
+    .await;
+
+    let memory = level(Seq(0), Measure::Memory, Light::Yellow).await;
+    assert!(memory.event.to_string().starts_with("node green"), "{}", memory.event);
+
+    // Ten seconds until it is forgotten, and a minute below.
+    tokio::time::sleep(75 * SECOND).await;
+    let green = level(red.seq, Measure::P95, Light::Green).await;
+    assert_eq!(green.cause, Some(red.seq));
+    receipt(node.system(), green.seq, |receipt| {
+        matches!(&receipt.event, Event::LineMoved { to: LineState::Running, .. })
+    })
+    .await;
+    assert_eq!(line.submit(Signal::new(Input::Answer(1)), &()).await.unwrap(), 1);
     finish(node).await;
 }
 

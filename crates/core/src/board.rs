@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::health::HealthState;
 use crate::jidoka;
+use crate::ladder::Measure;
 use crate::light::Light;
 use crate::name::{ActorPath, NAME_BYTES_MAX, Name};
 use crate::pool_health::PoolHealth;
@@ -175,6 +176,7 @@ impl Board {
                 fold.raise(Station::Node, Trouble::SoftLimit, Light::Yellow, Some(until));
             }
             Event::LadderMoved { line, defect, to, .. } => fold.ladder_moved(line, *defect, *to),
+            Event::LevelMoved { line, measure, to, .. } => fold.level_moved(line.as_ref(), *measure, *to),
             Event::LineMoved { line, to, .. } => fold.line_moved(line, *to),
             Event::BurnMoved { line, to: Light::Green, .. } => {
                 fold.clear(Station::Budget(line), &Trouble::Burn);
@@ -343,6 +345,15 @@ impl Fold<'_> {
             self.clear(Station::Line(line), &Trouble::Ladder(defect));
         } else {
             self.raise(Station::Line(line), Trouble::Ladder(defect), to, None);
+        }
+    }
+
+    fn level_moved(&mut self, line: Option<&Name>, measure: Measure, to: Light) {
+        let station = line.map_or(Station::Node, Station::Line);
+        if to == Light::Green {
+            self.clear(station, &Trouble::Level(measure));
+        } else {
+            self.raise(station, Trouble::Level(measure), to, None);
         }
     }
 

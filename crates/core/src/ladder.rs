@@ -7,6 +7,10 @@ use crate::proportion::{Z_95, wilson};
 use crate::time::Timestamp;
 use crate::window::{Tally, Window};
 
+mod level;
+
+pub use level::{Level, LevelRules, LevelStep, Measure, Thresholds, ThresholdsError};
+
 /// The shortest window: less is noise.
 const WINDOW_MIN: Duration = Duration::from_secs(60);
 
@@ -152,7 +156,7 @@ struct Rung {
     light: Light,
     trigger: f64,
     lit: bool,
-    /// Since when the share is below what clears it.
+    /// Since when the value is below what clears it.
     below_since: Option<Timestamp>,
 }
 
@@ -161,9 +165,9 @@ impl Rung {
         Self { light, trigger, lit: false, below_since: None }
     }
 
-    fn observe(&mut self, share: f64, rules: &LadderRules, now: Timestamp) {
-        let reached = if self.light == Light::Yellow { self.trigger <= share } else { self.trigger < share };
-        if share < rules.clear_ratio * self.trigger {
+    fn observe(&mut self, value: f64, rules: &LadderRules, now: Timestamp) {
+        let reached = if self.light == Light::Yellow { self.trigger <= value } else { self.trigger < value };
+        if value < rules.clear_ratio * self.trigger {
             let below_since = *self.below_since.get_or_insert(now);
             self.lit &= now.since(below_since) < rules.clear_after;
         } else {

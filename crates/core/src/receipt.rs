@@ -10,13 +10,15 @@ use crate::alert::NoticeKind;
 use crate::exit::{ExitReason, Incarnation};
 use crate::health::HealthState;
 use crate::jidoka::Cause;
+use crate::ladder::Measure;
 use crate::light::Light;
 use crate::name::{ActorPath, Name};
 use crate::pool_health::PoolHealth;
 use crate::time::Timestamp;
-
-mod text;
 use crate::view::LineState;
+
+mod kind;
+mod text;
 
 /// The number of a receipt. The first is 1; numbers have no gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -234,6 +236,21 @@ pub enum Event {
         /// Outcomes in the window.
         outcomes: u64,
     },
+    /// A figure of a line, or of the node, passed a threshold, or is below it again.
+    LevelMoved {
+        /// The line; none for a figure of the node.
+        line: Option<Name>,
+        /// Which figure, and so the unit of the next two.
+        measure: Measure,
+        /// The light before.
+        from: Light,
+        /// The light now.
+        to: Light,
+        /// How high it stands.
+        value: u64,
+        /// The threshold.
+        limit: u64,
+    },
     /// A line's error budget burns at another pace.
     BurnMoved {
         /// The line.
@@ -408,54 +425,6 @@ pub enum Event {
         /// Why, in words.
         why: Arc<str>,
     },
-}
-
-impl Event {
-    /// The event's name, as it stands in JSON under `kind`.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::NodeStarted { .. } => "node_started",
-            Self::NodeStopping { .. } => "node_stopping",
-            Self::ChildStarted { .. } => "child_started",
-            Self::ChildExited { .. } => "child_exited",
-            Self::ChildRestarted { .. } => "child_restarted",
-            Self::ChildStartFailed { .. } => "child_start_failed",
-            Self::ChildUnkillable { .. } => "child_unkillable",
-            Self::HandlerStuck { .. } => "handler_stuck",
-            Self::HandlerRecovered { .. } => "handler_recovered",
-            Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
-            Self::KillRequested { .. } => "kill_requested",
-            Self::BreakerMoved { .. } => "breaker_moved",
-            Self::PoolResized { .. } => "pool_resized",
-            Self::CapacityMoved { .. } => "capacity_moved",
-            Self::SurgeStarted { .. } => "surge_started",
-            Self::SurgeEnded { .. } => "surge_ended",
-            Self::CordPulled { .. } => "cord_pulled",
-            Self::CordReset { .. } => "cord_reset",
-            Self::LineMoved { .. } => "line_moved",
-            Self::SettingsChanged { .. } => "settings_changed",
-            Self::LimitsChanged { .. } => "limits_changed",
-            Self::SoftLimitPassed { .. } => "soft_limit_passed",
-            Self::LadderMoved { .. } => "ladder_moved",
-            Self::BurnMoved { .. } => "burn_moved",
-            Self::RegressionFound { .. } => "regression_found",
-            Self::RegressionOver { .. } => "regression_over",
-            Self::BaselineSet { .. } => "baseline_set",
-            Self::TestDecided { .. } => "test_decided",
-            Self::Alerted { .. } => "alerted",
-            Self::DeliveryFailed { .. } => "delivery_failed",
-            Self::AlertAcknowledged { .. } => "alert_acknowledged",
-            Self::AlertsSilenced { .. } => "alerts_silenced",
-            Self::FollowUpsFailed { .. } => "follow_ups_failed",
-            Self::CardDied { .. } => "card_died",
-            Self::QueueMoved { .. } => "queue_moved",
-            Self::RolloutMoved { .. } => "rollout_moved",
-            Self::CheckMoved { .. } => "check_moved",
-            Self::HealthMoved { .. } => "health_moved",
-            Self::PoolHealthMoved { .. } => "pool_health_moved",
-            Self::LightChanged { .. } => "light_changed",
-        }
-    }
 }
 
 /// One setting, before and after.

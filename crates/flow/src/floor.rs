@@ -10,7 +10,7 @@ use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
 use gemba_core::health::HealthView;
 use gemba_core::jidoka::{Jidoka, JidokaRules};
-use gemba_core::ladder::{Ladder, LadderRules};
+use gemba_core::ladder::{Ladder, Measure};
 use gemba_core::lending::Lending;
 use gemba_core::light::Light;
 use gemba_core::receipt::Seq;
@@ -21,6 +21,7 @@ use gemba_kernel::Publisher;
 use crate::balancer::Routes;
 use crate::burst::Levelling;
 use crate::health::Wellness;
+use crate::kaizen::{KaizenRules, Levels};
 use crate::line::LineCell;
 use crate::permit::Ceiling;
 use crate::pool::PoolCell;
@@ -40,6 +41,8 @@ pub(crate) struct Floor {
     pub stances: Publisher<Vec<Jidoka>>,
     /// What each line has shown; published by kaizen, so that its next life goes on from there.
     pub learnt: Publisher<Vec<Learnt>>,
+    /// The same of the node: its processors, memory and connections.
+    pub node_levels: Publisher<Levels>,
     /// What the board shows of that, and where most of the time goes.
     pub studies: Publisher<Vec<StudyView>>,
     pub bottlenecks: Publisher<Vec<Finding>>,
@@ -89,11 +92,13 @@ pub(crate) struct PoolSurge {
     pub held: u32,
 }
 
-/// How far a line has climbed on its ladders, of failures and of signals out of time, how fast it burns its budget, how it stands against its baseline.
+/// How far a line has climbed on its ladders, of failures, of signals out of time and of its figures, how fast it
+/// burns its budget, how it stands against its baseline.
 #[derive(Debug, Clone)]
 pub(crate) struct Learnt {
     pub failures: Ladder,
     pub late: Ladder,
+    pub levels: Levels,
     pub burn: BurnRate,
     pub comparison: Option<Comparison>,
     pub regressed: Option<Seq>,
@@ -103,12 +108,14 @@ pub(crate) struct Learnt {
 
 impl Learnt {
     /// Nothing yet.
-    pub(crate) fn new(ladder: LadderRules, objective: Objective, now: Timestamp) -> Self {
+    pub(crate) fn new(rules: &KaizenRules, objective: Objective, now: Timestamp) -> Self {
+        let ladder = rules.ladder;
         let burn = BurnRate::new(objective, now);
         Self {
             failures: Ladder::new(ladder, now),
             // They stop nothing unless the rules say so, and a breaker opens where most calls are late.
             late: Ladder::new(ladder.at_worst(Light::Red), now),
+            levels: Levels::new(&Measure::OF_LINE, &rules.levels, ladder),
             burn,
             comparison: None,
             regressed: None,

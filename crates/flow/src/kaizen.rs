@@ -7,7 +7,8 @@ use std::time::Duration;
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured};
 use gemba_core::burn_rate::BurnStep;
 use gemba_core::control::ControlError;
-use gemba_core::ladder::{LadderRules, Step};
+use gemba_core::jidoka::JidokaRules;
+use gemba_core::ladder::{LadderRules, LevelRules, Measure, Step};
 use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
@@ -22,9 +23,11 @@ use crate::line::LineCell;
 use crate::meter::Ended;
 
 pub(crate) mod file;
+mod levels;
 mod record;
 mod stations;
 
+pub(crate) use levels::Levels;
 use record::{Record, Studied};
 use stations::Stations;
 
@@ -57,6 +60,7 @@ pub(crate) enum KaizenMsg {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KaizenRules {
     pub ladder: LadderRules,
+    pub levels: LevelRules,
     pub baseline: BaselineRules,
     /// Where the baselines are kept, if anywhere.
     pub file: Option<PathBuf>,
@@ -84,6 +88,7 @@ impl Kaizen {
         let instruments = ctx.system().instruments();
         let mut views = Vec::with_capacity(self.records.len());
         let mut firsts = Vec::new();
+        let jidoka = *self.floor.jidoka.latest();
         let baselines = self.floor.baselines.latest();
         let lines = self.floor.lines.iter().zip(&self.floor.serves);
         for ((line, serves), record) in lines.zip(&mut self.records) {
@@ -117,8 +122,19 @@ impl Kaizen {
             }
             record.time(line, instruments);
             line.follow_ups.tell(&line.name, ctx.system(), ctx.path());
-            views.push(record.view(line));
+            let recent = record.recent();
+            let queued =
+                || serves.iter().map(|pool| u64::from(self.floor.pools[*pool].load.read().queued)).sum();
+            let known = |measure| match measure {
+                Measure::P95 => Some(recent.level_us(0.95)),
+                Measure::P99 => Some(recent.level_us(0.99)),
+                Measure::Queued => Some(queued()),
+                Measure::Processor | Measure::Memory | Measure::Connections => None,
+            };
+            record.learnt.levels.observe(Some(&line.name), known, &jidoka, ctx);
+            views.push(recent.view(line));
         }
+        self.watch_node(&jidoka, ctx);
         for (line, measured) in firsts {
             self.set_baseline(line, measured, "the first full window".into(), ctx).await;
         }
@@ -128,6 +144,24 @@ impl Kaizen {
         self.show(now, instruments);
         self.floor.learnt.publish(self.records.iter().map(|record| record.learnt.clone()).collect());
         self.publish(instruments, &ctx.system().board());
+    }
+
+    /// Holds what the machine told last against the thresholds of the node.
+    fn watch_node(&self, jidoka: &JidokaRules, ctx: &Context<KaizenMsg>) {
+        let levels = self.floor.node_levels.latest();
+        if levels.is_empty() {
+            return;
+        }
+        let machine = self.floor.health_view.latest().machine;
+        let known = |measure| match measure {
+            Measure::Processor => machine.processor_ratio.map(|ratio| (ratio * 1e3) as u64),
+            Measure::Memory => machine.memory_bytes,
+            Measure::Connections => machine.connections.map(u64::from),
+            Measure::P95 | Measure::P99 | Measure::Queued => None,
+        };
+        let mut levels = (*levels).clone();
+        levels.observe(None, known, jidoka, ctx);
+        self.floor.node_levels.publish(levels);
     }
 
     /// Puts each pool into its class of health. Of failures it has the share of the lines it serves.
@@ -330,7 +364,7 @@ impl Server for Kaizen {
         let learnt = self.floor.learnt.latest();
         let lines = self.floor.lines.iter().enumerate();
         self.records = lines
-            .map(|(index, line)| Record::new(learnt.get(index).cloned(), self.rules.ladder, line, now))
+            .map(|(index, line)| Record::new(learnt.get(index).cloned(), &self.rules, line, now))
             .collect();
         self.stations_since = now;
         ctx.every(TICK, || KaizenMsg::Tick);

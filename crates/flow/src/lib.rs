@@ -50,7 +50,8 @@ pub use regulator::RegulatorHandle;
 #[cfg(feature = "config")]
 pub use section::{
     AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
-    LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+    LevelsSection, LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+    ThresholdsSection,
 };
 pub use settings::{ApplyError, SettingError, Settings, SettingsErrors};
 pub use signal::Signal;

@@ -3,7 +3,8 @@
 //! A signal that is timed costs six readings of the clock and five records, 0.5 to 0.7 µs (measured in release on
 //! two shared cores); so of a busy line only one in so many is timed, about [`TIMED_PER_S`] a second, and the
 //! others pay a count of their thread. That is 52 ns a signal at 1 000 a second, 5 ns at 10 000, 2 ns at 100 000.
-//! Kaizen sets the share each second by the traffic of the last one: up to that rate every signal is timed.
+//! Kaizen sets the share each second by the traffic of the last one: up to that rate every signal is timed. In the
+//! second in which a calm line becomes a busy one, the first [`TIMED_MAX`] are.
 
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
@@ -18,6 +19,9 @@ use hdrhistogram::Histogram;
 
 /// How many signals of a line are timed in a second: the 99th percentile of a minute then stands on 60 of them.
 pub(crate) const TIMED_PER_S: u64 = 100;
+
+/// How many are timed before kaizen looks again, however many more come than in the second before.
+const TIMED_MAX: u32 = 4 * TIMED_PER_S as u32;
 
 /// The longest time told apart, in nanoseconds; longer ones count as this.
 const LONGEST_NS: u64 = 600_000_000_000;
@@ -64,6 +68,8 @@ fn histograms() -> Histograms {
 pub(crate) struct Phases {
     /// Of how many signals one is timed.
     one_in: AtomicU32,
+    /// How many may be timed yet. Threads that take the last ones together may take a few more.
+    left: AtomicU32,
     nanos: Mutex<Histograms>,
 }
 
@@ -74,13 +80,17 @@ thread_local! {
 
 impl Phases {
     pub(crate) fn new() -> Self {
-        Self { one_in: AtomicU32::new(1), nanos: Mutex::new(histograms()) }
+        Self { one_in: AtomicU32::new(1), left: AtomicU32::new(TIMED_MAX), nanos: Mutex::new(histograms()) }
     }
 
     /// Begins with a signal; most of a busy line's are not timed, and never ask for the time.
     pub(crate) fn begin(&self, now: impl FnOnce() -> Timestamp) -> Lap<'_> {
         let seen = SEEN.get().wrapping_add(1);
-        let is_timed = self.one_in.load(Relaxed) <= seen;
+        let left = self.left.load(Relaxed);
+        let is_timed = 0 < left && self.one_in.load(Relaxed) <= seen;
+        if is_timed {
+            self.left.store(left - 1, Relaxed);
+        }
         SEEN.set(if is_timed { 0 } else { seen });
         Lap { phases: self, since: is_timed.then(now) }
     }
@@ -90,10 +100,11 @@ impl Phases {
         self.nanos.lock().expect("recording cannot panic")[phase as usize].saturating_record(nanos);
     }
 
-    /// Times so many of a second's signals that about [`TIMED_PER_S`] are.
+    /// Times so many of a second's signals that about [`TIMED_PER_S`] are, and never more than [`TIMED_MAX`].
     pub(crate) fn follow(&self, arrived: u64) {
         let one_in = u32::try_from(arrived / TIMED_PER_S).unwrap_or(u32::MAX).max(1);
         self.one_in.store(one_in, Relaxed);
+        self.left.store(TIMED_MAX, Relaxed);
     }
 
     /// Shows the times in nanoseconds since the last call, by phase, and lets them begin anew.
@@ -143,8 +154,9 @@ mod tests {
 
     #[test]
     fn of_a_busy_line_one_in_so_many_is_timed_and_of_a_calm_one_every_signal() {
-        for (arrived, one_in) in [(0, 1), (199, 1), (200, 2), (5_000, 50)] {
+        for (arrived, expected) in [(0, 400), (199, 400), (300, 333), (5_000, 20)] {
             let phases = Phases::new();
+            SEEN.set(0);
             phases.follow(arrived);
             let timed = (0..1_000)
                 .filter(|_| {
@@ -153,7 +165,7 @@ mod tests {
                     lap.since().is_some()
                 })
                 .count();
-            assert_eq!(timed, 1_000 / one_in, "{arrived} a second");
+            assert_eq!(timed, expected, "{arrived} a second, of 1 000 that came");
             let mut taken = Vec::new();
             phases.take(|phase, times| taken.push((phase, times.len(), times.max() / 100)));
             assert_eq!(taken, [(Phase::Receive, timed as u64, 50)]);

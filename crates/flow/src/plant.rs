@@ -13,7 +13,7 @@ use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
 use gemba_core::health::{HealthError, HealthView};
 use gemba_core::jidoka::JidokaRules;
-use gemba_core::ladder::LadderRules;
+use gemba_core::ladder::{LadderRules, LevelRules, Measure};
 use gemba_core::lending::Lending;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::rate::RateError;
@@ -33,7 +33,7 @@ use crate::follow_up::FollowUps;
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::health::{Fault, HealthSpec, Monitor, Source, Wellness};
-use crate::kaizen::{self, Kaizen, KaizenRules};
+use crate::kaizen::{self, Kaizen, KaizenRules, Levels};
 use crate::line::{FOLLOW_UP_MAX, Line, LineCell, LineSpec};
 use crate::meter::Meter;
 use crate::permit::Ceiling;
@@ -238,6 +238,13 @@ impl PlantBuilder {
         self
     }
 
+    /// Which percentiles, queues and resources light which light. They slow lines down and stop them only where
+    /// [`jidoka`](Self::jidoka) says so of their cause; a light clears as by [`ladder`](Self::ladder).
+    pub fn levels(mut self, rules: LevelRules) -> Self {
+        self.kaizen.levels = rules;
+        self
+    }
+
     /// Keeps the baselines of the lines in this file, across restarts, and writes `build` into each, so that
     /// one build is compared with another. Without it they last as long as the node.
     pub fn baselines(mut self, file: impl Into<PathBuf>, build: &str) -> Self {
@@ -344,6 +351,7 @@ impl PlantBuilder {
                 pool.patience.publish(longest);
             }
         }
+        let node_levels = Levels::new(&Measure::OF_NODE, &self.kaizen.levels, self.kaizen.ladder);
         let floor = Arc::new(Floor {
             lines: self.lines,
             pools,
@@ -353,6 +361,7 @@ impl PlantBuilder {
             line_views: Publisher::new(Vec::new()),
             stances: Publisher::new(Vec::new()),
             learnt: Publisher::new(Vec::new()),
+            node_levels: Publisher::new(node_levels),
             studies: Publisher::new(Vec::new()),
             bottlenecks: Publisher::new(Vec::new()),
             baselines: Publisher::new(baselines),

@@ -183,15 +183,23 @@ impl Regulator {
         let Some(line) = learnt.get(index) else { return Vec::new() };
         let ladders = [(Cause::Failures, line.failures.light()), (Cause::Latency, line.late.light())];
         let defect = |(cause, light)| Defect { cause, light, why: format!("{cause}: {light}").into() };
-        ladders.into_iter().map(defect).collect()
+        let levels = line.levels.defects();
+        ladders
+            .into_iter()
+            .map(defect)
+            .chain(levels)
+            .chain(self.floor.node_levels.latest().defects())
+            .collect()
     }
 
     /// The newest step of a ladder that moves the line.
     fn step(&self, index: usize) -> Option<Seq> {
         let (rules, learnt) = (self.floor.jidoka.latest(), self.floor.learnt.latest());
-        let [failures, late] = learnt.get(index)?.steps;
+        let learnt = learnt.get(index)?;
+        let [failures, late] = learnt.steps;
         let drives = |cause, step: Option<Seq>| step.filter(|_| rules.drives(cause));
-        drives(Cause::Failures, failures).max(drives(Cause::Latency, late))
+        let shares = drives(Cause::Failures, failures).max(drives(Cause::Latency, late));
+        shares.max(learnt.levels.step(&rules)).max(self.floor.node_levels.latest().step(&rules))
     }
 
     /// Lets each line slow down, stop, or run again.

@@ -17,13 +17,14 @@ use crate::plant::PlantBuilder;
 use crate::pool::{PoolSpec, QUEUE_MAX};
 use crate::settings::Settings;
 
+mod ladders;
 mod rules;
 
 use rules::{below, rest};
 
+pub use ladders::{LadderSection, LevelsSection, ThresholdsSection};
 pub use rules::{
-    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
-    PricesSection,
+    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, PricesSection,
 };
 
 /// The settings of a plant.
@@ -66,6 +67,8 @@ pub struct PlantSection {
     pub forecast: ForecastSection,
     /// Which share of failures lights which light.
     pub ladder: LadderSection,
+    /// Which percentiles, queues and resources light which light.
+    pub levels: LevelsSection,
     /// How lines slow down and stop.
     pub jidoka: JidokaSection,
     /// What workers cost.
@@ -262,6 +265,7 @@ impl PlantSection {
         let sections = [
             ("forecast", self.forecast != other.forecast),
             ("ladder", self.ladder != other.ladder),
+            ("levels", self.levels != other.levels),
             ("pools", !self.pools.keys().eq(other.pools.keys())),
             ("lines", !self.lines.keys().eq(other.lines.keys())),
         ];
@@ -316,6 +320,7 @@ impl Check for PlantSection {
         self.burst.check(&mut faults.at("burst"));
         self.forecast.check(&mut faults.at("forecast"));
         self.ladder.check(&mut faults.at("ladder"));
+        self.levels.check(&mut faults.at("levels"));
         rest(&mut faults.at("jidoka"), self.jidoka.rules().build());
     }
 }
@@ -366,7 +371,7 @@ impl PlantBuilder {
     /// [`PoolSpec::section`] and [`LineSpec::section`].
     pub fn section(self, section: &PlantSection) -> Self {
         let LimitsSection { hard, reserve_ratio, soft_ratio } = section.limits;
-        let mut plant = self.prices(section.prices.prices());
+        let mut plant = self.prices(section.prices.prices()).levels(section.levels.rules());
         // What is faulty was told by `Check`, and stays as it is.
         if let Ok(limits) = Limits::new(hard, reserve_ratio, soft_ratio) {
             plant = plant.limits(limits);
@@ -466,6 +471,7 @@ mod tests {
              [burst]\nfactor = 1\nhold_s = 1800\n\
              [forecast]\nlead_s = 7200\n\
              [ladder]\nyellow_ratio = 0.5\nwindow_s = 1\n\
+             [levels]\np95_ms = { yellow = 280, red = 150 }\nprocessor_percent.red = 0\n\
              [jidoka]\nstopped_max_ratio = -0.1\n",
         )
         .unwrap_err();
@@ -485,6 +491,9 @@ mod tests {
             "burst.hold_s: is 1800; give less than surge_max_s, which is 1800",
             "forecast.lead_s: is 7200; give at most slot_s, which is 3600",
             "ladder.yellow_ratio: is 0.5; give less than red_ratio, which is 0.005",
+            "levels.p95_ms: the thresholds [280, 150] of yellow, red and purple do not rise; give each above the \
+             one before, from 1 up",
+            "levels.processor_percent.red is 0; give a whole number of at least 1",
             "jidoka.stopped_max_ratio is -0.1; give a number from 0 to 1",
         ];
         assert_eq!(told, expected, "{errors}");

@@ -125,7 +125,8 @@ pub use gemba_flow::{
 #[cfg(feature = "config")]
 pub use gemba_flow::{
     AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
-    LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+    LevelsSection, LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
+    ThresholdsSection,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

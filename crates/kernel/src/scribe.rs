@@ -114,6 +114,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::SettingsChanged { .. }
         | Event::SoftLimitPassed { .. }
         | Event::LadderMoved { .. }
+        | Event::LevelMoved { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
@@ -175,6 +176,7 @@ fn log(receipt: &Receipt) {
         | Event::RolloutMoved { .. }
         | Event::FollowUpsFailed { .. }
         | Event::LadderMoved { .. }
+        | Event::LevelMoved { .. }
         | Event::LineMoved { .. }
         | Event::CheckMoved { .. }
         | Event::PoolHealthMoved { .. }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::jidoka;
+use crate::ladder::Measure;
 use crate::light::Light;
 use crate::name::ActorPath;
 use crate::receipt::Seq;
@@ -18,6 +19,7 @@ pub(super) enum Trouble {
     Breaker,
     Cord,
     Ladder(jidoka::Cause),
+    Level(Measure),
     Burn,
     Regression,
     Moved,

@@ -76,6 +76,13 @@ impl fmt::Display for Event {
                 let how = if *defect == Cause::Latency { "ran out of time" } else { "failed" };
                 write!(f, "line {line} {from} → {to}: {failures} of {outcomes} {how}")
             }
+            Self::LevelMoved { line, measure, from, to, value, limit } => {
+                match line {
+                    Some(line) => write!(f, "line {line} {from} → {to}: {measure}")?,
+                    None => write!(f, "node {from} → {to}: {measure}")?,
+                }
+                write!(f, " is {}, threshold {}", measure.say(*value), measure.say(*limit))
+            }
             Self::BurnMoved { line, from, to, burn_milli } => write!(
                 f,
                 "error budget of line {line} {from} → {to}: it burns {:.1} times too fast",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured, compare};
 use gemba_core::burn_rate::{BurnStep, Objective};
 use gemba_core::jidoka::Cause;
-use gemba_core::ladder::{LadderRules, Step};
+use gemba_core::ladder::Step;
 use gemba_core::metric;
 use gemba_core::name::Name;
 use gemba_core::six_sigma::Quality;
@@ -15,14 +15,17 @@ use gemba_core::view::{BaselineView, LineView, StudyView};
 use gemba_kernel::Instruments;
 use hdrhistogram::Histogram;
 
-use super::TICK;
 use super::stations::Through;
+use super::{KaizenRules, TICK};
 use crate::floor::Learnt;
 use crate::line::LineCell;
 use crate::meter::{Counts, Ended};
 
 /// Over how many ticks rates and quantiles are taken.
 const WINDOW: usize = 10;
+
+/// Fewer outcomes within [`WINDOW`] hold no percentile against a threshold: the 99th would stand on one of them.
+const LEVEL_OUTCOMES_MIN: u64 = 200;
 
 /// How long a window is that is compared with a baseline, or becomes one. One with too few outcomes goes on.
 pub(crate) const STUDY_WINDOW: Duration = Duration::from_secs(300);
@@ -50,6 +53,27 @@ struct Second {
     at: Timestamp,
 }
 
+/// What the last [`WINDOW`] ticks say together.
+pub(crate) struct Recent {
+    latency: Histogram<u64>,
+    outcomes: u64,
+    seconds: f64,
+}
+
+impl Recent {
+    /// A percentile of the latency, in microseconds; 0 of a line that had next to nothing to do, so that its light
+    /// goes out in time.
+    pub(crate) fn level_us(&self, quantile: f64) -> u64 {
+        if self.latency.len() < LEVEL_OUTCOMES_MIN { 0 } else { self.latency.value_at_quantile(quantile) }
+    }
+
+    pub(crate) fn view(&self, line: &LineCell) -> LineView {
+        let milli = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
+        let throughput_per_s = if self.seconds > 0.0 { self.outcomes as f64 / self.seconds } else { 0.0 };
+        LineView { throughput_per_s, p50_ms: milli(0.50), p99_ms: milli(0.99), ..line.view() }
+    }
+}
+
 /// What a full window means.
 pub(crate) enum Studied {
     /// The line had no baseline: this is its first.
@@ -59,8 +83,8 @@ pub(crate) enum Studied {
 }
 
 impl Record {
-    pub(crate) fn new(learnt: Option<Learnt>, ladder: LadderRules, line: &LineCell, now: Timestamp) -> Self {
-        let learnt = learnt.unwrap_or_else(|| Learnt::new(ladder, Objective::default(), now));
+    pub(crate) fn new(learnt: Option<Learnt>, rules: &KaizenRules, line: &LineCell, now: Timestamp) -> Self {
+        let learnt = learnt.unwrap_or_else(|| Learnt::new(rules, Objective::default(), now));
         Self {
             learnt,
             counts: line.meter.counts(),
@@ -166,7 +190,8 @@ impl Record {
         std::mem::take(&mut self.through)
     }
 
-    pub(crate) fn view(&self, line: &LineCell) -> LineView {
+    /// What the last ticks say together.
+    pub(crate) fn recent(&self) -> Recent {
         let mut latency = Histogram::<u64>::new(2).expect("two digits are in range");
         let (mut outcomes, mut seconds) = (0, 0.0);
         for second in &self.seconds {
@@ -174,13 +199,7 @@ impl Record {
             outcomes += second.outcomes;
             seconds += second.lasted.as_secs_f64();
         }
-        let milli = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
-        LineView {
-            throughput_per_s: if seconds > 0.0 { outcomes as f64 / seconds } else { 0.0 },
-            p50_ms: milli(0.50),
-            p99_ms: milli(0.99),
-            ..line.view()
-        }
+        Recent { latency, outcomes, seconds }
     }
 
     pub(crate) fn study_view(

@@ -10,7 +10,6 @@ use gemba_core::burst::{BurstRules, BurstRulesBuilder};
 use gemba_core::cost::Prices;
 use gemba_core::forecast::{ForecastRules, ForecastRulesBuilder};
 use gemba_core::jidoka::{Cause, JidokaRules, JidokaRulesBuilder, Reset};
-use gemba_core::ladder::{LadderRules, LadderRulesBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -168,74 +167,19 @@ impl Check for ForecastSection {
     }
 }
 
-/// Which share of failures lights which light. Set at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
-pub struct LadderSection {
-    /// From which share of failures on it is yellow.
-    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
-    pub yellow_ratio: f64,
-    /// Above which it is red.
-    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
-    pub red_ratio: f64,
-    /// Above which it is purple.
-    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
-    pub purple_ratio: f64,
-    /// Over which time failures are counted.
-    pub window_s: u32,
-    /// How many outcomes say something.
-    pub outcomes_min: u32,
-    /// Below which share of its trigger a light clears.
-    #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
-    pub clear_ratio: f64,
-    /// After how long.
-    pub clear_after_s: u32,
-}
-
-impl Default for LadderSection {
-    fn default() -> Self {
-        Self {
-            yellow_ratio: 0.0005,
-            red_ratio: 0.005,
-            purple_ratio: 0.01,
-            window_s: 60,
-            outcomes_min: 500,
-            clear_ratio: 0.8,
-            clear_after_s: 60,
-        }
-    }
-}
-
-impl LadderSection {
-    pub(super) fn rules(&self) -> LadderRulesBuilder {
-        LadderRules::builder()
-            .thresholds(self.yellow_ratio, self.red_ratio, self.purple_ratio)
-            .window(secs(self.window_s), self.outcomes_min.into())
-            .clearing(self.clear_ratio, secs(self.clear_after_s))
-    }
-}
-
-impl Check for LadderSection {
-    fn check(&self, faults: &mut Faults<'_>) {
-        let red = ("red_ratio", self.red_ratio);
-        let sound = [
-            below(faults, ("yellow_ratio", self.yellow_ratio), red, false),
-            below(faults, red, ("purple_ratio", self.purple_ratio), false),
-        ];
-        if sound.iter().all(|sound| *sound) {
-            rest(faults, self.rules().build());
-        }
-    }
-}
-
 /// How lines slow down and stop. Can be changed while the plant runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each cause, and one for all of them")]
 pub struct JidokaSection {
     /// Whether failures slow a line down and stop it, or only show.
     pub failures_stop: bool,
     /// Whether signals that take too long do.
     pub latency_stops: bool,
+    /// Whether a queue that is too long does.
+    pub queue_stops: bool,
+    /// Whether processors, memory or connections that run out do.
+    pub resources_stop: bool,
     /// Whether a person lets a line run again that stopped.
     pub reset_by_hand: bool,
     /// For how long a line that was stopped takes only critical signals.
@@ -250,6 +194,8 @@ impl Default for JidokaSection {
         Self {
             failures_stop: true,
             latency_stops: false,
+            queue_stops: false,
+            resources_stop: false,
             reset_by_hand: false,
             probation_s: 60,
             stopped_max_ratio: 0.5,
@@ -263,6 +209,8 @@ impl JidokaSection {
         let rules = JidokaRules::builder()
             .drives(Cause::Failures, self.failures_stop)
             .drives(Cause::Latency, self.latency_stops)
+            .drives(Cause::Queue, self.queue_stops)
+            .drives(Cause::Resources, self.resources_stop)
             .probation(secs(self.probation_s))
             .stopped_max(self.stopped_max_ratio);
         Cause::ALL.into_iter().fold(rules, |rules, cause| rules.reset(cause, reset))
@@ -440,7 +388,6 @@ mod tests {
     fn what_nobody_sets_is_as_the_rules_have_it() {
         assert_eq!(BurstSection::default().rules().build(), Ok(BurstRules::default()));
         assert_eq!(ForecastSection::default().rules().build(), Ok(ForecastRules::default()));
-        assert_eq!(LadderSection::default().rules().build(), Ok(LadderRules::default()));
         assert_eq!(JidokaSection::default().rules().build(), Ok(JidokaRules::default()));
         assert_eq!(PricesSection::default().prices(), Prices::default());
         assert_eq!(BreakerSection::default().rules().build(), Ok(BreakerRules::default()));
