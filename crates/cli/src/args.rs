@@ -37,6 +37,10 @@ pub(crate) enum Command {
     Receipts(ReceiptsArgs),
     /// Kill an actor; its supervisor decides what follows
     Kill(KillArgs),
+    /// Stop all below a supervisor, and start none of it until `resume`
+    Halt(HaltArgs),
+    /// Let a halted supervisor run again
+    Resume(ResumeArgs),
     /// Stop a line, or let it run again
     Cord(CordArgs),
     /// Run flow control in virtual time, ours beside others: docs/simulate.md
@@ -145,6 +149,25 @@ pub(crate) struct KillArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
     /// The actor, as `gemba tree` shows it: /plant/pools/payment/workers/3
+    pub(crate) path: ActorPath,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct HaltArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The supervisor, as `gemba tree` shows it: /plant/pools/payment
+    pub(crate) path: ActorPath,
+    /// Why, for the receipt and the light
+    #[arg(long)]
+    pub(crate) why: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The supervisor
     pub(crate) path: ActorPath,
 }
 
@@ -393,6 +416,7 @@ mod tests {
     fn wrong_values_are_refused_where_they_are_typed() {
         for line in [
             "gemba kill plant/board",
+            "gemba halt plant/pools",
             "gemba cord pull two/words",
             "gemba receipts --limit 0",
             "gemba receipts --limit 1001",
@@ -418,6 +442,8 @@ mod tests {
         for line in [
             "gemba demo --seconds 20 --rate 500 --kill-every 200 --seed 7 --json",
             "gemba kill /plant/board --url http://127.0.0.1:1",
+            "gemba halt /plant/pools/payment --why smoke",
+            "gemba resume /plant/pools/payment",
             "gemba cord pull payment --why smoke",
             "gemba receipts --limit 1000 --after 7 --path / --follow --json",
             "gemba simulate overload --times 10 --seed 7 --json",

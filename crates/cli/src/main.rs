@@ -35,6 +35,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Health(args) => remote::health(args).await.into(),
         Command::Receipts(args) => remote::receipts(args).await.into(),
         Command::Kill(args) => remote::kill(args).await.into(),
+        Command::Halt(args) => remote::halt(args).await.into(),
+        Command::Resume(args) => remote::resume(args).await.into(),
         Command::Cord(args) => remote::cord(args).await.into(),
         Command::Simulate(args) => simulate::run(&args).into(),
         Command::Alerts(args) => remote::alerts(args).await.into(),

@@ -11,8 +11,8 @@ use gemba::{Client, ClientError};
 use serde::Serialize;
 
 use crate::args::{
-    AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HealthArgs, KillArgs, NodeArgs,
-    ReceiptsArgs, ReviewArgs, TreeArgs, WhyArgs,
+    AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HaltArgs, HealthArgs, KillArgs,
+    NodeArgs, ReceiptsArgs, ResumeArgs, ReviewArgs, TreeArgs, WhyArgs,
 };
 use crate::exit::{Exit, sentence};
 use crate::review::Review;
@@ -78,6 +78,24 @@ pub(crate) async fn kill(args: KillArgs) -> Exit {
     end(async {
         let receipt = connect(&args.node)?.kill(&args.path, &operator()).await?;
         done(&args.node, receipt, &format!("killed {}", args.path))
+    })
+    .await
+}
+
+/// `gemba halt PATH`.
+pub(crate) async fn halt(args: HaltArgs) -> Exit {
+    end(async {
+        let receipt = connect(&args.node)?.halt(&args.path, &operator(), args.why.as_deref()).await?;
+        done(&args.node, receipt, &format!("halted {}", args.path))
+    })
+    .await
+}
+
+/// `gemba resume PATH`.
+pub(crate) async fn resume(args: ResumeArgs) -> Exit {
+    end(async {
+        let receipt = connect(&args.node)?.resume(&args.path, &operator()).await?;
+        done(&args.node, receipt, &format!("{} runs again", args.path))
     })
     .await
 }

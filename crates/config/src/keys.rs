@@ -76,7 +76,7 @@ impl Lister<'_> {
         }
         let branches = schema.get("oneOf").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         for branch in branches.iter().filter(|branch| branch.get("properties").is_some()) {
-            self.table(branch, path, None, depth + 1);
+            self.table(&described(branch), path, None, depth + 1);
         }
         for (key, said) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -116,6 +116,19 @@ impl Lister<'_> {
             description: words(said).or_else(|| words(schema)).unwrap_or_default().replace('\n', " "),
         });
     }
+}
+
+/// A choice that has something with it: what is said about the choice is what its key is.
+fn described(branch: &Json) -> Json {
+    let mut branch = branch.clone();
+    let words = branch.get("description").cloned();
+    let fields = branch.get_mut("properties").and_then(Json::as_object_mut);
+    for field in fields.into_iter().flat_map(serde_json::Map::values_mut).filter_map(Json::as_object_mut) {
+        if let Some(words) = &words {
+            field.entry("description").or_insert_with(|| words.clone());
+        }
+    }
+    branch
 }
 
 /// The unit a name says.

@@ -52,6 +52,7 @@
 //! | reading and checking | [`Sources::load`] |
 //! | where a value comes from | [`Loaded::origin`], [`Loaded::print`] |
 //! | editors | [`schema()`] |
+//! | a program that writes a file | [`to_toml`] |
 //! | documentation | [`keys()`], [`keys_table()`] |
 //!
 //! # What to know
@@ -79,5 +80,6 @@ pub use check::{Check, Faults, Found, did_you_mean};
 pub use fault::{ConfigErrors, Fault};
 pub use keys::{KeyInfo, keys, keys_table, schema};
 pub use node::Origin;
+pub use print::to_toml;
 pub use schemars;
 pub use sources::{Loaded, Sources};

@@ -18,15 +18,36 @@ impl<T: Serialize> Loaded<T> {
     pub fn print(&self, origins: bool) -> String {
         let mut out = String::new();
         match serde_json::to_value(&self.value) {
-            Ok(json) => Printer { loaded: self, origins }.table(&json, &KeyPath::default(), &mut out),
+            Ok(json) => {
+                Printer { loaded: Some(self), origins }.table(&json, &KeyPath::default(), &mut out);
+            }
             Err(error) => drop(writeln!(out, "# cannot be written: {error}")),
         }
         out
     }
 }
 
+/// A value as TOML: the file that a program writes for another one. Keys that have no value are left out.
+///
+/// # Errors
+///
+/// If the value cannot be written at all, as a map whose keys are not texts.
+///
+/// # Examples
+///
+/// ```
+/// let fleet = serde_json::json!({ "services": { "api": { "capacity": 4 } } });
+/// assert_eq!(gemba_config::to_toml(&fleet)?, "\n[services.api]\ncapacity = 4\n");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+pub fn to_toml<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
+    let (json, mut out) = (serde_json::to_value(value)?, String::new());
+    Printer::<T> { loaded: None, origins: false }.table(&json, &KeyPath::default(), &mut out);
+    Ok(out)
+}
+
 struct Printer<'a, T> {
-    loaded: &'a Loaded<T>,
+    loaded: Option<&'a Loaded<T>>,
     origins: bool,
 }
 
@@ -54,13 +75,15 @@ impl<T> Printer<'_, T> {
     }
 
     fn line(&self, key: &str, value: &Json, path: &KeyPath, out: &mut String) {
-        let value =
-            if self.loaded.schema.is_secret(path) { "\"(secret)\"".to_owned() } else { inline(value) };
-        let line = format!("{} = {value}", shown_key(key));
-        let _ = if self.origins {
-            writeln!(out, "{line:<COMMENT_COLUMN$}# {}", self.loaded.origin(&path.to_string()))
-        } else {
-            writeln!(out, "{line}")
+        let is_secret = self.loaded.is_some_and(|loaded| loaded.schema.is_secret(path));
+        let value = if is_secret { "\"(secret)\"".to_owned() } else { inline(value) };
+        let mut line = format!("{} = {value}", shown_key(key));
+        if COMMENT_COLUMN <= line.chars().count() && self.origins {
+            line.push(' ');
+        }
+        let _ = match self.loaded.filter(|_| self.origins) {
+            Some(loaded) => writeln!(out, "{line:<COMMENT_COLUMN$}# {}", loaded.origin(&path.to_string())),
+            None => writeln!(out, "{line}"),
         };
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde_json::Value as Json;
 
 use crate::node::{Node, Value};
-use crate::path::{KeyPath, Segment};
+use crate::path::{KeyPath, Segment, quoted};
 
 /// The schema of a configuration.
 #[derive(Debug, Clone)]
@@ -162,7 +162,10 @@ pub(crate) fn allowed(schema: &Json) -> Option<String> {
         (Some(least), Some(most)) => format!("{} with {least} to {most} {}", what.0, what.1),
         (Some(least), None) => format!("{} with {least} or more {}", what.0, what.1),
         (None, Some(most)) => format!("{} with at most {most} {}", what.0, what.1),
-        (None, None) => what.0.to_owned(),
+        (None, None) => match schema.get("examples").and_then(|all| all.get(0)).and_then(Json::as_str) {
+            Some(example) if has_type(schema, "string") => format!("{}, such as {}", what.0, quoted(example)),
+            Some(_) | None => what.0.to_owned(),
+        },
     })
 }
 
@@ -221,6 +224,7 @@ mod tests {
             (json!({"enum": ["a", "b"]}), "one of a, b"),
             (json!({"oneOf": [{"const": "a"}, {"const": "b"}]}), "one of a, b"),
             (json!({"type": "string", "minLength": 1}), "a text in quotes with 1 or more characters"),
+            (json!({"type": "string", "examples": ["a:1"]}), "a text in quotes, such as \"a:1\""),
         ] {
             assert_eq!(allowed(&schema).as_deref(), Some(words));
         }

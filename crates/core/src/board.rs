@@ -162,6 +162,12 @@ impl Board {
             Event::SupervisorGaveUp { .. } => {
                 fold.raise(Station::Supervisor(&receipt.path), Trouble::GaveUp, Light::Red, None);
             }
+            Event::SupervisorHalted { .. } => {
+                fold.raise(Station::Supervisor(&receipt.path), Trouble::Halted, Light::Red, None);
+            }
+            Event::SupervisorResumed { .. } => {
+                fold.clear(Station::Supervisor(&receipt.path), &Trouble::Halted);
+            }
             Event::BreakerMoved { breaker, to, .. } => fold.breaker_moved(breaker, *to),
             Event::PoolResized { pool, .. } => fold.board.add(Station::Pool(pool), receipt.unix_ms),
             Event::SurgeStarted { .. } => fold.raise(Station::Node, Trouble::Surge, Light::Yellow, None),
@@ -530,6 +536,16 @@ mod tests {
         assert_eq!(floor.at("/plant/kaizen", burn(Red, Green)), [("budget:payment".to_owned(), Red, Green)]);
         let over = Event::RegressionOver { line: line() };
         assert_eq!(floor.at("/plant/kaizen", over), [("line:payment".to_owned(), Yellow, Green)]);
+    }
+
+    #[test]
+    fn a_halted_supervisor_is_red_until_it_runs_again() {
+        let mut floor = Floor::new();
+        let halted = Event::SupervisorHalted { by: "ann".into(), why: "wrong answers".into() };
+        assert_eq!(floor.at("/plant/pools", halted), moved(POOLS, Green, Red));
+        assert_eq!(floor.station(POOLS).why, "halted by ann: wrong answers".into());
+        let resumed = Event::SupervisorResumed { by: "ann".into() };
+        assert_eq!(floor.at("/plant/pools", resumed), moved(POOLS, Red, Green));
     }
 
     #[test]

@@ -95,6 +95,7 @@ metrics! {
     QUEUE_STALLED = Gauge "gemba_queue_stalled" ["queue"] "1 while the limit is reached, cards wait, and nothing finishes.";
     CARDS_DEAD = Counter "gemba_queue_dead_cards_total" ["queue"] "Cards set aside because they were delivered as often as they may be.";
     ROLLOUT_STEPS = Counter "gemba_rollout_steps_total" ["service", "light"] "Steps of rollouts: green as they go on, yellow held, red taken back.";
+    ROLLOUTS_WAITING = Gauge "gemba_rollouts_waiting" [] "Deliveries that wait for their turn.";
     HEALTH = Gauge "gemba_health_state" ["state"] "1 for the state the node's checks say it is in, 0 for the others.";
     HEALTH_FAILING = Gauge "gemba_health_failing_ratio" [] "Share of the weight of the checks that fails.";
     CHECK_FAILING = Gauge "gemba_health_check_failing" ["check"] "1 while a check fails.";

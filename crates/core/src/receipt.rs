@@ -118,6 +118,18 @@ pub enum Event {
         /// [`ExitReason::GaveUp`].
         reason: ExitReason,
     },
+    /// An operator halted a supervisor: its children stop, and none starts until it runs again.
+    SupervisorHalted {
+        /// Who.
+        by: Arc<str>,
+        /// Why, in words.
+        why: Arc<str>,
+    },
+    /// An operator let a halted supervisor run again.
+    SupervisorResumed {
+        /// Who.
+        by: Arc<str>,
+    },
     /// An operator asked for an actor's death.
     KillRequested {
         /// Who asked.

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 mod budget;
 mod children;
 mod ending;
+mod halt;
 mod look;
 mod rules;
 mod significant;
@@ -68,6 +69,8 @@ pub struct Supervision {
     /// The last significant child that ran has ended, and whether that ends the supervisor is for the starts of
     /// these to tell, as in OTP, which sees the end after the starts: one that comes to run, and it goes on.
     hopes: BTreeSet<ChildKey>,
+    /// It is halted: nothing starts, and these come back when it runs again.
+    halted: Option<BTreeSet<ChildKey>>,
     /// The child whose start the next one waits for.
     in_turn: Option<ChildKey>,
     /// Nothing pending starts before: a group waits for its restart.
@@ -86,6 +89,7 @@ impl Supervision {
             pending: BTreeSet::new(),
             awaited: BTreeSet::new(),
             hopes: BTreeSet::new(),
+            halted: None,
             in_turn: None,
             held: None,
             budget: Budget::new(flags.intensity),
@@ -97,8 +101,12 @@ impl Supervision {
     /// # Errors
     ///
     /// [`ChildRefusal::AlreadyStarted`] or [`ChildRefusal::AlreadyPresent`] if the name is taken,
-    /// [`ChildRefusal::Full`] if there are as many children as the flags allow.
+    /// [`ChildRefusal::Full`] if there are as many children as the flags allow, [`ChildRefusal::Halted`] while it
+    /// is halted.
     pub fn add(&mut self, name: Name, rules: impl Into<ChildRules>) -> Result<ChildKey, ChildRefusal> {
+        if self.is_halted() {
+            return Err(ChildRefusal::Halted);
+        }
         let limit = self.flags.children_max;
         if self.children.len() >= limit && self.children.find(&name).is_none() {
             return Err(ChildRefusal::Full { limit });
@@ -124,8 +132,12 @@ impl Supervision {
     ///
     /// # Errors
     ///
-    /// [`ChildRefusal::Running`] or [`ChildRefusal::Restarting`] if it is not down.
+    /// [`ChildRefusal::Running`] or [`ChildRefusal::Restarting`] if it is not down, [`ChildRefusal::Halted`] while
+    /// the supervisor is halted.
     pub fn restart_child(&mut self, key: ChildKey) -> Result<Vec<Command>, ChildRefusal> {
+        if self.is_halted() {
+            return Err(ChildRefusal::Halted);
+        }
         self.check_down(key)?;
         if self.is_ending() || self.children.get(key).is_none() {
             return Ok(Vec::new());
@@ -159,6 +171,7 @@ impl Supervision {
     pub fn terminate(&mut self, key: ChildKey) -> Vec<Command> {
         let Some(state) = self.children.state(key).cloned() else { return Vec::new() };
         self.pending.remove(&key);
+        self.leave_halted(key);
         match state {
             State::Down | State::Retrying(_) => {
                 self.children.set(key, State::Down);

@@ -52,6 +52,8 @@ pub enum ActorState {
     Starting,
     /// It serves.
     Running,
+    /// A supervisor that an operator halted: its children are down, and stay so.
+    Halted,
     /// It was asked to stop and has not ended yet.
     Stopping,
     /// It was killed and does not end: it runs code that never yields.
@@ -65,6 +67,7 @@ impl fmt::Display for ActorState {
         f.write_str(match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Halted => "halted",
             Self::Stopping => "stopping",
             Self::Unkillable => "unkillable",
             Self::Down => "down",

@@ -84,6 +84,7 @@ fn measure(system: &System, instruments: &Instruments) {
         for state in [
             ActorState::Starting,
             ActorState::Running,
+            ActorState::Halted,
             ActorState::Stopping,
             ActorState::Unkillable,
             ActorState::Down,

@@ -132,14 +132,14 @@ pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
     Actions, ActorSpec, Address, Broadcast, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,
     ChildSettings, ChildSpec, Context, Down, DynamicRef, DynamicSupervisor, Entering, Exit, FindError,
-    GROUP_EVENTS, Group, GroupError, GroupEvent, GroupMonitor, INSERTED_LIMIT, Instruments, JOURNAL_CAPACITY,
-    JoinError, Journal, KillError, MAILBOX_CAPACITY, Machine, Member, MemberRefusal, Monitor, MonitorRef,
-    Next, NodeGroups, NotReady, POSTPONED_LIMIT, Pinned, Place, REQUEST_LIMIT, Reply, Request, START_LIMIT,
-    STATE_TEXT_MAX, STATE_TIMEOUT, STOP_LIMIT, STUCK_AFTER, SUSPEND_TIMEOUT, Server, ServerSpec, Shutdown,
-    SpecError, Started, StateMachine, Stop, StopError, Supervisor, SupervisorInit, SupervisorRef, Sys,
-    SysError, System, TERMINATE_LIMIT, TRACE_LASTS, TRACE_MESSAGES_MAX, TRACE_PER_SECOND_MAX, TRACE_TEXT_MAX,
-    TaskContext, TaskHandle, TaskSpec, Timeout, Trace, TraceLimits, When, actor, server, state_machine,
-    supervisor, task,
+    GROUP_EVENTS, Group, GroupError, GroupEvent, GroupMonitor, HaltError, INSERTED_LIMIT, Instruments,
+    JOURNAL_CAPACITY, JoinError, Journal, KillError, MAILBOX_CAPACITY, Machine, Member, MemberRefusal,
+    Monitor, MonitorRef, Next, NodeGroups, NotReady, POSTPONED_LIMIT, Pinned, Place, REQUEST_LIMIT, Reply,
+    Request, START_LIMIT, STATE_TEXT_MAX, STATE_TIMEOUT, STOP_LIMIT, STUCK_AFTER, SUSPEND_TIMEOUT, Server,
+    ServerSpec, Shutdown, SpecError, Started, StateMachine, Stop, StopError, Supervisor, SupervisorInit,
+    SupervisorRef, Sys, SysError, System, TERMINATE_LIMIT, TRACE_LASTS, TRACE_MESSAGES_MAX,
+    TRACE_PER_SECOND_MAX, TRACE_TEXT_MAX, TaskContext, TaskHandle, TaskSpec, Timeout, Trace, TraceLimits,
+    When, actor, server, state_machine, supervisor, task,
 };
 pub use gemba_observe::{Head, LogFormat, LogGuard, Logs, LogsError, Sampling, SamplingError};
 #[cfg(feature = "process")]

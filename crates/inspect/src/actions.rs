@@ -61,11 +61,17 @@ impl Ask {
 /// What every handler answers.
 type Answer = Result<Json<Done>, Problem>;
 
-/// `POST /api/v1/actors/{path}/kill`. An actor's path has slashes, so the whole rest arrives as one.
-pub(crate) async fn kill(State(shared): State<Arc<Shared>>, Path(rest): Path<String>, body: Body) -> Answer {
-    let path = victim(&rest)?;
+/// `POST /api/v1/actors/{path}/kill`, and for a supervisor `halt` and `resume`. An actor's path has slashes, so the
+/// whole rest arrives as one.
+pub(crate) async fn actor(State(shared): State<Arc<Shared>>, Path(rest): Path<String>, body: Body) -> Answer {
+    let (path, verb) = asked(&rest)?;
     let ask = read(body).await?;
-    let receipt = shared.system.kill(&path, &ask.by())?;
+    let (system, by) = (&shared.system, ask.by());
+    let receipt = match verb {
+        Verb::Kill => system.kill(&path, &by)?,
+        Verb::Halt => system.halt(&path, &by, &ask.why())?,
+        Verb::Resume => system.resume(&path, &by)?,
+    };
     Ok(Json(Done { receipt }))
 }
 
@@ -159,21 +165,33 @@ async fn control(shared: &Shared, body: Body, make: impl FnOnce(&Ask) -> Result<
     Ok(Json(Done { receipt }))
 }
 
-/// The actor that `plant/board/kill` names, seen from `/api/v1/actors/`.
-fn victim(rest: &str) -> Result<ActorPath, Problem> {
-    let path = match rest.strip_suffix("/kill") {
-        Some(path) => path,
-        // `/api/v1/actors/kill` names the root itself.
-        None if rest == "kill" => "",
-        None => {
+/// What an actor can be asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Kill,
+    Halt,
+    Resume,
+}
+
+/// The actor that `plant/board/kill` names, seen from `/api/v1/actors/`, and what it is asked.
+fn asked(rest: &str) -> Result<(ActorPath, Verb), Problem> {
+    // `/api/v1/actors/kill` names the root itself.
+    let (path, verb) = rest.rsplit_once('/').unwrap_or(("", rest));
+    let verb = match verb {
+        "kill" => Verb::Kill,
+        "halt" => Verb::Halt,
+        "resume" => Verb::Resume,
+        _ => {
             return Err(Problem::new(
                 Kind::NotFound,
-                "an actor can be asked to 'kill'; write POST /api/v1/actors/PATH/kill",
+                "an actor can be asked to 'kill', a supervisor to 'halt' and to 'resume'; write POST \
+                 /api/v1/actors/PATH/kill",
             ));
         }
     };
-    ActorPath::new(&format!("/{path}"))
-        .map_err(|error| Problem::new(Kind::BadRequest, format!("the actor's path is wrong: {error}")))
+    let path = ActorPath::new(&format!("/{path}"))
+        .map_err(|error| Problem::new(Kind::BadRequest, format!("the actor's path is wrong: {error}")))?;
+    Ok((path, verb))
 }
 
 /// The name of such a thing.
@@ -228,16 +246,19 @@ mod tests {
 
     #[test]
     fn the_last_segment_is_the_deed_and_the_rest_the_actor() {
-        for (rest, path) in [
-            ("plant/pools/payment/workers/3/kill", Some("/plant/pools/payment/workers/3")),
-            ("plant/kill/kill", Some("/plant/kill")),
-            ("kill", Some("/")),
+        for (rest, expected) in [
+            ("plant/pools/payment/workers/3/kill", Some(("/plant/pools/payment/workers/3", Verb::Kill))),
+            ("plant/pools/halt", Some(("/plant/pools", Verb::Halt))),
+            ("plant/halt/resume", Some(("/plant/halt", Verb::Resume))),
+            ("plant/kill/kill", Some(("/plant/kill", Verb::Kill))),
+            ("kill", Some(("/", Verb::Kill))),
             ("plant", None),
             ("plant/killer", None),
             ("plant//kill", None),
             ("two words/kill", None),
         ] {
-            assert_eq!(victim(rest).ok(), path.map(|path| ActorPath::new(path).unwrap()), "{rest}");
+            let expected = expected.map(|(path, verb)| (ActorPath::new(path).unwrap(), verb));
+            assert_eq!(asked(rest).ok(), expected, "{rest}");
         }
     }
 

@@ -183,10 +183,29 @@ impl Client {
     ///
     /// [`ClientError::NotFound`] says which path may have been meant.
     pub async fn kill(&self, path: &ActorPath, by: &str) -> Result<Seq, ClientError> {
-        let address = format!("api/v1/actors/{}/kill", path.as_str().trim_start_matches('/'));
-        // The root's path is empty there.
-        let address = address.replace("//", "/");
-        self.change(Method::POST, &address, &Ask { by: Some(by.to_owned()), ..Ask::default() }).await
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.change(Method::POST, &actor(path, "kill"), &ask).await
+    }
+
+    /// Halts a supervisor: its children stop, and none starts until [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`] says which path may have been meant; [`ClientError::Unauthorized`] without the
+    /// token; after [`ClientError::Unreachable`] it may have been halted.
+    pub async fn halt(&self, path: &ActorPath, by: &str, why: Option<&str>) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), for_s: None };
+        self.change(Method::POST, &actor(path, "halt"), &ask).await
+    }
+
+    /// Lets a halted supervisor run again.
+    ///
+    /// # Errors
+    ///
+    /// As [`halt`](Self::halt); after [`ClientError::Unreachable`] it may run again.
+    pub async fn resume(&self, path: &ActorPath, by: &str) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.change(Method::POST, &actor(path, "resume"), &ask).await
     }
 
     /// Stops a line: it refuses every signal until the cord is reset.
@@ -331,6 +350,11 @@ impl fmt::Debug for Client {
             .field("token", &self.token)
             .finish_non_exhaustive()
     }
+}
+
+/// Where an actor is asked to do something. The root's path is empty there.
+fn actor(path: &ActorPath, verb: &str) -> String {
+    format!("api/v1/actors/{}/{verb}", path.as_str().trim_start_matches('/')).replace("//", "/")
 }
 
 /// What an answer other than success means.

@@ -5,7 +5,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTH
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use gemba_core::control::ControlError;
-use gemba_kernel::KillError;
+use gemba_kernel::{HaltError, KillError};
 use serde::{Deserialize, Serialize};
 
 /// The media type of a problem document.
@@ -125,6 +125,20 @@ pub(crate) fn render(mut response: Response, uri: &Uri) -> Response {
         rendered.headers_mut().insert(ALLOW, allow);
     }
     rendered
+}
+
+impl From<HaltError> for Problem {
+    fn from(error: HaltError) -> Self {
+        let kind = match &error {
+            HaltError::NotFound { .. } => Kind::NotFound,
+            HaltError::Protected { .. } => Kind::Protected,
+            HaltError::NoSupervisor { .. } | HaltError::Halted { .. } | HaltError::Runs { .. } => {
+                Kind::Conflict
+            }
+            _ => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
 }
 
 impl From<KillError> for Problem {

@@ -88,7 +88,7 @@ impl Inspector {
             .route("/api/v1/health", get(reads::health))
             .route("/api/v1/receipts", get(reads::receipts))
             .route("/api/v1/events", get(events::events))
-            .route("/api/v1/actors/{*rest}", post(actions::kill).route_layer(with_token.clone()))
+            .route("/api/v1/actors/{*rest}", post(actions::actor).route_layer(with_token.clone()))
             .route("/api/v1/lines/{line}/cord", cord.route_layer(with_token.clone()))
             .route(
                 "/api/v1/lines/{line}/baseline",

@@ -10,9 +10,9 @@ use gemba_core::health::HealthState;
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
-use gemba_core::view::{BoardView, StationView};
+use gemba_core::view::{ActorState, BoardView, StationView};
 use gemba_inspect::{Client, ClientError, InspectConfig, Inspector, Readiness, Token};
-use gemba_kernel::{Context, Node, Server, Stop, System, server};
+use gemba_kernel::{Context, Node, Server, Stop, Supervisor, System, server};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -44,7 +44,8 @@ struct Bench {
 
 impl Bench {
     async fn start() -> Self {
-        let node = Node::builder("bench").child(server("idle", || Idle)).start().await.unwrap();
+        let desks = Supervisor::one_for_one("desks").child(server("desk", || Idle));
+        let node = Node::builder("bench").child(server("idle", || Idle)).child(desks).start().await.unwrap();
         let mut config =
             InspectConfig::new(Token::new(TOKEN).unwrap(), Arc::new(|| "gemba_actors 1\n".to_owned()));
         config.hosts.push("node.example".to_owned());
@@ -189,6 +190,25 @@ async fn a_kill_leaves_a_receipt_and_the_supervisor_answers_it() {
     let idle = tree.root.find(&path("/idle")).unwrap();
     assert_ne!(idle.incarnation, life);
     assert_eq!(idle.restarts, 1);
+}
+
+#[tokio::test]
+async fn a_supervisor_is_halted_and_runs_again() {
+    let bench = Bench::start().await;
+    let client = bench.client(Some(TOKEN));
+    let desks = path("/desks");
+    let halt = client.halt(&desks, "ann", Some("wrong answers")).await.unwrap();
+    bench.receipt(|receipt| receipt.cause == Some(halt)).await;
+    let tree = client.tree().await.unwrap();
+    assert_eq!(tree.root.find(&desks).unwrap().state, ActorState::Halted);
+    let again = client.halt(&desks, "ben", None).await.unwrap_err();
+    assert!(again.to_string().contains(&format!("halted already, see receipt {halt}")), "{again}");
+    let resumed = client.resume(&desks, "ann").await.unwrap();
+    bench.receipt(|receipt| receipt.cause == Some(resumed)).await;
+    let idle = client.halt(&path("/idle"), "ann", None).await.unwrap_err();
+    assert!(idle.to_string().contains("only a supervisor can be halted"), "{idle}");
+    let refused = bench.client(None).halt(&desks, "ann", None).await;
+    assert!(matches!(refused, Err(ClientError::Unauthorized { .. })), "{refused:?}");
 }
 
 #[tokio::test]

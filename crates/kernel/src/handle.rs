@@ -62,6 +62,9 @@ pub enum ChildError {
         /// The name.
         name: Name,
     },
+    /// The supervisor was halted by an operator, and starts nothing.
+    #[error("the supervisor is halted; it starts nothing until System::resume lets it run again")]
+    Halted,
     /// The supervisor takes no more children.
     #[error("the supervisor has {limit} children and takes no more; raise children_max, or spread them")]
     Full {
@@ -106,6 +109,7 @@ impl ChildError {
             ChildRefusal::AlreadyPresent { name } => Self::AlreadyPresent { name },
             ChildRefusal::Running { name } => Self::Running { name },
             ChildRefusal::Restarting { name } => Self::Restarting { name },
+            ChildRefusal::Halted => Self::Halted,
             ChildRefusal::Full { limit } => Self::Full { limit },
         }
     }

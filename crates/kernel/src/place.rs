@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use gemba_core::exit::{ExitReason, Incarnation};
+use gemba_core::name::Name;
 use gemba_core::supervision::ChildKey;
 use ractor::ActorRef;
 use tokio::task::AbortHandle;
@@ -42,6 +43,10 @@ pub(crate) struct Waiting {
 }
 
 impl Place {
+    pub(crate) fn name(&self) -> Name {
+        self.slot.path.name().parse().expect("a path is made of names")
+    }
+
     /// Waits until whoever holds the place lets go. That is no failure of the child, and not charged to it;
     /// only a place that is held for longer than a start may take is.
     pub(crate) fn wait(&mut self, me: &ActorRef<Message>, key: ChildKey, holder: Incarnation) {

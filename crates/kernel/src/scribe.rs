@@ -107,6 +107,8 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::ChildStartFailed { .. }
         | Event::ChildUnkillable { .. }
         | Event::HandlerRecovered { .. }
+        | Event::SupervisorHalted { .. }
+        | Event::SupervisorResumed { .. }
         | Event::KillRequested { .. }
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
@@ -154,6 +156,7 @@ fn log(receipt: &Receipt) {
     }
     match &receipt.event {
         Event::SupervisorGaveUp { .. }
+        | Event::SupervisorHalted { .. }
         | Event::ChildUnkillable { .. }
         | Event::DeliveryFailed { .. }
         | Event::CardDied { .. } => {
@@ -184,6 +187,7 @@ fn log(receipt: &Receipt) {
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
         | Event::HandlerRecovered { .. }
+        | Event::SupervisorResumed { .. }
         | Event::KillRequested { .. }
         | Event::PoolResized { .. }
         | Event::CapacityMoved { .. }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use gemba_core::exit::{ExitReason, Incarnation};
-use gemba_core::name::{ActorPath, Name};
+use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Strategy, Supervision};
 use gemba_core::time::Timestamp;
@@ -27,6 +27,7 @@ use crate::start::{Birth, Handle, NoStart, START_LIMIT};
 use crate::system::System;
 
 mod fall;
+mod latch;
 mod requests;
 
 /// How long a killed child has to be gone before it is called unkillable and left behind.
@@ -63,6 +64,8 @@ pub(crate) enum Message {
     },
     /// A deadline may have passed.
     Alarm,
+    /// An operator halted the supervisor, or lets it run again.
+    Latch,
     Shutdown {
         cause: Option<Seq>,
     },
@@ -117,13 +120,14 @@ impl Actor for SupervisorActor {
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
         let commands = match message {
-            Message::Begin => shell.core.start(),
+            Message::Begin => shell.begin(),
             Message::Started { key, incarnation, result } => shell.started(key, incarnation, *result),
             Message::Exited { key, incarnation, reason } => shell.exited(key, incarnation, &reason),
             Message::Fell { key, incarnation } => shell.fell(key, incarnation),
             Message::Freed { key, incarnation } => shell.freed(key, incarnation),
             Message::Retry { key, generation } => shell.core.retry(key, generation, shell.system.now()),
             Message::Alarm => shell.alarm(),
+            Message::Latch => shell.heed_latch(),
             Message::Shutdown { cause } => shell.shutdown(cause),
             Message::Request(request) => shell.serve(request),
         };
@@ -331,7 +335,7 @@ impl Shell {
             Err(NoStart::Failed(reason)) => {
                 let event = Event::ChildStartFailed { reason: reason.clone() };
                 let receipt = self.system.record(cause, &place.slot.path, event);
-                let name = name_of(place);
+                let name = place.name();
                 place.answer_start(|| Err(ChildError::Failed { name, reason: reason.clone() }));
                 place.answer_stops(&Ok(()));
                 self.end_cause = Some(receipt);
@@ -417,7 +421,7 @@ impl Shell {
                 place.slot.set_state(incarnation, ActorState::Unkillable);
                 let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
                 self.system.record(cause, &place.slot.path, Event::ChildUnkillable { incarnation });
-                place.answer_stops(&Err(ChildError::Unkillable { name: name_of(place) }));
+                place.answer_stops(&Err(ChildError::Unkillable { name: place.name() }));
                 self.core.stop_failed(key)
             }
             None => {
@@ -492,8 +496,4 @@ impl Shell {
         }
         self.me.stop(None);
     }
-}
-
-fn name_of(place: &Place) -> Name {
-    place.slot.path.name().parse().expect("a path is made of names")
 }

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::bonds::{Bonds, Rank, Tie, Trap, Watcher};
+use crate::halt::Latch;
 use crate::link::Exit;
 use crate::vitals::Vitals;
 
@@ -98,6 +99,8 @@ struct Life {
     kill: Option<Box<(Incarnation, Seq)>>,
     /// Those of the present life.
     bonds: Option<Box<Bonds>>,
+    /// Of a supervisor's place: whether it is halted, in this life and in those to come. In a box: most were never.
+    latch: Option<Box<Latch>>,
     /// No supervisor has a child here any more.
     given_up: bool,
 }
@@ -137,6 +140,7 @@ impl Slot {
             killer: None,
             kill: None,
             bonds: None,
+            latch: None,
             given_up: false,
         };
         Self { path, meter: Meter::default(), life: Mutex::new(life), changed: Notify::new() }
@@ -404,6 +408,22 @@ impl Slot {
         self.life().kill.take_if(|kill| kill.0 == incarnation).map(|kill| kill.1)
     }
 
+    /// Sets the latch by what it was, and gives it back with how to reach the present life.
+    pub(crate) fn set_latch<E>(
+        &self,
+        set: impl FnOnce(Option<Latch>) -> Result<Latch, E>,
+    ) -> Result<(Latch, Option<Killer>), E> {
+        let mut life = self.life();
+        let latch = set(life.latch.as_deref().copied())?;
+        life.latch = Some(Box::new(latch));
+        Ok((latch, life.killer.clone()))
+    }
+
+    /// What was asked last of the supervisor here.
+    pub(crate) fn latch(&self) -> Option<Latch> {
+        self.life().latch.as_deref().copied()
+    }
+
     pub(crate) fn state(&self) -> ActorState {
         self.life().state
     }
@@ -423,12 +443,15 @@ impl Slot {
     /// The actor as the tree shows it, without its children.
     pub(crate) fn view(&self, now: Timestamp) -> ActorView {
         let life = self.life();
+        let is_halted = matches!(life.latch.as_deref(), Some(Latch::Halted(_)));
+        let state =
+            if is_halted && life.state == ActorState::Running { ActorState::Halted } else { life.state };
         let up = matches!(life.state, ActorState::Running | ActorState::Stopping | ActorState::Unkillable);
         ActorView {
             path: self.path.clone(),
             kind: life.profile.kind,
             strategy: life.profile.strategy,
-            state: life.state,
+            state,
             incarnation: life.incarnation,
             restarts: life.lives.saturating_sub(1),
             uptime_ms: if up { now.since(life.started).as_millis() as u64 } else { 0 },

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::child::{ABOVE, ChildSpec, Shutdown, SpecError, check_supervisor, child_from, child_rules};
 use crate::exit::{Stop, guarded_call};
 use crate::handle::{Current, DynamicRef, SupervisorRef};
-use crate::shell::{Beginning, SupervisorActor};
+use crate::shell::{Beginning, Message, SupervisorActor};
 use crate::slot::Killer;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
@@ -288,6 +288,10 @@ async fn begin(
     let spawned = Actor::spawn(None, SupervisorActor, begin).await;
     let (actor, _) = spawned.map_err(|error| ExitReason::error(&error))?;
     slot.set_killer(incarnation, Killer::Actor(actor.get_cell()));
+    if slot.latch().is_some() {
+        // Whoever set it before there was a way to reach this life could not tell it.
+        let _ = actor.cast(Message::Latch);
+    }
     current.store(Some(Arc::new(actor.clone())));
     // Dropping this future, as at the end of the time for a start, leaves nobody behind.
     let mut guard = KillUnlessStarted(Some(actor.get_cell()));

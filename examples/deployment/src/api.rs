@@ -10,19 +10,22 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use gemba::{Address, ProcessHandle, Signal, SubmitError};
+use gemba::{Address, ProcessHandle, Signal, SubmitError, System};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::conductor::{Msg, Order};
-use crate::fleet::{Fleet, Service};
+use crate::conductor::{Msg, Order, Reach};
+use crate::facts::facts_of_asking;
+use crate::fleet::Fleet;
 use crate::plant::{BeginError, DeploymentLine};
-use crate::policy::{self, DeploymentRequest, Facts, Strategy};
+use crate::policy::{self, DeploymentRequest, Strategy};
 use crate::problem::{FieldError, Kind, Problem};
+use crate::queue::Queue;
+use crate::scheduler;
 use crate::store::Store;
-use crate::view::ServiceView;
+use crate::view::{ServiceView, WaitingView};
 
 /// How long everything may take to end.
 const DOWN_MAX: Duration = Duration::from_secs(60);
@@ -30,24 +33,21 @@ const DOWN_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked at meanwhile.
 const DOWN_LOOK: Duration = Duration::from_millis(100);
 
-/// How one service is reached.
-#[derive(Debug)]
-pub struct Reach {
-    /// Its conductor.
-    pub conductor: Address<Msg>,
-    /// What it publishes.
-    pub view: watch::Receiver<ServiceView>,
-}
-
 /// What requests are answered from.
 #[derive(Debug)]
 pub struct Office {
+    /// The time.
+    pub system: System,
     /// What there is.
-    pub fleet: Fleet,
+    pub fleet: watch::Receiver<Arc<Fleet>>,
     /// Each service.
     pub services: BTreeMap<String, Reach>,
     /// Where deliveries enter.
     pub line: DeploymentLine,
+    /// Who lets them wait.
+    pub scheduler: Address<scheduler::Msg>,
+    /// Who waits.
+    pub queue: watch::Receiver<Queue>,
     /// The record.
     pub store: Store,
     /// The splitters.
@@ -98,57 +98,47 @@ pub fn router(office: Arc<Office>) -> Router {
         .route("/v1/services/{service}/resume", order(Order::Resume))
         .route("/v1/services/{service}/promote", order(Order::Promote))
         .route("/v1/services/{service}/abort", order(Order::Abort))
+        .route("/v1/queue", get(queue))
         .route("/v1/down", post(down))
         .fallback(async |uri: Uri| Problem::new(Kind::NotFound, format!("there is no {}", uri.path())))
         .with_state(office)
 }
 
 impl Office {
-    fn reach(&self, service: &str) -> Result<(&Service, &Reach), Problem> {
-        let found = self.fleet.service(service).zip(self.services.get(service));
-        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("the fleet has no service {service}")))
+    fn reach(&self, service: &str) -> Result<&Reach, Problem> {
+        let unknown = || Problem::new(Kind::NotFound, format!("the fleet has no service {service}"));
+        self.services.get(service).ok_or_else(unknown)
     }
 
-    /// What the policy is to know.
-    fn facts(&self, service: &Service, view: &ServiceView, wanted: &Wanted) -> Facts {
-        let artefact = service.versions.get(&wanted.version);
-        let mut facts = Facts {
-            is_known: artefact.is_some(),
-            artefact: artefact.and_then(policy::inspect),
-            stable: view.stable.clone(),
-            recent: view.recent,
-            limit_milli: (service.care.failures_limit * 1_000.0) as u64,
-            in_progress: view.delivery.as_ref().map(|delivery| delivery.id.clone()),
-            ..Facts::default()
-        };
-        for region in &view.regions {
-            let others = region.versions.iter().filter(|version| version.version != wanted.version);
-            let running: usize = others.map(|version| version.instances.1).sum();
-            let needed = running as u32 + service.instances;
-            if service.capacity < needed {
-                facts.full.insert(region.region.clone(), (service.capacity, needed));
-            }
-            let stable =
-                region.versions.iter().find(|version| Some(&version.version) == view.stable.as_ref());
-            let ready = stable.map_or(0, |version| version.instances.0);
-            if view.stable.is_some() && ready < service.instances as usize {
-                facts.unhealthy.push(region.region.clone());
-            }
-        }
-        let others = self.services.iter().filter(|(name, _)| *name != service.name.as_str());
-        let running = others.filter(|(_, reach)| reach.view.borrow().delivery.is_some()).count();
-        facts.rollouts = (running, self.fleet.rollouts_max);
-        facts
+    /// A service as it is, with the delivery of it that waits.
+    fn view(&self, reach: &Reach) -> ServiceView {
+        let mut view = reach.view.borrow().clone();
+        view.waiting = self.waiting().into_iter().find(|waiting| waiting.service == view.service);
+        view
+    }
+
+    fn waiting(&self) -> Vec<WaitingView> {
+        WaitingView::of(&self.queue.borrow())
+    }
+
+    /// Tells the id of a delivery, and its place if it waits.
+    fn accepted(&self, status: StatusCode, service: &str, id: &str) -> Response {
+        let waiting = self.waiting().into_iter().find(|waiting| waiting.id == id);
+        (status, Json(json!({ "id": id, "service": service, "waiting": waiting }))).into_response()
     }
 }
 
 async fn services(State(office): State<Arc<Office>>) -> Json<Vec<ServiceView>> {
-    Json(office.services.values().map(|reach| reach.view.borrow().clone()).collect())
+    Json(office.services.values().map(|reach| office.view(reach)).collect())
+}
+
+async fn queue(State(office): State<Arc<Office>>) -> Json<Vec<WaitingView>> {
+    Json(office.waiting())
 }
 
 async fn service(State(office): State<Arc<Office>>, Path(name): Path<String>) -> Response {
     match office.reach(&name) {
-        Ok((_, reach)) => Json(reach.view.borrow().clone()).into_response(),
+        Ok(reach) => Json(office.view(reach)).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
@@ -163,16 +153,20 @@ async fn begin(
     Path(name): Path<String>,
     wanted: Result<Json<Wanted>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let (service, reach) = office.reach(&name)?;
+    let reach = office.reach(&name)?;
     let Json(wanted) =
         wanted.map_err(|error| Problem::fields(&[FieldError::new("body", error.body_text())]))?;
-    let view = reach.view.borrow().clone();
     let id = wanted.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    let known = office.store.history(&name).await?.into_iter().any(|past| past.id == id);
-    if known {
-        return Ok(accepted(StatusCode::OK, &name, &id));
+    if let Some(found) = office.store.find(&id).await? {
+        if (&found.service, &found.version) == (&name, &wanted.version) {
+            return Ok(office.accepted(StatusCode::OK, &name, &id));
+        }
+        let detail = format!("{id} is a delivery of {} {}; take another id", found.service, found.version);
+        return Err(Problem::new(Kind::Conflict, detail));
     }
-    let facts = office.facts(service, &view, &wanted);
+    let fleet = office.fleet.borrow().clone();
+    let unknown = || Problem::new(Kind::NotFound, format!("the fleet has no service {name}"));
+    let service = fleet.service(&name).ok_or_else(unknown)?;
     let request = DeploymentRequest {
         id,
         service: name.clone(),
@@ -180,8 +174,13 @@ async fn begin(
         regions: service.regions.iter().map(|region| region.name.to_string()).collect(),
         strategy: wanted.strategy,
     };
+    let mut facts = {
+        let (view, queue) = (reach.view.borrow(), office.queue.borrow());
+        facts_of_asking(&fleet, service, &view, &request, &queue, office.system.unix_ms())
+    };
+    facts.artefact = service.versions.get(&request.version).and_then(policy::inspect);
     match office.line.submit(Signal::new(request).key(name.as_bytes()), &facts).await {
-        Ok(id) => Ok(accepted(StatusCode::ACCEPTED, &name, &id)),
+        Ok(id) => Ok(office.accepted(StatusCode::ACCEPTED, &name, &id)),
         Err(SubmitError::Rejected(rejection)) => {
             Err(Problem::new(Kind::RejectedByPolicy, "mend what is listed, then ask again")
                 .with("violations", json!(rejection.violations))
@@ -196,13 +195,19 @@ async fn begin(
     }
 }
 
-fn accepted(status: StatusCode, service: &str, id: &str) -> Response {
-    (status, Json(json!({ "id": id, "service": service }))).into_response()
-}
-
 async fn carry(office: Arc<Office>, name: String, order: Order, signed: Signed) -> Result<Response, Problem> {
-    let (_, reach) = office.reach(&name)?;
+    let reach = office.reach(&name)?;
     let by = signed.by.unwrap_or_else(|| "an operator".to_owned());
+    if order == Order::Abort {
+        // The one that waits is the last that was asked for.
+        let left = office.scheduler.call(|reply| scheduler::Msg::Leave(name, by.clone(), reply)).await;
+        let failed =
+            |why| Problem::new(Kind::Internal, format!("{why}; look at the service before asking again"));
+        let left = left.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
+        if let Some(what) = left {
+            return Ok(Json(json!({ "did": what })).into_response());
+        }
+    }
     let answer = reach.conductor.call(|reply| Msg::Carry(order, by, reply)).await;
     match answer {
         Ok(Ok(what)) => Ok(Json(json!({ "did": what })).into_response()),
@@ -216,10 +221,12 @@ async fn carry(office: Arc<Office>, name: String, order: Order, signed: Signed) 
 /// Ends every instance, then the splitters; the manager stays.
 async fn down(State(office): State<Arc<Office>>, signed: Option<Json<Signed>>) -> Result<Response, Problem> {
     let by = signed.and_then(|Json(signed)| signed.by).unwrap_or_else(|| "an operator".to_owned());
+    let failed = |why| Problem::new(Kind::Internal, format!("{why}; ask again"));
+    let cleared = office.scheduler.call(|reply| scheduler::Msg::Clear(by.clone(), reply)).await;
+    cleared.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
     for reach in office.services.values() {
         let by = by.clone();
         let answer = reach.conductor.call(|reply| Msg::Carry(Order::Down, by, reply)).await;
-        let failed = |why| Problem::new(Kind::Internal, format!("{why}; ask again"));
         answer.map_err(|error| failed(error.to_string()))?.map_err(failed)?;
     }
     let began = Instant::now();

@@ -3,20 +3,28 @@
 use std::process::ExitCode;
 
 use gemba::Logs;
+use gemba::config::ConfigErrors;
 
 use crate::client::{self, Client, ClientError, Manager};
+use crate::config::{ConfigOptions, ConfigVerb};
 use crate::demo::{self, DemoOptions};
-use crate::host::HostError;
+use crate::host::{self, HostError};
 use crate::policy::Strategy;
 use crate::sample::{self, SampleOptions};
-use crate::serve::{self, ServeOptions};
+use crate::serve;
 use crate::splitter::{self, SplitterOptions};
 
 /// What can be run.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
     /// Manage a fleet: supervisor, splitters, API and inspector.
-    Serve(ServeOptions),
+    Serve(ConfigOptions),
+    /// Look at the configuration, and start nothing.
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
     /// Bring up the first version of a service in all its regions.
     Up(Delivered),
     /// Roll a version out: region after region, stage after stage, compared with what runs today.
@@ -38,8 +46,14 @@ pub enum Command {
     Resume(Named),
     /// Take the next stage at once.
     Promote(Named),
-    /// Take a delivery back.
+    /// Take a delivery out of the queue, or back.
     Abort(Named),
+    /// Show the deliveries that wait for their turn.
+    Queue {
+        /// Where the manager is.
+        #[command(flatten)]
+        manager: Manager,
+    },
     /// Show every delivery with its steps and reasons.
     History(Named),
     /// End every instance and every splitter.
@@ -88,13 +102,18 @@ enum CommandError {
     Client(#[from] ClientError),
 }
 
-/// Runs a command to its end; an error is one line on stderr.
+/// Runs a command to its end; an error is one line on stderr, but for a wrong configuration: each mistake of it
+/// is a paragraph, and the exit code is 2.
 pub async fn run(command: Command) -> ExitCode {
     if let Command::Demo(options) = command {
         return demo::run(options).await;
     }
     match execute(command).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(CommandError::Host(HostError::Config(errors))) => {
+            eprintln!("{errors}, nothing was started");
+            ExitCode::from(ConfigErrors::EXIT_CODE)
+        }
         Err(error) => {
             eprintln!("error: {}", crate::chain(&error));
             ExitCode::FAILURE
@@ -106,9 +125,14 @@ async fn execute(command: Command) -> Result<(), CommandError> {
     match command {
         // It has an exit code of its own.
         Command::Demo(_) => Ok(()),
+        Command::Config { verb } => {
+            host::say(&verb.execute().map_err(HostError::from)?);
+            Ok(())
+        }
         Command::Serve(options) => {
+            let fleet = options.load().map_err(HostError::from)?.value;
             let _logs = Logs::new("deployment").init().map_err(HostError::from)?;
-            Ok(serve::run(options).await?)
+            Ok(serve::run(options, fleet).await?)
         }
         Command::Splitter(options) => {
             let _logs = Logs::new("deployment-splitter").init().map_err(HostError::from)?;
@@ -124,6 +148,7 @@ async fn execute(command: Command) -> Result<(), CommandError> {
         Command::Resume(named) => order(named, "resume").await,
         Command::Promote(named) => order(named, "promote").await,
         Command::Abort(named) => order(named, "abort").await,
+        Command::Queue { manager } => Ok(client::queue(&Client::new(&manager.manager)).await?),
         Command::History(named) => {
             Ok(client::history(&Client::new(&named.manager.manager), &named.service).await?)
         }
@@ -139,7 +164,7 @@ async fn deliver(wanted: Delivered, strategy: Strategy) -> Result<(), CommandErr
     let client = Client::new(&wanted.manager.manager);
     let id = client.begin(&wanted.service, &wanted.version, strategy, wanted.id.as_deref()).await?;
     println!("delivery {id}");
-    Ok(())
+    Ok(client::waits(&client, &id).await?)
 }
 
 async fn order(named: Named, order: &str) -> Result<(), CommandError> {

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::policy::Strategy;
 use crate::store::Past;
-use crate::view::{RegionView, ServiceView};
+use crate::view::{RegionView, ServiceView, WaitingView};
 
 /// How long an answer may take; ending everything takes longest.
 const ANSWER_MAX: Duration = Duration::from_secs(90);
@@ -70,6 +70,11 @@ impl Client {
         self.get(&format!("/v1/services/{service}")).await
     }
 
+    /// Every delivery that waits, in order.
+    pub async fn queue(&self) -> Result<Vec<WaitingView>, ClientError> {
+        self.get("/v1/queue").await
+    }
+
     /// Its deliveries, the last first.
     pub async fn history(&self, service: &str) -> Result<Vec<Past>, ClientError> {
         self.get(&format!("/v1/services/{service}/history")).await
@@ -122,7 +127,7 @@ pub async fn status(client: &Client, service: &str, watch: bool) -> Result<(), C
     loop {
         let view = client.service(service).await?;
         print!("{}", text(&view));
-        if !watch || view.delivery.is_none() {
+        if !watch || (view.delivery.is_none() && view.waiting.is_none()) {
             return Ok(());
         }
         println!();
@@ -146,6 +151,9 @@ pub fn text(view: &ServiceView) -> String {
         ),
         None => format!("{} runs {}\n", view.service, view.stable.as_deref().unwrap_or("nothing")),
     };
+    if let Some(waiting) = &view.waiting {
+        let _ = writeln!(text, "{}", waiting_text(waiting));
+    }
     if let Some(last) = &view.last {
         let _ = writeln!(text, "{} {}", last.light.glyph(), last.what);
     }
@@ -153,6 +161,32 @@ pub fn text(view: &ServiceView) -> String {
         text.push_str(&region_text(region));
     }
     text
+}
+
+/// A delivery that waits, as text.
+fn waiting_text(waiting: &WaitingView) -> String {
+    let WaitingView { service, version, position, why, .. } = waiting;
+    format!("{service} {version} waits, number {position} in the queue: {why}")
+}
+
+/// Prints every delivery that waits, in order.
+pub async fn queue(client: &Client) -> Result<(), ClientError> {
+    let waiting = client.queue().await?;
+    if waiting.is_empty() {
+        println!("nothing waits");
+    }
+    for waiting in &waiting {
+        println!("{} {}", waiting.id, waiting_text(waiting));
+    }
+    Ok(())
+}
+
+/// Prints what a delivery that was asked for waits for, if it does.
+pub async fn waits(client: &Client, id: &str) -> Result<(), ClientError> {
+    for waiting in client.queue().await?.iter().filter(|waiting| waiting.id == id) {
+        println!("{}", waiting_text(waiting));
+    }
+    Ok(())
 }
 
 fn region_text(region: &RegionView) -> String {
@@ -183,12 +217,19 @@ pub async fn history(client: &Client, service: &str) -> Result<(), ClientError> 
     for past in client.history(service).await? {
         let outcome = match past.succeeded {
             Some(true) => "succeeded".to_owned(),
-            Some(false) => format!("taken back: {}", past.why.as_deref().unwrap_or("no reason was kept")),
-            None => "goes on".to_owned(),
+            Some(false) => {
+                let what = if past.is_begun { "taken back" } else { "not begun" };
+                format!("{what}: {}", past.why.as_deref().unwrap_or("no reason was kept"))
+            }
+            None if past.is_begun => "goes on".to_owned(),
+            None => "waits".to_owned(),
         };
-        println!("{} {} → {}: {outcome}", past.id, past.from.as_deref().unwrap_or("nothing"), past.to);
+        // What it would follow is known when it begins.
+        let from = if past.is_begun { past.from.as_deref().unwrap_or("nothing") } else { "…" };
+        println!("{} {from} → {}: {outcome}", past.id, past.to);
         for (unix_ms, what) in &past.steps {
-            println!("  {:>8.3} s  {what}", unix_ms.saturating_sub(past.begun_unix_ms) as f64 / 1e3);
+            // What happened while it waited was before its beginning.
+            println!("  {:>8.3} s  {what}", (*unix_ms as f64 - past.begun_unix_ms as f64) / 1e3);
         }
     }
     Ok(())

@@ -10,23 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use gemba::light::Light;
 use gemba::receipt::{Event, Seq};
 use gemba::rollout::Side;
 use gemba::time::Timestamp;
-use gemba::{Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
+use gemba::{Address, Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::delivery::{Delivery, Outcome, Phase, Step};
 use crate::desk::Desk;
-use crate::fleet::Service;
+use crate::fleet::{Fleet, Service};
 use crate::instances::{Instances, Seat, free_port};
 use crate::policy::DeploymentRequest;
 use crate::region::Since;
 use crate::splitter::table::{Share, Table, WHOLE};
 use crate::store::{ServiceRecord, Store};
 use crate::view::{DeliveryView, ServiceView, StepView};
+
+mod orders;
 
 /// How often it looks: a version that does harm is back at 0 % within this and the answer of a splitter.
 const TICK: Duration = Duration::from_millis(250);
@@ -62,8 +63,19 @@ pub enum Msg {
     Tick,
     /// Begin a delivery that the policy approved.
     Begin(DeploymentRequest, Reply<Result<String, String>>),
+    /// Take back the delivery of this id, if it goes on: another one is to begin, which is told in words.
+    Supersede(String, String, Reply<Result<(), String>>),
     /// Do what a person asks, who gives a name.
     Carry(Order, String, Reply<Result<String, String>>),
+}
+
+/// How a service is reached.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Its conductor.
+    pub conductor: Address<Msg>,
+    /// What it publishes.
+    pub view: watch::Receiver<ServiceView>,
 }
 
 /// What every life of a conductor is made of.
@@ -71,6 +83,8 @@ pub enum Msg {
 pub struct Parts {
     /// The service.
     pub service: Service,
+    /// The fleet as it is now, when its file was read again.
+    pub fleet: watch::Receiver<Arc<Fleet>>,
     /// Where instances have their homes.
     pub home: PathBuf,
     /// The record.
@@ -120,6 +134,7 @@ impl Conductor {
 
     async fn tick(&mut self, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
         let now = clock(ctx);
+        self.renew();
         self.seat_instances().await?;
         self.count(now).await;
         if let Some(step) = self.decide(now) {
@@ -194,7 +209,9 @@ impl Conductor {
                 Ok((counted, since)) => {
                     desk.trouble = None;
                     for (version, since) in &since {
-                        sums = (sums.0 + since.failures, sums.1 + since.requests);
+                        if self.record.stable.as_ref() == Some(version) {
+                            sums = (sums.0 + since.failures, sums.1 + since.requests);
+                        }
                         desk.note(version, since);
                     }
                     if let Some(delivery) = &mut self.record.delivery {
@@ -307,10 +324,10 @@ impl Conductor {
         let telling = self.desks.iter_mut().zip(wanted).filter_map(|(desk, wanted)| {
             let wanted = wanted?;
             let knows = desk.counted.as_ref().map(|counted| counted.generation);
-            let is_told = desk
-                .told
-                .as_ref()
-                .is_some_and(|told| Some(told.generation) == knows && told.versions == wanted.versions);
+            let is_told = desk.told.as_ref().is_some_and(|told| {
+                let same = Table { generation: told.generation, ..wanted.clone() };
+                Some(told.generation) == knows && *told == same
+            });
             (!is_told).then(|| desk.tell(wanted, unix_ms))
         });
         join_all(telling).await;
@@ -352,65 +369,6 @@ impl Conductor {
         self.save(None).await
     }
 
-    async fn begin(&mut self, request: DeploymentRequest, ctx: &mut Context<Msg>) -> Result<String, String> {
-        let storage = |error: DatabaseError| crate::chain(&error);
-        let id = request.id.clone();
-        if let Some(delivery) = &self.record.delivery {
-            let same = delivery.id == id;
-            return if same {
-                Ok(id)
-            } else {
-                Err(format!("delivery {} of this service goes on", delivery.id))
-            };
-        }
-        let history = self.parts.store.history(self.parts.service.name.as_str()).await.map_err(storage)?;
-        if history.iter().any(|past| past.id == id) {
-            return Ok(id);
-        }
-        let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
-        let versions = (self.record.stable.as_deref(), request.version.as_str());
-        let unix_ms = ctx.system().unix_ms();
-        let delivery = Delivery::begin(&id, &request.service, versions, request.regions, rules, unix_ms);
-        let from = delivery.from.as_deref().unwrap_or("nothing");
-        let what = format!("{} is to follow {from}", delivery.to);
-        self.record.delivery = Some(delivery);
-        self.cause = None;
-        if let Err(error) = self.take(Step { light: Light::Green, what }, ctx).await {
-            self.record.delivery = None;
-            return Err(storage(error));
-        }
-        Ok(id)
-    }
-
-    async fn carry(&mut self, order: Order, by: &str, ctx: &mut Context<Msg>) -> Result<String, String> {
-        let now = clock(ctx);
-        if order == Order::Down {
-            self.record.stable = None;
-            if let Some(delivery) = &mut self.record.delivery {
-                delivery.from = None;
-            }
-            self.save(None).await.map_err(|error| crate::chain(&error))?;
-        }
-        let Some(delivery) = &mut self.record.delivery else {
-            return match order {
-                Order::Down => Ok("everything ends".to_owned()),
-                Order::Pause | Order::Resume | Order::Promote | Order::Abort => {
-                    Err("nothing is delivered now".to_owned())
-                }
-            };
-        };
-        let mut step = match order {
-            Order::Pause => delivery.pause(now),
-            Order::Resume => delivery.resume(now),
-            Order::Promote => delivery.promote(now),
-            Order::Abort | Order::Down => delivery.abort(),
-        }?;
-        step.what = format!("{} (by {by})", step.what);
-        let what = step.what.clone();
-        self.take(step, ctx).await.map_err(|error| crate::chain(&error))?;
-        Ok(what)
-    }
-
     fn publish(&self, now: Timestamp) {
         let regions = self.desks.iter().map(|desk| desk.view(&self.instances)).collect();
         let recent = self
@@ -424,6 +382,7 @@ impl Conductor {
             last: self.last.clone(),
             regions,
             recent,
+            waiting: None,
             ended: self.ended,
         });
     }
@@ -434,6 +393,7 @@ impl Server for Conductor {
 
     async fn init(&mut self, ctx: &mut Context<Msg>) -> Result<(), Stop> {
         self.record = self.parts.store.load(self.parts.service.name.as_str()).await?;
+        self.renew();
         let known: Vec<_> = self.record.instances.clone().into_iter().collect();
         for (name, port) in known {
             // One that an earlier life of this actor started: it runs on, and is adopted.
@@ -455,6 +415,11 @@ impl Server for Conductor {
                 let begun = self.begin(request, ctx).await;
                 self.publish(clock(ctx));
                 reply.send(begun);
+            }
+            Msg::Supersede(id, by, reply) => {
+                let superseded = self.supersede(&id, &by, ctx).await;
+                self.tick(ctx).await?;
+                reply.send(superseded);
             }
             Msg::Carry(order, by, reply) => {
                 let carried = self.carry(order, &by, ctx).await;

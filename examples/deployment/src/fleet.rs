@@ -1,14 +1,17 @@
-//! What there is to deploy and where: services, their versions and regions, and how careful a rollout is.
+//! What there is to deploy and where: services, their versions and regions, and how deliveries wait.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
+use gemba::config::{Check, Faults};
 use gemba::name::Name;
-use gemba::rollout::{RolloutRules, Stage};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
+pub use crate::care::{Care, LOOK, StageSpec};
+use crate::freeze::FreezeWindow;
+use crate::host::ListenAddress;
 use crate::splitter::table::Sticky;
 
 /// Instances of a version in a region at most.
@@ -20,39 +23,82 @@ pub const REGIONS_MAX: usize = 32;
 /// Stands in a command for the port an instance is to listen at.
 pub const PORT: &str = "{port}";
 
-/// The whole fleet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The whole fleet, and the manager of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fleet {
-    /// The services.
-    pub services: Vec<Service>,
+    /// Where the manager takes requests.
+    #[serde(default = "listen")]
+    pub listen: ListenAddress,
+    /// Where its inspector listens.
+    #[serde(default = "inspect")]
+    pub inspect: ListenAddress,
+    /// The file of its record; made if there is none.
+    #[serde(default = "database")]
+    pub database: PathBuf,
     /// Where instances and splitters keep their pid files and logs.
+    #[serde(default = "state")]
     pub state: PathBuf,
-    /// Services that may be rolled out at once; the rest is refused and may come again.
-    #[serde(default = "at_once")]
-    pub rollouts_max: usize,
+    /// How many deliveries go on at once, and how the others wait.
+    #[serde(default)]
+    pub queue: QueueSection,
+    /// When no delivery is begun, of any service.
+    #[serde(default)]
+    pub freeze: Vec<FreezeWindow>,
+    /// The services by name.
+    #[serde(deserialize_with = "named")]
+    #[schemars(with = "BTreeMap<String, Service>")]
+    pub services: BTreeMap<Name, Service>,
+}
+
+/// How many deliveries go on at once, and how the others wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueSection {
+    /// Deliveries that go on at once, each of another service.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub running_max: u32,
+    /// Deliveries that wait for their turn.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub waiting_max: u32,
+    /// How long one waits at most.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub wait_max_s: u64,
+}
+
+impl Default for QueueSection {
+    fn default() -> Self {
+        // 200 is what RELIABILITY 4.2 asks for; a day is as long as anybody remembers what they asked for.
+        Self { running_max: 4, waiting_max: 200, wait_max_s: 86_400 }
+    }
 }
 
 /// One service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// Its name.
+    /// Its name, which is the key it stands under.
+    #[serde(skip, default = "unnamed")]
     pub name: Name,
     /// Its regions, in the order of a rollout.
+    #[schemars(length(min = 1, max = 32))]
     pub regions: Vec<Region>,
     /// Instances of a version in each region.
+    #[schemars(range(min = 1, max = 64))]
     pub instances: u32,
     /// Instances of all versions together that a region has room for.
+    #[schemars(range(min = 1))]
     pub capacity: u32,
     /// The path that says whether an instance is ready.
     #[serde(default = "health")]
     pub health: String,
     /// How long an instance may take to be ready.
     #[serde(default = "ready_within_ms")]
+    #[schemars(range(min = 10, max = 3_600_000))]
     pub ready_within_ms: u64,
-    /// How long an instance may take to stop.
+    /// How long an instance may take to stop before it is killed.
     #[serde(default = "stop_within_ms")]
+    #[schemars(range(min = 10, max = 3_600_000))]
     pub stop_within_ms: u64,
     /// What keeps a caller with one version.
     #[serde(default)]
@@ -60,105 +106,59 @@ pub struct Service {
     /// The header by which a caller chooses the version, if it has a share: for whoever tries the new one out.
     #[serde(default)]
     pub chosen_by: Option<String>,
-    /// Its versions.
-    pub versions: BTreeMap<String, Artefact>,
+    /// When no delivery of this service is begun.
+    #[serde(default)]
+    pub freeze: Vec<FreezeWindow>,
     /// How careful its rollouts are.
     #[serde(default)]
     pub care: Care,
+    /// Its versions by name.
+    pub versions: BTreeMap<String, Artefact>,
 }
 
 /// One region of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
     /// Its name.
+    #[schemars(with = "String", example = "us-west")]
     pub name: Name,
     /// Where its splitter takes requests.
+    #[serde(deserialize_with = "address")]
+    #[schemars(with = "String", example = "127.0.0.1:8081")]
     pub listen: SocketAddr,
     /// Where its splitter is told the shares.
+    #[serde(deserialize_with = "address")]
+    #[schemars(with = "String", example = "127.0.0.1:9081")]
     pub admin: SocketAddr,
 }
 
 /// What a version is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Artefact {
-    /// The program and its arguments; [`PORT`] stands for its port.
+    /// The program and its arguments; `{port}` stands for the port it is to listen at.
+    #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// The SHA-256 of the program's file, in hexadecimal. Without it, any file of the name will do.
     #[serde(default)]
     pub sha256: Option<String>,
 }
 
-/// One stage of a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StageSpec {
-    /// The share of the requests, 0 to 1.
-    pub share: f64,
-    /// How long it lasts at least.
-    pub lasts_ms: u64,
+fn listen() -> ListenAddress {
+    ListenAddress(([127, 0, 0, 1], 8070).into())
 }
 
-/// How careful a rollout is.
-///
-/// Source of the defaults: docs/seeds.md, S2-HEI-05 and S2-JID-06.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Care {
-    /// The stages before a version has everything.
-    pub stages: Vec<StageSpec>,
-    /// How long it has everything in a region before the next region follows.
-    pub bake_ms: u64,
-    /// The share of failures above which it is taken back, whatever else fails.
-    pub failures_limit: f64,
-    /// The 99th percentile above which it is taken back.
-    pub latency_limit_ms: u64,
-    /// Outcomes of each side before a stage is passed.
-    pub outcomes_min: u64,
-    /// How far the share of failures may, with 95 % certainty, be above that of what runs today when a stage is passed.
-    pub excess_max: f64,
+fn inspect() -> ListenAddress {
+    ListenAddress(gemba::INSPECT)
 }
 
-impl Default for Care {
-    fn default() -> Self {
-        let stage = |share, lasts_ms| StageSpec { share, lasts_ms };
-        Self {
-            stages: vec![stage(0.05, 300_000), stage(0.25, 600_000)],
-            bake_ms: 300_000,
-            failures_limit: 0.05,
-            latency_limit_ms: 1_000,
-            outcomes_min: 200,
-            excess_max: 0.01,
-        }
-    }
+fn database() -> PathBuf {
+    "deployment.db".into()
 }
 
-impl Care {
-    /// As rules of a rollout.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with them, in words.
-    pub fn rules(&self) -> Result<RolloutRules, Vec<String>> {
-        let stage =
-            |spec: &StageSpec| Stage { share: spec.share, lasts: Duration::from_millis(spec.lasts_ms) };
-        let rules = RolloutRules::builder()
-            .stages(self.stages.iter().map(stage))
-            .every(LOOK)
-            .outcomes_min(self.outcomes_min)
-            .excess_max(self.excess_max)
-            .limits(self.failures_limit, Duration::from_millis(self.latency_limit_ms))
-            .bake(Duration::from_millis(self.bake_ms));
-        rules.build().map_err(|errors| errors.iter().map(ToString::to_string).collect())
-    }
-}
-
-/// How often the health of a new version is looked at.
-pub const LOOK: Duration = Duration::from_secs(1);
-
-fn at_once() -> usize {
-    4
+fn state() -> PathBuf {
+    "deployment-state".into()
 }
 
 fn health() -> String {
@@ -173,104 +173,121 @@ fn stop_within_ms() -> u64 {
     10_000
 }
 
+fn unnamed() -> Name {
+    "unnamed".parse().expect("it has letters only")
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    ListenAddress::deserialize(deserializer).map(|address| address.0)
+}
+
+/// Tells each service the key it stands under.
+fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Name, Service>, D::Error> {
+    let mut services = BTreeMap::<Name, Service>::deserialize(deserializer)?;
+    for (name, service) in &mut services {
+        service.name = name.clone();
+    }
+    Ok(services)
+}
+
 impl Fleet {
-    /// Reads a fleet from a file of JSON and checks the whole of it.
-    ///
-    /// # Errors
-    ///
-    /// Every fault, in words.
-    pub fn read(file: &Path) -> Result<Self, Vec<String>> {
-        let text = std::fs::read(file).map_err(|error| vec![format!("it cannot be read: {error}")])?;
-        let fleet: Self = serde_json::from_slice(&text).map_err(|error| vec![error.to_string()])?;
-        let faults = fleet.faults();
-        if faults.is_empty() { Ok(fleet) } else { Err(faults) }
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.get(name)
     }
 
-    /// Everything that is wrong with it.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut addresses = BTreeMap::new();
+    /// Every window in which no delivery of this service is begun.
+    pub fn freezes<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a FreezeWindow> {
+        self.freeze.iter().chain(&service.freeze)
+    }
+}
+
+impl Check for Fleet {
+    fn check(&self, faults: &mut Faults<'_>) {
+        check_freezes(&self.freeze, faults);
         if self.services.is_empty() {
-            faults.push("services: there are none; name one".to_owned());
+            faults.at("services").add("names none; name one, as in [services.api]");
         }
-        if self.rollouts_max == 0 {
-            faults.push("rollouts_max: 0 would refuse every rollout; give at least 1".to_owned());
-        }
-        for (index, service) in self.services.iter().enumerate() {
-            let at = format!("services.{}", service.name);
-            if self.services[..index].iter().any(|other| other.name == service.name) {
-                faults.push(format!("{at}: there are two of this name"));
-            }
-            service.collect_faults(&at, &mut faults);
-            for region in &service.regions {
-                for (role, address) in [("listen", region.listen), ("admin", region.admin)] {
-                    let here = format!("{at}.regions.{}.{role}", region.name);
+        let own = [("listen", self.listen.0), ("inspect", self.inspect.0)];
+        let mut taken: BTreeMap<SocketAddr, String> =
+            own.into_iter().map(|(key, address)| (address, key.to_owned())).collect();
+        for (name, service) in &self.services {
+            let mut services = faults.at("services");
+            let mut here = services.at(name.as_str());
+            service.check(&mut here);
+            let mut regions = here.at("regions");
+            for (index, region) in service.regions.iter().enumerate() {
+                let mut region_faults = regions.item(index);
+                for (key, address) in [("listen", region.listen), ("admin", region.admin)] {
+                    let mut fault = region_faults.at(key);
                     if address.port() == 0 {
-                        faults.push(format!("{here}: port 0 is a different one each time; name one"));
-                    } else if let Some(other) = addresses.insert(address, here.clone()) {
-                        faults.push(format!("{here}: {address} is taken by {other}"));
+                        fault.add("is port 0, a different one each time; name one from 1 to 65535");
+                        continue;
+                    }
+                    let place = format!("services.{name}.regions[{index}].{key}");
+                    if let Some(other) = taken.insert(address, place) {
+                        fault.add(format!("is {address}, which {other} has; give another port"));
                     }
                 }
             }
         }
-        faults
-    }
-
-    /// The service of this name.
-    pub fn service(&self, name: &str) -> Option<&Service> {
-        self.services.iter().find(|service| service.name.as_str() == name)
     }
 }
 
 impl Service {
-    fn collect_faults(&self, at: &str, faults: &mut Vec<String>) {
-        if self.regions.is_empty() || REGIONS_MAX < self.regions.len() {
-            faults.push(format!("{at}.regions: are {}; name 1 to {REGIONS_MAX}", self.regions.len()));
-        }
+    fn check(&self, faults: &mut Faults<'_>) {
+        check_freezes(&self.freeze, faults);
+        self.care.check(&mut faults.at("care"));
         for (index, region) in self.regions.iter().enumerate() {
             if self.regions[..index].iter().any(|other| other.name == region.name) {
-                faults.push(format!("{at}.regions.{}: there are two of this name", region.name));
+                let mut regions = faults.at("regions");
+                let mut place = regions.item(index);
+                place.at("name").add(format!("is {}, as another one is; give each its own", region.name));
             }
-        }
-        if !(1..=INSTANCES_MAX).contains(&self.instances) {
-            faults.push(format!("{at}.instances: is {}; give 1 to {INSTANCES_MAX}", self.instances));
         }
         if self.capacity < self.instances {
             let (capacity, instances) = (self.capacity, self.instances);
-            faults.push(format!(
-                "{at}.capacity: {capacity} does not hold the {instances} instances of one version"
-            ));
+            faults
+                .at("capacity")
+                .add(format!("is {capacity}; give at least {instances}, the instances of one version"))
+                .beside("instances");
         }
         if !self.health.starts_with('/') {
-            faults.push(format!("{at}.health: '{}' is no path; begin it with /", self.health));
-        }
-        for (setting, value) in
-            [("ready_within_ms", self.ready_within_ms), ("stop_within_ms", self.stop_within_ms)]
-        {
-            if !(10..=3_600_000).contains(&value) {
-                faults.push(format!("{at}.{setting}: is {value}; give 10 to 3600000"));
-            }
+            let health = &self.health;
+            faults.at("health").add(format!("is \"{health}\"; give a path, which begins with /"));
         }
         if self.versions.is_empty() {
-            faults.push(format!("{at}.versions: there are none; name one"));
+            faults.at("versions").add("names none; name one, as in [services.api.versions.v1]");
         }
+        let mut versions = faults.at("versions");
         for (version, artefact) in &self.versions {
-            let here = format!("{at}.versions.{version}");
-            if Name::new(version).is_err() {
-                faults.push(format!("{here}: a version has letters, digits or any of `:_.-`"));
+            let mut faults = versions.at(version);
+            if let Err(error) = Name::new(version) {
+                faults.add(error.to_string());
             }
-            if artefact.command.first().is_none_or(String::is_empty) {
-                faults.push(format!("{here}.command: is empty; name a program"));
-            } else if !artefact.command.iter().any(|part| part.contains(PORT)) {
-                faults.push(format!("{here}.command: has no {PORT}, and would not know where to listen"));
-            }
-            if artefact.sha256.as_ref().is_some_and(|digest| !is_digest(digest)) {
-                faults.push(format!("{here}.sha256: is no SHA-256; give 64 hexadecimal digits"));
-            }
+            artefact.check(&mut faults);
         }
-        if let Err(errors) = self.care.rules() {
-            faults.extend(errors.into_iter().map(|error| format!("{at}.care: {error}")));
+    }
+}
+
+impl Artefact {
+    fn check(&self, faults: &mut Faults<'_>) {
+        let mut command = faults.at("command");
+        if self.command.first().is_some_and(String::is_empty) {
+            command.item(0).add("is empty; give a program");
+        } else if !self.command.iter().any(|part| part.contains(PORT)) {
+            command.add(format!("has no {PORT}, and would not know where to listen; add it to an argument"));
         }
+        if let Some(digest) = self.sha256.as_ref().filter(|digest| !is_digest(digest)) {
+            faults.at("sha256").add(format!("is \"{digest}\"; give 64 hexadecimal digits"));
+        }
+    }
+}
+
+fn check_freezes(windows: &[FreezeWindow], faults: &mut Faults<'_>) {
+    let mut freeze = faults.at("freeze");
+    for (index, window) in windows.iter().enumerate() {
+        window.check(&mut freeze.item(index));
     }
 }
 
@@ -300,40 +317,36 @@ pub(crate) mod tests {
             stop_within_ms: 1_000,
             sticky: Sticky::Random,
             chosen_by: None,
-            versions: [("v1".to_owned(), artefact.clone()), ("v2".to_owned(), artefact)].into(),
+            freeze: Vec::new(),
             care: Care::default(),
+            versions: [("v1".to_owned(), artefact.clone()), ("v2".to_owned(), artefact)].into(),
         }
     }
 
     pub(crate) fn fleet() -> Fleet {
-        Fleet { services: vec![service()], state: "state".into(), rollouts_max: 1 }
+        Fleet {
+            listen: listen(),
+            inspect: inspect(),
+            database: database(),
+            state: state(),
+            queue: QueueSection::default(),
+            freeze: Vec::new(),
+            services: [("api".parse().unwrap(), service())].into(),
+        }
     }
 
     #[test]
-    fn all_faults_are_told_at_once() {
-        assert_eq!(fleet().faults(), Vec::<String>::new());
-        let mut fleet = fleet();
-        fleet.rollouts_max = 0;
-        let service = &mut fleet.services[0];
-        service.instances = 0;
-        service.health = "health".to_owned();
-        service.regions[1] = service.regions[0].clone();
-        service.care.stages[0].share = 2.0;
-        service.versions.get_mut("v1").unwrap().command.pop();
-        service.versions.get_mut("v2").unwrap().sha256 = Some("abc".to_owned());
-        let faults = fleet.faults();
-        assert_eq!(faults.len(), 10, "{faults:#?}");
-        assert!(faults.contains(&"services.api.instances: is 0; give 1 to 64".to_owned()), "{faults:#?}");
+    fn a_fleet_that_is_written_is_read_again() {
+        let text = gemba::config::to_toml(&fleet()).unwrap();
+        let sources = gemba::config::Sources::new("TEST").text("fleet.toml", &text);
+        assert_eq!(sources.load::<Fleet>().unwrap().value, fleet(), "{text}");
     }
 
     #[test]
-    fn a_file_is_read_as_it_is_written_and_unknown_fields_are_faults() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("fleet.json");
-        let text = serde_json::to_string(&fleet()).unwrap();
-        std::fs::write(&file, &text).unwrap();
-        assert_eq!(Fleet::read(&file).unwrap(), fleet());
-        std::fs::write(&file, text.replace("\"capacity\"", "\"capazity\"")).unwrap();
-        assert!(Fleet::read(&file).unwrap_err()[0].contains("capazity"));
+    fn limits_in_the_file_are_those_of_the_code() {
+        let schema: serde_json::Value = serde_json::from_str(&gemba::config::schema::<Fleet>()).unwrap();
+        let service = &schema["$defs"]["Service"]["properties"];
+        assert_eq!(service["instances"]["maximum"], INSTANCES_MAX);
+        assert_eq!(service["regions"]["maxItems"], REGIONS_MAX);
     }
 }

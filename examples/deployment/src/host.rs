@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use gemba::config::ConfigErrors;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -14,8 +17,24 @@ use tokio::sync::watch;
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// An address to listen at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String", example = "127.0.0.1:8080")]
 pub struct ListenAddress(pub SocketAddr);
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> Self {
+        address.0.to_string()
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
 
 impl FromStr for ListenAddress {
     type Err = String;
@@ -46,14 +65,9 @@ pub enum HostError {
         /// What is wrong with it.
         source: gemba::DatabaseError,
     },
-    /// The fleet cannot be what it says.
-    #[error("{} is wrong:\n{}", file.display(), faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n"))]
-    Fleet {
-        /// The file.
-        file: PathBuf,
-        /// Every fault.
-        faults: Vec<String>,
-    },
+    /// The configuration is wrong, and all that is wrong with it.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
     /// The database could not be synced any more.
     #[error("the database could not be synced; see its disk, then start again")]
     GivenUp,

@@ -68,6 +68,11 @@ impl Instances {
         Self { service, home, supervisor, running: BTreeMap::new() }
     }
 
+    /// Takes another description of the service, for instances that are started from now on.
+    pub(crate) fn renew(&mut self, service: Service) {
+        self.service = service;
+    }
+
     /// Starts an instance, or adopts the one that runs there.
     ///
     /// # Errors

@@ -3,20 +3,27 @@
 #![allow(clippy::missing_errors_doc, reason = "a program, whose library is there for its tests")]
 
 pub mod api;
+pub mod care;
 pub mod cli;
 pub mod client;
 pub mod conductor;
+pub mod config;
 pub mod delivery;
 pub mod demo;
 mod desk;
+pub mod facts;
 pub mod fleet;
+pub mod freeze;
 pub mod host;
 pub mod instances;
 pub mod plant;
 pub mod policy;
 pub mod problem;
+pub mod queue;
 pub mod region;
+pub mod reload;
 pub mod sample;
+pub mod scheduler;
 pub mod serve;
 pub mod splitter;
 pub mod store;

@@ -1,34 +1,34 @@
-//! The plant: one line, where requests for deliveries are admitted, judged, and handed to the service's conductor.
+//! The plant: one line, where requests for deliveries are admitted, judged, and handed to the queue.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gemba::breaker::Outcome;
 use gemba::{Action, Address, JobContext, Line, LineSpec, Plant, PlantErrors, PoolSpec, System};
 
-use crate::conductor::Msg;
 use crate::policy::{DeploymentRequest, Facts, policy};
+use crate::scheduler::Msg;
 
-/// How long a request may take to be begun: a write to the disk, and a turn of the conductor before it.
+/// How long a request may take to be in the queue, or begun: writes to the disk, and turns of the queue and of the
+/// conductor before them.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The line of deliveries.
 pub type DeploymentLine = Line<Begin, Facts>;
 
-/// Begins a delivery.
+/// Lets a delivery join the queue, which begins it if it is its turn.
 #[derive(Debug)]
 pub struct Begin {
-    conductors: BTreeMap<String, Address<Msg>>,
+    scheduler: Address<Msg>,
 }
 
-/// Why a delivery that the policy approved was not begun.
+/// Why a delivery that the policy approved is not in the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// Something else was begun meanwhile.
+    /// The queue has filled up meanwhile, or cannot be written.
     #[error("{0}")]
     Refused(String),
-    /// The conductor did not answer. The delivery may have begun; the same id finds it.
-    #[error("the service's conductor does not answer")]
+    /// The queue did not answer. The delivery may be in it; the same id finds it.
+    #[error("the queue does not answer")]
     Silent(#[from] gemba::CallError),
 }
 
@@ -38,11 +38,8 @@ impl Action for Begin {
     type Error = BeginError;
 
     async fn run(&self, request: DeploymentRequest, job: &JobContext) -> Result<String, BeginError> {
-        let unknown = || BeginError::Refused(format!("there is no service {}", request.service));
-        let conductor = self.conductors.get(&request.service).ok_or_else(unknown)?;
-        let begun =
-            conductor.call_within(job.remaining(), |reply| Msg::Begin(request.clone(), reply)).await?;
-        begun.map_err(BeginError::Refused)
+        let joined = self.scheduler.call_within(job.remaining(), |reply| Msg::Join(request, reply)).await?;
+        joined.map_err(BeginError::Refused)
     }
 
     fn judge(&self, result: &Result<String, BeginError>) -> Outcome {
@@ -59,12 +56,9 @@ impl Action for Begin {
 /// # Errors
 ///
 /// None in practice: the names and sizes below are sound.
-pub fn plant(
-    system: &System,
-    conductors: BTreeMap<String, Address<Msg>>,
-) -> Result<(Plant, DeploymentLine), PlantErrors> {
+pub fn plant(system: &System, scheduler: Address<Msg>) -> Result<(Plant, DeploymentLine), PlantErrors> {
     let mut plant = Plant::builder(system).pool(PoolSpec::new("deployment").workers(1, 4));
     let line =
-        plant.line(LineSpec::new("deployment", Begin { conductors }).policy(policy()).deadline(DEADLINE));
+        plant.line(LineSpec::new("deployment", Begin { scheduler }).policy(policy()).deadline(DEADLINE));
     Ok((plant.build()?, line))
 }

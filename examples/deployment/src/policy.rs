@@ -46,7 +46,7 @@ pub struct Facts {
     pub artefact: Option<String>,
     /// What runs today.
     pub stable: Option<String>,
-    /// Regions where it has fewer ready instances than it should.
+    /// Regions where that has fewer ready instances than it should.
     pub unhealthy: Vec<String>,
     /// Regions without room for another version's instances, with what they have and would need.
     pub full: BTreeMap<String, (u32, u32)>,
@@ -54,11 +54,11 @@ pub struct Facts {
     pub recent: (u64, u64),
     /// The share of failures that is too many, in thousandths.
     pub limit_milli: u64,
-    /// The delivery that goes on.
-    pub in_progress: Option<String>,
-    /// Other services that are rolled out now, and how many may be.
-    pub rollouts: (usize, usize),
-    /// Why nothing may be rolled out now.
+    /// The delivery that goes on or waits and brings the same version.
+    pub brings: Option<String>,
+    /// Deliveries of other services that wait, and how many may; none may while nobody asks.
+    pub waiting: (usize, usize),
+    /// Why nothing is begun now.
     pub frozen: Option<String>,
 }
 
@@ -84,6 +84,10 @@ pub fn policy() -> BoxPolicy<DeploymentRequest, Facts> {
                 (!full.is_empty()).then(|| full.join(", "))
             }),
             said("way_back", way_back),
+            said("healthy", |_, facts| {
+                let stable = facts.stable.as_ref().filter(|_| !facts.unhealthy.is_empty())?;
+                Some(format!("{stable} is not well in {}", facts.unhealthy.join(", ")))
+            }),
             said("objectives_met", |_, facts| {
                 let (failures, requests) = facts.recent;
                 let is_bad = RECENT_MIN <= requests && facts.limit_milli * requests < failures * 1_000;
@@ -92,21 +96,20 @@ pub fn policy() -> BoxPolicy<DeploymentRequest, Facts> {
                 })
             }),
             said("one_at_a_time", |_, facts| {
-                facts.in_progress.as_ref().map(|id| format!("delivery {id} of this service goes on"))
+                facts.brings.as_ref().map(|id| format!("delivery {id} brings this version already"))
             }),
-            said("work_in_progress", |_, facts| {
-                let (running, most) = facts.rollouts;
-                (most <= running).then(|| format!("{running} services are rolled out now, {most} is the limit"))
+            said("queue", |_, facts| {
+                let (waiting, most) = facts.waiting;
+                (most <= waiting && 0 < waiting)
+                    .then(|| format!("as many deliveries wait as may, {most}; ask again when there are fewer"))
             }),
-            said("freeze", |_, facts| {
-                facts.frozen.as_ref().map(|why| format!("nothing is rolled out now: {why}"))
-            }),
+            said("freeze", |_, facts| facts.frozen.as_ref().map(|why| format!("nothing is begun now: {why}"))),
         ],
     )
     .boxed()
 }
 
-/// There must be something to go back to, and it must be well; before the first version there is nothing.
+/// There must be something to go back to; before the first version there is nothing.
 fn way_back(request: &DeploymentRequest, facts: &Facts) -> Option<String> {
     match (&facts.stable, request.strategy) {
         (None, Strategy::Canary) => {
@@ -115,9 +118,6 @@ fn way_back(request: &DeploymentRequest, facts: &Facts) -> Option<String> {
         (Some(stable), Strategy::First) => Some(format!("{stable} runs already; roll the new version out")),
         (Some(stable), Strategy::Canary) if *stable == request.version => {
             Some(format!("{stable} runs already"))
-        }
-        (Some(stable), Strategy::Canary) if !facts.unhealthy.is_empty() => {
-            Some(format!("{stable} is not well in {}", facts.unhealthy.join(", ")))
         }
         (None, Strategy::First) | (Some(_), Strategy::Canary) => None,
     }
@@ -177,7 +177,7 @@ mod tests {
             stable: Some("v1".to_owned()),
             recent: (0, 1_000),
             limit_milli: 50,
-            rollouts: (0, 1),
+            waiting: (0, 1),
             ..Facts::default()
         }
     }
@@ -196,10 +196,10 @@ mod tests {
             (Facts { artefact: Some("no".to_owned()), ..well() }, "artefact"),
             (Facts { full: [("us-west".to_owned(), (2, 4))].into(), ..well() }, "capacity"),
             (Facts { stable: None, ..well() }, "way_back"),
-            (Facts { unhealthy: vec!["us-west".to_owned()], ..well() }, "way_back"),
+            (Facts { unhealthy: vec!["us-west".to_owned()], ..well() }, "healthy"),
             (Facts { recent: (51, 1_000), ..well() }, "objectives_met"),
-            (Facts { in_progress: Some("6".to_owned()), ..well() }, "one_at_a_time"),
-            (Facts { rollouts: (1, 1), ..well() }, "work_in_progress"),
+            (Facts { brings: Some("6".to_owned()), ..well() }, "one_at_a_time"),
+            (Facts { waiting: (1, 1), ..well() }, "queue"),
             (Facts { frozen: Some("a holiday".to_owned()), ..well() }, "freeze"),
         ] {
             assert_eq!(violated(&canary, &facts), [rule]);
@@ -213,8 +213,10 @@ mod tests {
 
     #[test]
     fn every_violation_is_reported() {
-        let facts = Facts { limit_milli: 50, recent: (100, 100), rollouts: (1, 1), ..Facts::default() };
-        let rules = ["version_known", "way_back", "objectives_met", "work_in_progress"];
+        let frozen = Some("a holiday, until Mon 00:00 UTC".to_owned());
+        let facts =
+            Facts { limit_milli: 50, recent: (100, 100), waiting: (1, 1), frozen, ..Facts::default() };
+        let rules = ["version_known", "way_back", "objectives_met", "queue", "freeze"];
         assert_eq!(violated(&request("v2", Strategy::Canary), &facts), rules);
     }
 

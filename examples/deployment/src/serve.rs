@@ -1,7 +1,6 @@
 //! The manager: everything put together, until SIGTERM. What it started runs on, and the next one adopts it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,18 @@ use gemba::{
     ChildSpec, LogRules, Node, Probe, ProcessHandle, ProcessSpec, Shutdown, Stop, Supervisor, TaskContext,
     Token, process, server, task,
 };
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::{self, Office, Reach};
-use crate::conductor::{Conductor, Parts};
+use crate::api::{self, Office};
+use crate::conductor::{Conductor, Parts, Reach};
+use crate::config::ConfigOptions;
 use crate::fleet::{Fleet, Region, Service};
-use crate::host::{self, HostError, ListenAddress};
+use crate::host::{self, HostError};
 use crate::plant;
+use crate::queue::Queue;
+use crate::reload;
+use crate::scheduler::{self, Scheduler};
 use crate::store::Store;
 use crate::view::ServiceView;
 
@@ -33,32 +37,15 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 /// How long a splitter may finish the requests in flight, when it is to end.
 const SPLITTER_STOP_MAX: Duration = Duration::from_secs(12);
 
-/// What the manager is told when it starts.
-#[derive(Debug, Clone, clap::Args)]
-pub struct ServeOptions {
-    /// What there is to deploy and where, in JSON.
-    #[arg(long, value_name = "FILE", default_value = "fleet.json")]
-    pub fleet: PathBuf,
-    /// Where it takes requests.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8070")]
-    pub listen: ListenAddress,
-    /// Where the inspector listens.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4040")]
-    pub inspect: ListenAddress,
-    /// The file of its record; made if there is none.
-    #[arg(long, value_name = "FILE", default_value = "deployment.db")]
-    pub database: PathBuf,
-}
-
 /// Manages the fleet until the process is asked to stop.
-pub async fn run(options: ServeOptions) -> Result<(), HostError> {
-    let fleet = Fleet::read(&options.fleet)
-        .map_err(|faults| HostError::Fleet { file: options.fleet.clone(), faults })?;
+pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> {
+    // From here on SIGHUP does not end the process; who listens to it is the child `reload`.
+    let _hangup = signal(SignalKind::hangup())?;
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
-    let store = Store::open(&options.database)
-        .map_err(|source| HostError::Database { file: options.database.clone(), source })?;
-    let listener = host::bind(&options.listen).await?.into_std()?;
+    let store = Store::open(&fleet.database)
+        .map_err(|source| HostError::Database { file: fleet.database.clone(), source })?;
+    let listener = host::bind(&fleet.listen).await?.into_std()?;
     let address = listener.local_addr()?;
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
 
@@ -72,11 +59,13 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
     }
     let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
-    let (mut addresses, mut services) = (BTreeMap::new(), BTreeMap::new());
-    for service in &fleet.services {
+    let (sender, newest) = watch::channel(Arc::new(fleet.clone()));
+    let mut services = BTreeMap::new();
+    for service in fleet.services.values() {
         let (sender, view) = watch::channel(ServiceView::default());
         let parts = Parts {
             service: service.clone(),
+            fleet: newest.clone(),
             home: fleet.state.join("instances").join(service.name.as_str()),
             store: store.clone(),
             supervisor: instances.handle(),
@@ -85,18 +74,43 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
         };
         let spec = server(service.name.as_str(), move || Conductor::new(parts.clone()));
         let conductor = spec.address();
-        addresses.insert(service.name.to_string(), conductor.clone());
         services.insert(service.name.to_string(), Reach { conductor, view });
         conductors = conductors.child(spec);
     }
     let node = Node::builder("deployment").stop_limit(STOP_MAX);
-    let (plant, line) = plant::plant(node.system(), addresses)?;
-    let office = Arc::new(Office { fleet, services, line, store: store.clone(), splitters: handles });
+    let inspect = fleet.inspect.0;
+    let (queue, waiting) = watch::channel(Queue::default());
+    let parts = scheduler::Parts {
+        fleet: newest.clone(),
+        services: services.clone(),
+        store: store.clone(),
+        view: Arc::new(queue),
+    };
+    let reload = reload::child(reload::Parts {
+        options,
+        fleet: Arc::new(sender),
+        services: services.clone(),
+        queue: waiting.clone(),
+    });
+    let scheduler = server("queue", move || Scheduler::new(parts.clone()));
+    let (plant, line) = plant::plant(node.system(), scheduler.address())?;
+    let office = Arc::new(Office {
+        system: node.system().clone(),
+        fleet: newest,
+        services,
+        line,
+        scheduler: scheduler.address(),
+        queue: waiting,
+        store: store.clone(),
+        splitters: handles,
+    });
     let node = node
-        .inspect_with(options.inspect.0, token)
+        .inspect_with(inspect, token)
         .child(splitters)
         .child(instances)
         .child(conductors)
+        .child(scheduler)
+        .child(reload)
         .child(plant)
         .child(http(listener, office))
         .start()
@@ -112,7 +126,7 @@ pub async fn run(options: ServeOptions) -> Result<(), HostError> {
 }
 
 fn regions(fleet: &Fleet) -> impl Iterator<Item = (&Service, &Region)> {
-    fleet.services.iter().flat_map(|service| service.regions.iter().map(move |region| (service, region)))
+    fleet.services.values().flat_map(|service| service.regions.iter().map(move |region| (service, region)))
 }
 
 /// The splitter of a region: this program under another name, which outlives the manager.

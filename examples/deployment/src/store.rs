@@ -1,4 +1,4 @@
-//! The record: how each service stands, every delivery that is over, and each step with its reason.
+//! The record: how each service stands, what waits, every delivery that is over, and each step with its reason.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +8,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Delivery, Outcome};
+use crate::policy::DeploymentRequest;
+use crate::queue::Waiting;
 
 const SCHEMA: &str = "
     CREATE TABLE service (
@@ -23,6 +25,7 @@ const SCHEMA: &str = "
         to_version TEXT NOT NULL,
         begun_unix_ms INTEGER NOT NULL,
         ended_unix_ms INTEGER,
+        is_begun INTEGER NOT NULL,
         succeeded INTEGER,
         why TEXT
     ) STRICT;
@@ -35,6 +38,12 @@ const SCHEMA: &str = "
         what TEXT NOT NULL
     ) STRICT;
     CREATE INDEX step_delivery ON step (delivery, seq);
+
+    CREATE TABLE waiting (
+        place INTEGER PRIMARY KEY,
+        delivery TEXT NOT NULL UNIQUE REFERENCES delivery (id),
+        waiting TEXT NOT NULL
+    ) STRICT;
 ";
 
 /// Deliveries that a history tells at most.
@@ -60,16 +69,29 @@ pub struct Past {
     pub from: Option<String>,
     /// What was to run.
     pub to: String,
-    /// When it began, in milliseconds since 1970.
+    /// When it began, in milliseconds since 1970; until then, when it was asked for.
     pub begun_unix_ms: u64,
+    /// Whether it began: one that waits has not, and may never.
+    pub is_begun: bool,
     /// When it ended.
     pub ended_unix_ms: Option<u64>,
     /// How.
     pub succeeded: Option<bool>,
-    /// Why it was taken back.
+    /// Why it was taken back, or not begun.
     pub why: Option<String>,
     /// Each step, with its time.
     pub steps: Vec<(u64, String)>,
+}
+
+/// What an id stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The service.
+    pub service: String,
+    /// What was to run.
+    pub version: String,
+    /// Whether it was begun.
+    pub is_begun: bool,
 }
 
 /// The record. Clones share it.
@@ -126,6 +148,76 @@ impl Store {
         self.0.write(write).await
     }
 
+    /// The service and version of the delivery that has, or had, this id, and whether it was begun.
+    pub async fn find(&self, id: &str) -> Result<Option<Found>, DatabaseError> {
+        let id = id.to_owned();
+        let query = "SELECT service, to_version, is_begun FROM delivery WHERE id = ?1";
+        let found = move |connection: &Connection| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok(Found { service: row.get(0)?, version: row.get(1)?, is_begun: row.get(2)? })
+            };
+            connection.prepare_cached(query)?.query_row([id], row).optional()
+        };
+        self.0.read(found).await
+    }
+
+    /// Writes down one that waits, and that it supersedes another one.
+    pub async fn join(
+        &self,
+        waiting: &Waiting,
+        superseded: Option<(DeploymentRequest, String)>,
+    ) -> Result<(), DatabaseError> {
+        let text = serde_json::to_string(waiting).expect("a request is plain data with text keys");
+        let waiting = waiting.clone();
+        let write = move |connection: &Connection| {
+            let Waiting { request, asked_unix_ms, place, .. } = &waiting;
+            if let Some((old, why)) = &superseded {
+                let what = format!("{} not begun: {why}", old.version);
+                end_waiting(connection, &old.id, *asked_unix_ms, why, &what)?;
+            }
+            connection
+                .prepare_cached(
+                    "INSERT INTO delivery (id, service, to_version, begun_unix_ms, is_begun) VALUES (?1, ?2, ?3, ?4, 0)",
+                )?
+                .execute(params![request.id, request.service, request.version, asked_unix_ms])?;
+            connection
+                .prepare_cached("INSERT INTO waiting VALUES (?1, ?2, ?3)")?
+                .execute(params![place, request.id, text])?;
+            Ok(())
+        };
+        self.0.write(write).await
+    }
+
+    /// All that wait.
+    pub async fn waiting(&self) -> Result<Vec<Waiting>, DatabaseError> {
+        let query = |connection: &Connection| {
+            let mut query = connection.prepare_cached("SELECT waiting FROM waiting ORDER BY place")?;
+            let rows = query.query_map([], |row| row.get::<_, String>(0))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let texts = self.0.read(query).await?;
+        let read = |text: String| serde_json::from_str(&text).expect("it was written by this program");
+        Ok(texts.into_iter().map(read).collect())
+    }
+
+    /// Writes down that one that waits will not be begun.
+    pub async fn end_waiting(
+        &self,
+        id: &str,
+        unix_ms: u64,
+        why: &str,
+        what: &str,
+    ) -> Result<(), DatabaseError> {
+        let (id, why, what) = (id.to_owned(), why.to_owned(), what.to_owned());
+        self.0.write(move |connection| end_waiting(connection, &id, unix_ms, &why, &what)).await
+    }
+
+    /// Writes down a step of one that waits.
+    pub async fn step(&self, id: &str, unix_ms: u64, what: &str) -> Result<(), DatabaseError> {
+        let (id, what) = (id.to_owned(), what.to_owned());
+        self.0.write(move |connection| step(connection, &id, unix_ms, &what)).await
+    }
+
     /// Deliveries of a service, the last first.
     pub async fn history(&self, service: &str) -> Result<Vec<Past>, DatabaseError> {
         let service = service.to_owned();
@@ -136,13 +228,20 @@ impl Store {
 fn note(connection: &Connection, delivery: &Delivery, unix_ms: u64, what: &str) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO delivery (id, service, from_version, to_version, begun_unix_ms) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO delivery (id, service, from_version, to_version, begun_unix_ms, is_begun)
+             VALUES (?1, ?2, ?3, ?4, ?5, 1)
+             ON CONFLICT (id) DO UPDATE SET from_version = ?3, begun_unix_ms = ?5, is_begun = 1",
         )?
-        .execute(params![delivery.id, delivery.service, delivery.from, delivery.to, delivery.begun_unix_ms])?;
-    connection
-        .prepare_cached("INSERT INTO step (delivery, unix_ms, what) VALUES (?1, ?2, ?3)")?
-        .execute(params![delivery.id, unix_ms, what])?;
+        .execute(params![
+            delivery.id,
+            delivery.service,
+            delivery.from,
+            delivery.to,
+            delivery.begun_unix_ms
+        ])?;
+    // What is begun waits no more: both are true at once.
+    connection.prepare_cached("DELETE FROM waiting WHERE delivery = ?1")?.execute([&delivery.id])?;
+    step(connection, &delivery.id, unix_ms, what)?;
     let (succeeded, why) = match &delivery.outcome {
         Outcome::Running => return Ok(()),
         Outcome::Succeeded => (true, None),
@@ -154,9 +253,30 @@ fn note(connection: &Connection, delivery: &Delivery, unix_ms: u64, what: &str) 
     Ok(())
 }
 
+fn step(connection: &Connection, delivery: &str, unix_ms: u64, what: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO step (delivery, unix_ms, what) VALUES (?1, ?2, ?3)")?
+        .execute(params![delivery, unix_ms, what])?;
+    Ok(())
+}
+
+fn end_waiting(
+    connection: &Connection,
+    id: &str,
+    unix_ms: u64,
+    why: &str,
+    what: &str,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM waiting WHERE delivery = ?1")?.execute([id])?;
+    connection
+        .prepare_cached("UPDATE delivery SET ended_unix_ms = ?2, succeeded = 0, why = ?3 WHERE id = ?1")?
+        .execute(params![id, unix_ms, why])?;
+    step(connection, id, unix_ms, what)
+}
+
 fn history(connection: &Connection, service: &str) -> rusqlite::Result<Vec<Past>> {
     let mut query = connection.prepare_cached(
-        "SELECT id, from_version, to_version, begun_unix_ms, ended_unix_ms, succeeded, why FROM delivery
+        "SELECT id, from_version, to_version, begun_unix_ms, is_begun, ended_unix_ms, succeeded, why FROM delivery
          WHERE service = ?1 ORDER BY seq DESC LIMIT ?2",
     )?;
     let rows = query.query_map(params![service, HISTORY_MAX], |row| {
@@ -165,9 +285,10 @@ fn history(connection: &Connection, service: &str) -> rusqlite::Result<Vec<Past>
             from: row.get(1)?,
             to: row.get(2)?,
             begun_unix_ms: row.get(3)?,
-            ended_unix_ms: row.get(4)?,
-            succeeded: row.get(5)?,
-            why: row.get(6)?,
+            is_begun: row.get(4)?,
+            ended_unix_ms: row.get(5)?,
+            succeeded: row.get(6)?,
+            why: row.get(7)?,
             steps: Vec::new(),
         })
     })?;
@@ -185,6 +306,8 @@ fn history(connection: &Connection, service: &str) -> rusqlite::Result<Vec<Past>
 mod tests {
     use super::*;
     use crate::fleet::Care;
+    use crate::policy::Strategy;
+    use crate::queue::Queue;
 
     #[tokio::test]
     async fn what_was_written_is_read_after_a_restart_with_every_step() {
@@ -210,5 +333,48 @@ mod tests {
         assert_eq!(history[0].steps, steps);
         assert_eq!((history[0].ended_unix_ms, history[0].succeeded), (Some(9), Some(false)));
         assert_eq!(history[0].why.as_deref(), Some("taken back by hand"));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_there_after_a_restart_until_it_begins_or_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("deployment.db");
+        let request = |service: &str, version: &str| DeploymentRequest {
+            id: format!("{service}-{version}"),
+            service: service.to_owned(),
+            version: version.to_owned(),
+            regions: vec!["us-west".to_owned()],
+            strategy: Strategy::Canary,
+        };
+        let store = Store::open(&file).unwrap();
+        let mut queue = Queue::default();
+        for (service, version, asked) in [("a", "v2", 1), ("b", "v2", 2), ("a", "v3", 3), ("c", "v2", 4)] {
+            let (waiting, superseded) = queue.join(request(service, version), false, asked);
+            let superseded = superseded.map(|old| (old.request, "superseded by v3".to_owned()));
+            store.join(&waiting, superseded).await.unwrap();
+        }
+        store.step("a-v3", 4, "v3 waits").await.unwrap();
+        store.end_waiting("b-v2", 5, "taken out", "v2 not begun: taken out").await.unwrap();
+        queue.leave("b-v2").unwrap();
+        drop(store);
+
+        let store = Store::open(&file).unwrap();
+        assert_eq!(Queue::of(store.waiting().await.unwrap()), queue);
+        let found = store.find("a-v3").await.unwrap().unwrap();
+        assert_eq!((found.service.as_str(), found.version.as_str(), found.is_begun), ("a", "v3", false));
+        assert_eq!(store.find("a-v9").await.unwrap(), None);
+        let rules = Care::default().rules().unwrap();
+        let delivery = Delivery::begin("a-v3", "a", (Some("v1"), "v3"), ["us-west".to_owned()], rules, 9);
+        let record = ServiceRecord { delivery: Some(delivery.clone()), ..ServiceRecord::default() };
+        store.save("a", &record, Some((delivery, 9, "v3 is to follow v1".to_owned()))).await.unwrap();
+        assert!(store.find("a-v3").await.unwrap().unwrap().is_begun);
+        let waiting: Vec<_> = store.waiting().await.unwrap().into_iter().map(|one| one.request.id).collect();
+        assert_eq!(waiting, ["c-v2"], "in the same write");
+        let [begun, superseded] = &store.history("a").await.unwrap()[..] else { panic!("two of a") };
+        assert_eq!((begun.begun_unix_ms, begun.from.as_deref(), begun.is_begun), (9, Some("v1"), true));
+        let steps = [(4, "v3 waits".to_owned()), (9, "v3 is to follow v1".to_owned())];
+        assert_eq!(begun.steps, steps);
+        assert_eq!((superseded.is_begun, superseded.succeeded), (false, Some(false)));
+        assert_eq!(superseded.why.as_deref(), Some("superseded by v3"));
     }
 }

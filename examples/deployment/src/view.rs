@@ -6,6 +6,7 @@ use gemba::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Delivery, Phase};
+use crate::queue::{Queue, Waiting};
 
 /// A service as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,11 +17,14 @@ pub struct ServiceView {
     pub stable: Option<String>,
     /// The delivery that goes on.
     pub delivery: Option<DeliveryView>,
+    /// The delivery that waits for its turn.
+    #[serde(default)]
+    pub waiting: Option<WaitingView>,
     /// The last step of the last delivery.
     pub last: Option<StepView>,
     /// Its regions, in the order of a delivery.
     pub regions: Vec<RegionView>,
-    /// Failures and requests of all versions within the last minute.
+    /// Failures and requests of the version that runs, within the last minute.
     pub recent: (u64, u64),
     /// Deliveries since the manager started that ended well, and that were taken back.
     pub ended: (u64, u64),
@@ -70,6 +74,38 @@ impl DeliveryView {
             view.left_ms = rollout.stage_lasts().saturating_sub(rollout.ran(now)).as_millis() as u64;
         }
         Some(view)
+    }
+}
+
+/// A delivery that waits, as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingView {
+    /// Its id.
+    pub id: String,
+    /// The service.
+    pub service: String,
+    /// What is to run.
+    pub version: String,
+    /// Its place in the queue, from 1.
+    pub position: usize,
+    /// When it was asked for, in milliseconds since 1970.
+    pub asked_unix_ms: u64,
+    /// What it waits for.
+    pub why: String,
+}
+
+impl WaitingView {
+    /// Every delivery that waits, in order.
+    pub(crate) fn of(queue: &Queue) -> Vec<Self> {
+        let view = |(index, waiting): (usize, &Waiting)| Self {
+            id: waiting.request.id.clone(),
+            service: waiting.request.service.clone(),
+            version: waiting.request.version.clone(),
+            position: index + 1,
+            asked_unix_ms: waiting.asked_unix_ms,
+            why: waiting.why.clone().unwrap_or_else(|| "nobody has looked yet".to_owned()),
+        };
+        queue.waiting().iter().enumerate().map(view).collect()
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use gemba_deployment::splitter::Counted;
@@ -22,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use support::{PROGRAM, SOON, at, port};
 
 async fn run(args: &[&str]) -> Child {
-    support::run(PROGRAM.as_ref(), args).await
+    support::run(PROGRAM.as_ref(), args, Stdio::null()).await
 }
 
 async fn sample(version: &str, more: &[&str]) -> (Child, SocketAddr) {

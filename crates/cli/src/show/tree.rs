@@ -83,7 +83,7 @@ pub(crate) const fn state_light(state: ActorState) -> Light {
     match state {
         ActorState::Running => Light::Green,
         ActorState::Starting | ActorState::Stopping => Light::Yellow,
-        ActorState::Unkillable | ActorState::Down => Light::Red,
+        ActorState::Halted | ActorState::Unkillable | ActorState::Down => Light::Red,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 pub(super) enum Trouble {
     Restarts,
     GaveUp,
+    Halted,
     Unkillable(ActorPath),
     Stuck(ActorPath),
     Breaker,

@@ -16,6 +16,8 @@ impl Event {
             Self::HandlerStuck { .. } => "handler_stuck",
             Self::HandlerRecovered { .. } => "handler_recovered",
             Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
+            Self::SupervisorHalted { .. } => "supervisor_halted",
+            Self::SupervisorResumed { .. } => "supervisor_resumed",
             Self::KillRequested { .. } => "kill_requested",
             Self::BreakerMoved { .. } => "breaker_moved",
             Self::PoolResized { .. } => "pool_resized",

@@ -29,6 +29,8 @@ impl fmt::Display for Event {
                 write!(f, "{incarnation} goes on after {for_ms} ms")
             }
             Self::SupervisorGaveUp { reason } => write!(f, "{reason}"),
+            Self::SupervisorHalted { by, why } => write!(f, "halted by {by}: {why}"),
+            Self::SupervisorResumed { by } => write!(f, "runs again, by {by}"),
             Self::KillRequested { by } => write!(f, "kill asked for by {by}"),
             Self::BreakerMoved { breaker, from, to, why } => {
                 write!(f, "breaker {breaker} {from} → {to}: {why}")

@@ -37,6 +37,7 @@ impl Supervision {
         self.phase = Phase::Ending(reason);
         self.pending.clear();
         self.awaited.clear();
+        self.halted = None;
         let mut commands = Vec::new();
         for key in self.children.keys_from(ChildKey(0)).into_iter().rev() {
             match self.children.known(key).state() {

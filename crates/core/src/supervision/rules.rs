@@ -372,6 +372,9 @@ pub enum ChildRefusal {
         /// The name.
         name: Name,
     },
+    /// The supervisor is halted.
+    #[error("the supervisor is halted; let it run again first")]
+    Halted,
     /// The supervisor takes no more children.
     #[error("the supervisor has {limit} children, and takes no more; raise children_max or spread them")]
     Full {

@@ -105,6 +105,9 @@ impl Supervision {
 
     /// A place that nobody will fill again is given up: temporary children, and all of a dynamic supervisor.
     pub(super) fn forget_if_over(&mut self, key: ChildKey) -> Vec<Command> {
+        if self.halted.as_ref().is_some_and(|kept| kept.contains(&key)) {
+            return Vec::new();
+        }
         let temporary = self.children.known(key).rules.restart == Restart::Temporary;
         if temporary || self.flags.strategy == Strategy::Dynamic { self.forget(key) } else { Vec::new() }
     }
@@ -114,6 +117,7 @@ impl Supervision {
         self.pending.remove(&key);
         self.doomed.remove(&key);
         self.awaited.remove(&key);
+        self.leave_halted(key);
         vec![Command::Forget(key)]
     }
 }

@@ -5,7 +5,7 @@ use gemba_core::name::Name;
 use gemba_core::receipt::Event;
 use gemba_core::supervision::{ChildKey, ChildStatus, Command};
 
-use super::{Request, Shell, name_of};
+use super::{Request, Shell};
 use crate::child::ChildSpec;
 use crate::handle::{ChildError, ChildInfo, ChildSettings};
 use crate::place::{StartReply, StopReply, Waiting};
@@ -87,7 +87,7 @@ impl Shell {
     fn terminate_child(&mut self, name: String, only: Option<Incarnation>, reply: StopReply) -> Vec<Command> {
         match self.find(name) {
             Ok(key) if only.is_some_and(|only| only != self.places[&key].incarnation) => {
-                let name = name_of(&self.places[&key]).to_string();
+                let name = self.places[&key].name().to_string();
                 reply.send(Err(ChildError::NotFound { name }));
                 Vec::new()
             }
@@ -96,7 +96,7 @@ impl Shell {
                 match self.core.status(key) {
                     None | Some(ChildStatus::Down) => reply.send(Ok(())),
                     Some(ChildStatus::Unkillable) => {
-                        let name = name_of(&self.places[&key]);
+                        let name = self.places[&key].name();
                         reply.send(Err(ChildError::Unkillable { name }));
                     }
                     Some(_) => self.waiting(key).stops.push(reply),
@@ -130,7 +130,7 @@ impl Shell {
         let key = self.find(name)?;
         let (place, rules) = (&self.places[&key], self.core.rules(key));
         let rules = rules.expect("the child has just been found");
-        Ok(ChildSettings { name: name_of(place), rules, shutdown: place.shutdown })
+        Ok(ChildSettings { name: place.name(), rules, shutdown: place.shutdown })
     }
 
     fn which_children(&self) -> Vec<ChildInfo> {

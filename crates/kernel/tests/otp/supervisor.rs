@@ -3,6 +3,7 @@
 mod admin;
 mod backoff;
 mod better;
+mod halt;
 mod intensity;
 mod late;
 mod restart;

@@ -71,8 +71,11 @@ impl Stage {
         let stage = |share: f64| json!({ "share": share, "lasts_ms": STAGE.as_millis() as u64 });
         let fleet = json!({
             "state": directory.join("state"),
-            "services": [{
-                "name": SERVICE, "instances": 2, "capacity": 4, "stop_within_ms": 3_000,
+            "database": directory.join("deployment.db"),
+            "listen": manager,
+            "inspect": "127.0.0.1:0",
+            "services": { SERVICE: {
+                "instances": 2, "capacity": 4, "stop_within_ms": 3_000,
                 "regions": [{ "name": "here", "listen": region, "admin": admin }],
                 "care": {
                     "stages": [stage(0.05), stage(0.25)], "bake_ms": STAGE.as_millis() as u64,
@@ -86,13 +89,12 @@ impl Stage {
                     "failing": version("failing", &["--error-rate", "0.1"]),
                     "slow": version("slow", &["--slow-ms", "60"]),
                 },
-            }],
+            } },
         });
-        let file = directory.join("fleet.json");
-        std::fs::write(&file, fleet.to_string())?;
+        let file = directory.join("fleet.toml");
+        std::fs::write(&file, gemba::config::to_toml(&fleet)?)?;
         let mut command = Command::new(program);
-        command.args(["serve", "--inspect", "127.0.0.1:0", "--listen", &manager.to_string(), "--fleet"]);
-        command.arg(&file).arg("--database").arg(directory.join("deployment.db"));
+        command.arg("serve").arg("--config").arg(&file);
         let running = Running::start(&mut command, manager)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Client::new(&format!("http://{manager}"));

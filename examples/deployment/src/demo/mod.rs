@@ -166,7 +166,7 @@ async fn settled(
     let settling = async {
         loop {
             let view = stage.client.service(SERVICE).await?;
-            let is_settled = view.delivery.is_none() && view.stable.is_some();
+            let is_settled = view.delivery.is_none() && view.waiting.is_none() && view.stable.is_some();
             sender.send_replace(view);
             if is_settled {
                 return Ok::<(), ClientError>(());

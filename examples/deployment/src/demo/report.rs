@@ -161,6 +161,7 @@ mod tests {
             to: to.to_owned(),
             begun_unix_ms: 0,
             ended_unix_ms: Some(9_000),
+            is_begun: true,
             succeeded: Some(succeeded),
             why: (!succeeded).then(|| "it fails".to_owned()),
             steps: vec![(1, "a step".to_owned())],

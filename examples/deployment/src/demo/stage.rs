@@ -87,8 +87,7 @@ impl Stage {
         let stage = |share: f64| json!({ "share": share, "lasts_ms": phase.as_millis() as u64 });
         let fleet = json!({
             "state": directory.path().join("state"),
-            "services": [{
-                "name": SERVICE,
+            "services": { SERVICE: {
                 "instances": 2,
                 "capacity": 4,
                 "stop_within_ms": 3_000,
@@ -104,9 +103,10 @@ impl Stage {
                     "excess_max": 0.05,
                 },
                 "versions": { "v1": command("v1", &[]), "v2": command("v2", &[]), "v3": command("v3", &bad) },
-            }],
+            } },
         });
-        std::fs::write(directory.path().join("fleet.json"), fleet.to_string())?;
+        let fleet = gemba::config::to_toml(&fleet).map_err(io::Error::from)?;
+        std::fs::write(directory.path().join("fleet.toml"), fleet)?;
         let address = at(4);
         let manager = start(&directory, address).await?;
         let client = Client::new(&format!("http://{address}"));
@@ -153,8 +153,8 @@ async fn start(directory: &TempDir, address: SocketAddr) -> Result<Child, StageE
     let log = directory.path().join("manager.log");
     let file = std::fs::File::options().create(true).append(true).open(&log)?;
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["serve", "--inspect", "127.0.0.1:0", "--listen", &address.to_string(), "--fleet"])
-        .arg(directory.path().join("fleet.json"))
+        .args(["serve", "--inspect", "127.0.0.1:0", "--listen", &address.to_string(), "--config"])
+        .arg(directory.path().join("fleet.toml"))
         .arg("--database")
         .arg(directory.path().join("deployment.db"))
         .stdin(Stdio::null())

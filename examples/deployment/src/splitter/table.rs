@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, HeaderName, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -16,7 +17,7 @@ pub const VERSIONS_MAX: usize = 8;
 pub const INSTANCES_MAX: usize = 256;
 
 /// What keeps a caller with one version.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sticky {
     /// Nothing: each request is drawn anew.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use gemba::rollout::Side;
 use gemba::time::Timestamp;
+use gemba_deployment::care::{Care, LOOK};
 use gemba_deployment::delivery::{Delivery, Outcome};
-use gemba_deployment::fleet::{Care, LOOK};
 use gemba_sim::draw::Draw;
 
 /// Requests a second, of both versions together: a canary of 5 % has ten.

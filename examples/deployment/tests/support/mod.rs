@@ -32,12 +32,12 @@ pub(crate) fn at(port: u16) -> SocketAddr {
 }
 
 /// The program, or a copy of it, with these arguments, once it has said where it listens.
-pub(crate) async fn run(program: &Path, args: &[&str]) -> Child {
+pub(crate) async fn run(program: &Path, args: &[&str], log: Stdio) -> Child {
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .kill_on_drop(true)
         .spawn()
         .unwrap();

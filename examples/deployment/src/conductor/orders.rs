@@ -1,0 +1,112 @@
+//! What the queue and people ask of a conductor: begin a delivery, take it back for a newer one, keep it or let it go on.
+
+use gemba::light::Light;
+use gemba::{Context, DatabaseError};
+
+use super::{Conductor, Msg, Order, clock};
+use crate::delivery::{Delivery, Step};
+use crate::policy::DeploymentRequest;
+
+impl Conductor {
+    /// Takes what the file says now. A version of which something runs stays what it was.
+    pub(super) fn renew(&mut self) {
+        if !self.parts.fleet.has_changed().unwrap_or(false) {
+            return;
+        }
+        let fleet = self.parts.fleet.borrow_and_update().clone();
+        let Some(mut service) = fleet.service(self.parts.service.name.as_str()).cloned() else { return };
+        let delivered = self.record.delivery.iter();
+        let delivered = delivered.flat_map(|delivery| delivery.from.iter().chain([&delivery.to]));
+        let run = self.instances.running.keys().map(|seat| &seat.version);
+        for version in self.record.stable.iter().chain(delivered).chain(run) {
+            if let Some(artefact) = self.parts.service.versions.get(version) {
+                service.versions.insert(version.clone(), artefact.clone());
+            }
+        }
+        self.parts.service = service.clone();
+        self.instances.renew(service);
+    }
+
+    pub(super) async fn begin(
+        &mut self,
+        request: DeploymentRequest,
+        ctx: &mut Context<Msg>,
+    ) -> Result<String, String> {
+        let storage = |error: DatabaseError| crate::chain(&error);
+        let id = request.id.clone();
+        if let Some(delivery) = &self.record.delivery {
+            let same = delivery.id == id;
+            return if same {
+                Ok(id)
+            } else {
+                Err(format!("delivery {} of this service goes on", delivery.id))
+            };
+        }
+        if self.parts.store.find(&id).await.map_err(storage)?.is_some_and(|found| found.is_begun) {
+            return Ok(id);
+        }
+        self.renew();
+        if !self.parts.service.versions.contains_key(&request.version) {
+            return Err(format!("the fleet has no version {}", request.version));
+        }
+        let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
+        let versions = (self.record.stable.as_deref(), request.version.as_str());
+        let unix_ms = ctx.system().unix_ms();
+        let delivery = Delivery::begin(&id, &request.service, versions, request.regions, rules, unix_ms);
+        let from = delivery.from.as_deref().unwrap_or("nothing");
+        let what = format!("{} is to follow {from}", delivery.to);
+        self.record.delivery = Some(delivery);
+        self.cause = None;
+        if let Err(error) = self.take(Step { light: Light::Green, what }, ctx).await {
+            self.record.delivery = None;
+            return Err(storage(error));
+        }
+        Ok(id)
+    }
+
+    pub(super) async fn supersede(
+        &mut self,
+        id: &str,
+        by: &str,
+        ctx: &mut Context<Msg>,
+    ) -> Result<(), String> {
+        let delivery = self.record.delivery.as_mut().filter(|delivery| delivery.id == id);
+        let step = delivery.and_then(|delivery| delivery.fail(&format!("superseded by {by}")));
+        let Some(step) = step else { return Ok(()) };
+        self.take(step, ctx).await.map_err(|error| crate::chain(&error))
+    }
+
+    pub(super) async fn carry(
+        &mut self,
+        order: Order,
+        by: &str,
+        ctx: &mut Context<Msg>,
+    ) -> Result<String, String> {
+        let now = clock(ctx);
+        if order == Order::Down {
+            self.record.stable = None;
+            if let Some(delivery) = &mut self.record.delivery {
+                delivery.from = None;
+            }
+            self.save(None).await.map_err(|error| crate::chain(&error))?;
+        }
+        let Some(delivery) = &mut self.record.delivery else {
+            return match order {
+                Order::Down => Ok("everything ends".to_owned()),
+                Order::Pause | Order::Resume | Order::Promote | Order::Abort => {
+                    Err("nothing is delivered now".to_owned())
+                }
+            };
+        };
+        let mut step = match order {
+            Order::Pause => delivery.pause(now),
+            Order::Resume => delivery.resume(now),
+            Order::Promote => delivery.promote(now),
+            Order::Abort | Order::Down => delivery.abort(),
+        }?;
+        step.what = format!("{} (by {by})", step.what);
+        let what = step.what.clone();
+        self.take(step, ctx).await.map_err(|error| crate::chain(&error))?;
+        Ok(what)
+    }
+}
