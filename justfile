@@ -11,6 +11,11 @@ demo:
 demo-deployment *ARGS:
     cargo run --release --bin deployment -- demo {{ARGS}}
 
+# The deployment system against its targets, nginx beside its splitter: words select (`throughput`, `overhead`, `share`,
+# `handover`, `rollout`, `simulated`), --quick, --json.
+bench-deployment *ARGS:
+    cargo bench --quiet -p gemba-deployment --bench deployment -- {{ARGS}}
+
 # All tests.
 test:
     cargo test --workspace

@@ -67,6 +67,11 @@ impl Desk {
         }
     }
 
+    /// Whether its splitter was told to send requests to a version.
+    pub(crate) fn sends_to(&self, version: &str) -> bool {
+        self.told.as_ref().is_some_and(|told| told.versions.iter().any(|share| share.version == version))
+    }
+
     /// Whether no request is on its way to a version without a share.
     pub(crate) fn has_drained(&self, version: &str) -> bool {
         let Some(told) = &self.told else { return false };

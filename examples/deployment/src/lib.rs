@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod freeze;
 pub mod host;
 pub mod instances;
+pub mod measures;
 pub mod plant;
 pub mod policy;
 pub mod problem;
