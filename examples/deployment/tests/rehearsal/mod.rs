@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use gemba::rollout::Side;
+use gemba::sim::draw::Draw;
 use gemba::time::Timestamp;
 use gemba_deployment::care::{Care, LOOK};
 use gemba_deployment::delivery::{Delivery, Outcome};
-use gemba_sim::draw::Draw;
 
 /// Requests a second, of both versions together: a canary of 5 % has ten.
 pub(crate) const RATE: u64 = 200;
