@@ -16,6 +16,10 @@ demo-deployment *ARGS:
 bench-deployment *ARGS:
     cargo bench --quiet -p gemba-deployment --bench deployment -- {{ARGS}}
 
+# The deployment system's manager, killed in the middle of deliveries under load: --kills N, --seed S, --rate N, --json.
+torture-deployment *ARGS:
+    cargo run --release --bin deployment -- torture {{ARGS}}
+
 # All tests.
 test:
     cargo test --workspace
@@ -62,6 +66,14 @@ docs:
     BLESS=1 cargo test -q -p gemba-tests --test system tidy
     BLESS=1 cargo test -q -p gemba-cli picture
     BLESS=1 cargo test -q -p gemba-payment --test config page
+
+# The adapter for Kubernetes against an API server of the tests, which is held to a recording of a real one.
+kubernetes *ARGS:
+    cargo test -p gemba-deployment --features kubernetes {{ARGS}}
+
+# Records a real API server anew, from an empty cluster without controllers (docs/testing.md); needs KUBECONFIG.
+kubernetes-record:
+    cargo run --quiet -p gemba-deployment --features kubernetes --example kubernetes-record
 
 # All that CI runs.
 ci:

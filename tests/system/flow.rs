@@ -1,15 +1,19 @@
 //! Signals through the line: limits, deadlines, refusals, and what every failure gives back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gemba::admission::Limits;
-use gemba::breaker::BreakerRules;
+use gemba::breaker::{BreakerRules, Outcome};
 use gemba::control::{Control, ControlError};
 use gemba::light::Light;
 use gemba::policy::{Policy, all, rule};
 use gemba::receipt::{BreakerState, Event, Seq};
 use gemba::view::LineState;
-use gemba::{LineSpec, Node, Plant, PoolSpec, RefusalReason, Resized, Signal, SubmitError};
+use gemba::{
+    Action, JobContext, LineSpec, Node, Plant, PoolSpec, RefusalReason, RegionGuard, Resized, Signal,
+    SubmitError,
+};
 use gemba_kit::{actor, board, finish, receipt, workers};
 
 use crate::plant::{Failed, Input, Work, patient, start, start_with, teach};
@@ -390,5 +394,71 @@ async fn a_rise_at_the_same_time_of_a_season_is_prepared_for() {
     // so that of a slot as short as this one up to a quarter counts for the next.
     assert!((11..=18).contains(&before), "{before} workers just before the rise");
     assert!(other < 8, "{other} workers long before it");
+    finish(node).await;
+}
+
+/// Pays at a bank that stands in two regions: in the first that its breaker lets it call.
+struct Bank {
+    regions: RegionGuard,
+    down: Arc<[&'static str]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no region could be called")]
+struct NoRegion;
+
+impl Action for Bank {
+    type Input = ();
+    type Output = &'static str;
+    type Error = NoRegion;
+
+    async fn run(&self, (): (), _: &JobContext) -> Result<&'static str, NoRegion> {
+        for region in ["eu", "us"] {
+            let Ok(pass) = self.regions.enter(region) else { continue };
+            if self.down.contains(&region) {
+                pass.spend(Outcome::Failure);
+            } else {
+                pass.succeeded();
+                return Ok(region);
+            }
+        }
+        Err(NoRegion)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_region_that_is_down_is_left_alone_and_the_others_do_its_work() {
+    let node = Node::builder("test");
+    let rules = BreakerRules::builder().failures_in_a_row(3).build().unwrap();
+    let bank = |down: &[&'static str], name| Bank {
+        regions: RegionGuard::new(node.system(), name, &["eu", "us", "ap"], rules, 0.5).unwrap(),
+        down: down.into(),
+    };
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
+    let line = plant.line(LineSpec::new("half", bank(&["eu"], "bank")).pool("work"));
+    let lost = plant.line(LineSpec::new("lost", bank(&["eu", "us"], "other")).pool("work"));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 1).await;
+
+    for _ in 0..20 {
+        assert_eq!(line.submit(Signal::new(()), &()).await.unwrap(), "us", "another region answers");
+    }
+    let seen = board(node.system(), |board| {
+        board.stations.iter().any(|station| station.name.as_str() == "breaker:bank.eu")
+    })
+    .await;
+    assert_eq!(seen.overall, Light::Red);
+    assert!(!seen.stations.iter().any(|station| station.name.as_str() == "breaker:bank"), "only one region");
+
+    for _ in 0..5 {
+        lost.submit(Signal::new(()), &()).await.unwrap_err();
+    }
+    let all = receipt(
+        node.system(),
+        Seq(0),
+        |receipt| matches!(&receipt.event, Event::BreakerMoved { breaker, .. } if breaker.as_str() == "other"),
+    )
+    .await;
+    assert!(all.event.to_string().contains("2 of 3 regions fail"), "{}", all.event);
     finish(node).await;
 }

@@ -239,6 +239,19 @@ fn links_lead_somewhere_and_the_readme_is_short() {
 }
 
 #[test]
+fn the_page_of_trouble_has_every_alert() {
+    let (rules, page) = (read("docs/alerts.yml"), read("docs/trouble.md"));
+    let alerts: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(!alerts.is_empty());
+    for alert in alerts {
+        assert!(
+            page.contains(&format!("`{alert}`")),
+            "docs/trouble.md does not say what to do about {alert}"
+        );
+    }
+}
+
+#[test]
 fn the_seeds_page_counts_its_rows() {
     let page = read("docs/seeds.md");
     let is_row = |line: &&str| line.starts_with("| S") && line.split(" | ").count() == 3;

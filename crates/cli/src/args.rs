@@ -461,4 +461,24 @@ mod tests {
             assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
     }
+
+    #[test]
+    fn what_the_page_of_trouble_tells_people_to_type_can_be_typed() {
+        let page = include_str!("../../../docs/trouble.md");
+        let quoted = page.split('`').skip(1).step_by(2);
+        let mut seen = 0;
+        for line in quoted.filter(|line| line.starts_with("gemba ")) {
+            // Words in quotes are one.
+            let words: Vec<_> = line
+                .split('"')
+                .enumerate()
+                .flat_map(|(n, part)| if n % 2 == 0 { part.split_whitespace().collect() } else { vec![part] })
+                .collect();
+            // "`gemba why` on the receipt" leaves out which.
+            let whole = if matches!(words[..], [_, "why" | "kill" | "halt"]) { continue } else { words };
+            assert!(Args::try_parse_from(whole).is_ok(), "{line}");
+            seen += 1;
+        }
+        assert!(10 < seen, "{seen} commands were found");
+    }
 }

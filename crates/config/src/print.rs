@@ -66,7 +66,10 @@ impl<T> Printer<'_, T> {
                     self.table(item, &path.with(Segment::Index(index)), out);
                 }
             } else {
-                if value.as_object().is_some_and(|fields| fields.values().any(|value| !is_table(value))) {
+                let is_needed = |fields: &serde_json::Map<String, Json>| {
+                    fields.is_empty() || fields.values().any(|value| !is_table(value))
+                };
+                if value.as_object().is_some_and(is_needed) {
                     let _ = writeln!(out, "\n[{}]", header(&path));
                 }
                 self.table(value, &path, out);

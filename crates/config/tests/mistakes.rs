@@ -382,6 +382,8 @@ fn every_key_is_documented_with_its_unit_default_and_range() {
     let keys = keys::<Fleet>("FLEET");
     let every = keys.iter().find(|key| key.path == "services.<name>.health.every_s").unwrap();
     assert_eq!((every.unit, every.default.as_str(), every.required), ("s", "1", false));
+    let choice = keys.iter().find(|key| key.path == "stages[].until.seconds").unwrap();
+    assert_eq!(choice.description, "A time.", "what is said of a choice is said of its key");
     let table = keys_table::<Fleet>("FLEET");
     let row =
         "| `services.<name>.port` | Its first port. |  | must be given | a whole number from 1024 to 65535 |";

@@ -9,8 +9,10 @@ use crate::receipt::BreakerState;
 use crate::time::Timestamp;
 use crate::window::{Tally, Window};
 
+mod regions;
 mod rules;
 
+pub use regions::{REGIONS_MAX, RegionMoved, RegionRefused, RegionTicket, Regions, RegionsError};
 pub use rules::{BreakerRules, BreakerRulesBuilder, BreakerRulesError};
 
 /// How long a caller is told to wait while the probes are out: their answer is not known yet.
@@ -163,24 +165,35 @@ impl Breaker {
     ///
     /// [`Refused`] while it is open, and while as many probes are out as may be.
     pub fn enter(&mut self, now: Timestamp) -> Result<Entry, Refused> {
+        if let Some(refused) = self.refuses(now) {
+            return Err(refused);
+        }
         let mut moved = None;
-        if let Some(retry_in) = self.retry_in(now) {
-            if self.is_forced() || !retry_in.is_zero() {
-                return Err(Refused { retry_in });
-            }
+        if self.state() == BreakerState::Open {
             let why = format!("open for {:.1} s", now.since(self.since).as_secs_f64());
             moved = Some(self.change(Phase::HalfOpen { successes: 0, probes: Vec::new() }, &why, now));
         }
         let number = self.tickets + 1;
         if let Phase::HalfOpen { probes, .. } = &mut self.phase {
             probes.retain(|(_, started)| now.since(*started) < self.rules.probe_max);
-            if self.rules.probes as usize <= probes.len() {
-                return Err(Refused { retry_in: PROBE_RETRY });
-            }
             probes.push((number, now));
         }
         self.tickets = number;
         Ok(Entry { ticket: Ticket { generation: self.generation, number, started: now }, moved })
+    }
+
+    /// Why [`enter`](Self::enter) would refuse a call now, if it would.
+    fn refuses(&self, now: Timestamp) -> Option<Refused> {
+        let retry_in = match &self.phase {
+            Phase::Closed => return None,
+            Phase::Open { .. } => self.retry_in(now).filter(|left| self.is_forced() || !left.is_zero()),
+            Phase::HalfOpen { probes, .. } => {
+                let is_out = |(_, started): &&(u64, Timestamp)| now.since(*started) < self.rules.probe_max;
+                let out = probes.iter().filter(is_out).count();
+                (self.rules.probes as usize <= out).then_some(PROBE_RETRY)
+            }
+        };
+        retry_in.map(|retry_in| Refused { retry_in })
     }
 
     /// Takes a ticket back with the outcome of its call.

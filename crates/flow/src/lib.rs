@@ -27,6 +27,7 @@ mod phases;
 mod plant;
 mod pool;
 mod rate;
+mod regions;
 mod regulator;
 mod seat;
 #[cfg(feature = "config")]
@@ -46,6 +47,7 @@ pub use permit::Permit;
 pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
 pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};
 pub use rate::RateScope;
+pub use regions::{RegionGuard, RegionGuardError, RegionPass};
 pub use regulator::RegulatorHandle;
 #[cfg(feature = "config")]
 pub use section::{

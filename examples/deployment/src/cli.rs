@@ -13,6 +13,7 @@ use crate::policy::Strategy;
 use crate::sample::{self, SampleOptions};
 use crate::serve;
 use crate::splitter::{self, SplitterOptions};
+use crate::torture::{self, TortureOptions};
 
 /// What can be run.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -64,6 +65,8 @@ pub enum Command {
     },
     /// See it: two regions under load, a good version and a bad one, the manager killed meanwhile.
     Demo(DemoOptions),
+    /// Kill the manager again and again in the middle of deliveries, and see that it keeps its promises.
+    Torture(TortureOptions),
     /// Split a region's traffic between versions.
     Splitter(SplitterOptions),
     /// Be the service that is deployed, with dials for trouble.
@@ -108,6 +111,9 @@ pub async fn run(command: Command) -> ExitCode {
     if let Command::Demo(options) = command {
         return demo::run(options).await;
     }
+    if let Command::Torture(options) = command {
+        return torture::run(options).await;
+    }
     match execute(command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(CommandError::Host(HostError::Config(errors))) => {
@@ -123,8 +129,8 @@ pub async fn run(command: Command) -> ExitCode {
 
 async fn execute(command: Command) -> Result<(), CommandError> {
     match command {
-        // It has an exit code of its own.
-        Command::Demo(_) => Ok(()),
+        // They have exit codes of their own.
+        Command::Demo(_) | Command::Torture(_) => Ok(()),
         Command::Config { verb } => {
             host::say(&verb.execute().map_err(HostError::from)?);
             Ok(())

@@ -95,7 +95,16 @@ impl Client {
 
     /// Says what a person wants: `pause`, `resume`, `promote` or `abort`.
     pub async fn order(&self, service: &str, order: &str) -> Result<String, ClientError> {
-        let by = std::env::var("USER").ok();
+        self.order_by(service, order, std::env::var("USER").ok().as_deref()).await
+    }
+
+    /// Says what this person wants.
+    pub async fn order_by(
+        &self,
+        service: &str,
+        order: &str,
+        by: Option<&str>,
+    ) -> Result<String, ClientError> {
         let answer = self.post(&format!("/v1/services/{service}/{order}"), &json!({ "by": by })).await?;
         Ok(answer["did"].as_str().unwrap_or_default().to_owned())
     }

@@ -4,7 +4,7 @@
 //! It is driven by the level, not by the edge: each tick compares what should be with what is. So it goes on after a
 //! crash at any moment, its own or the whole manager's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use gemba::rollout::Side;
 use gemba::time::Timestamp;
 use gemba::{Address, Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::adapter::remote::Remote;
 use crate::delivery::{Delivery, Outcome, Phase, Step};
 use crate::desk::Desk;
 use crate::fleet::{Fleet, Service};
@@ -38,6 +39,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Ends of instances of a new version, while it has requests, that are too many.
 const CRASHES_MAX: u64 = 2;
+
+/// How long a start waits for instances that ran before to answer: they are up, or they are not.
+const ADOPTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How far back the policy looks at what runs.
 const RECENT: Duration = Duration::from_secs(60);
@@ -94,6 +98,8 @@ pub struct Parts {
     pub supervisor: DynamicRef,
     /// For the splitters.
     pub client: reqwest::Client,
+    /// The regions that others drive.
+    pub remotes: BTreeMap<String, Remote>,
     /// Where the view is published.
     pub view: Arc<watch::Sender<ServiceView>>,
 }
@@ -121,7 +127,9 @@ impl Conductor {
                 .service
                 .regions
                 .iter()
-                .map(|region| Desk::new(parts.client.clone(), region))
+                .map(|region| {
+                    Desk::new(parts.client.clone(), region, parts.remotes.get(region.name.as_str()).cloned())
+                })
                 .collect(),
             instances: Instances::new(parts.service.clone(), parts.home.clone(), parts.supervisor.clone()),
             record: ServiceRecord::default(),
@@ -146,7 +154,7 @@ impl Conductor {
         {
             self.save(None).await?;
         }
-        self.tell_splitters(ctx).await;
+        self.tell_regions(ctx).await;
         let desks = &self.desks;
         let is_sent = |version: &str| desks.iter().any(|desk| desk.sends_to(version));
         if let Some(took) = self.measures.recovered(is_sent, Instant::now()) {
@@ -171,7 +179,8 @@ impl Conductor {
     /// Starts what is missing, or adopts it. A port is on the disk before anybody listens at it.
     async fn seat_instances(&mut self) -> Result<(), DatabaseError> {
         let mut missing = Vec::new();
-        for region in &self.parts.service.regions {
+        for desk in self.desks.iter().filter(|desk| desk.has_processes()) {
+            let region = &desk.region;
             for version in self.wanted(region.name.as_str()) {
                 for number in 1..=self.parts.service.instances {
                     let seat = Seat { region: region.name.to_string(), version: version.clone(), number };
@@ -208,27 +217,19 @@ impl Conductor {
         }
     }
 
-    /// Asks every splitter what came of the requests.
+    /// Asks in every region what came of the requests.
     async fn count(&mut self, now: Timestamp) {
-        let counts = self.desks.iter_mut().map(|desk| desk.splitter.counts());
-        let counts = join_all(counts).await;
+        let counts = join_all(self.desks.iter_mut().map(Desk::count)).await;
         let mut sums = (0, 0);
-        for (desk, counts) in self.desks.iter_mut().zip(counts) {
-            match counts {
-                Ok((counted, since)) => {
-                    desk.trouble = None;
-                    for (version, since) in &since {
-                        if self.record.stable.as_ref() == Some(version) {
-                            sums = (sums.0 + since.failures, sums.1 + since.requests);
-                        }
-                        desk.note(version, since);
-                    }
-                    if let Some(delivery) = &mut self.record.delivery {
-                        observe(delivery, desk.region.name.as_str(), since);
-                    }
-                    desk.counted = Some(counted);
+        for (desk, since) in self.desks.iter_mut().zip(counts) {
+            for (version, since) in &since {
+                if self.record.stable.as_ref() == Some(version) {
+                    sums = (sums.0 + since.failures, sums.1 + since.requests);
                 }
-                Err(error) => desk.trouble = Some(crate::chain(&error)),
+                desk.note(version, since);
+            }
+            if let Some(delivery) = &mut self.record.delivery {
+                observe(delivery, desk.region.name.as_str(), since);
             }
         }
         self.recent.push_back((now, sums.0, sums.1));
@@ -242,21 +243,21 @@ impl Conductor {
         let service = &self.parts.service;
         let delivery = self.record.delivery.as_mut()?;
         let (region, phase) = delivery.current()?;
-        let failed = self.instances.failures(region, &delivery.to);
+        let desk = self.desks.iter().find(|desk| desk.region.name.as_str() == region)?;
+        let standing = desk.standing(&self.instances, &delivery.id, &delivery.to);
         match phase {
             Phase::Starting => {
-                if let Some((_, why)) = failed {
+                if let Some((_, why)) = standing.failures {
                     let why = format!("it did not start in {region}: {why}");
                     return delivery.fail(&why);
                 }
-                let ready = self.instances.ready(region, &delivery.to).len();
-                if ready < service.instances as usize {
+                if standing.ready < service.instances {
                     return None;
                 }
                 delivery.started(now)
             }
             Phase::Splitting(_) => {
-                if let Some((times, why)) = failed
+                if let Some((times, why)) = standing.failures
                     && CRASHES_MAX < times
                 {
                     let why = format!("it failed {times} times in {region}: {why}");
@@ -305,55 +306,54 @@ impl Conductor {
 
     /// The shares of a region: what is new stands first. A version gets its share only with an instance that is
     /// ready; without any, what is left is as it was.
-    fn table(&self, region: &str, sticky: &crate::splitter::table::Sticky) -> Option<Table> {
-        let ready = |version: &str| self.instances.ready(region, version);
-        let share =
-            |version: &str, weight| Share { version: version.to_owned(), weight, instances: ready(version) };
-        let mut versions = match (&self.record.delivery, &self.record.stable) {
+    fn table(&self, desk: &Desk, sticky: &crate::splitter::table::Sticky) -> Option<Table> {
+        let mut weights = match (&self.record.delivery, &self.record.stable) {
             (Some(delivery), _) => {
-                let new = delivery.share(region);
-                let old = delivery.from.as_deref().map(|from| share(from, WHOLE - new));
-                std::iter::once(share(&delivery.to, new)).chain(old).collect::<Vec<_>>()
+                let new = delivery.share(desk.region.name.as_str());
+                let old = delivery.from.as_deref().map(|from| (from, WHOLE - new));
+                std::iter::once((delivery.to.as_str(), new)).chain(old).collect()
             }
-            (None, Some(stable)) => vec![share(stable, WHOLE)],
+            (None, Some(stable)) => vec![(stable.as_str(), WHOLE)],
             (None, None) => Vec::new(),
         };
-        versions.retain(|share| 0 < share.weight);
-        let is_whole = versions.iter().all(|share| !share.instances.is_empty())
-            && versions.iter().map(|share| share.weight).sum::<u32>() == WHOLE;
+        weights.retain(|(_, weight)| 0 < *weight);
+        let is_whole = weights.iter().map(|(_, weight)| weight).sum::<u32>() == WHOLE;
         let is_nothing = self.record.delivery.is_none() && self.record.stable.is_none();
+        let share = |(version, weight)| desk.share(&self.instances, version, weight);
+        let versions = weights.into_iter().map(share).collect::<Option<Vec<Share>>>()?;
         let chosen_by = self.parts.service.chosen_by.clone();
         (is_whole || is_nothing).then(|| Table { generation: 0, sticky: sticky.clone(), chosen_by, versions })
     }
 
-    /// Tells each splitter its shares, if they are others, or if it has forgotten them.
-    async fn tell_splitters(&mut self, ctx: &mut Context<Msg>) {
+    /// Tells each region its shares, if they are others, or if it has forgotten them; and what is to run there.
+    async fn tell_regions(&mut self, ctx: &mut Context<Msg>) {
         let sticky = self.parts.service.sticky.clone();
         let unix_ms = ctx.system().unix_ms();
-        let wanted: Vec<_> =
-            self.desks.iter().map(|desk| self.table(desk.region.name.as_str(), &sticky)).collect();
+        let wanted: Vec<_> = self.desks.iter().map(|desk| self.table(desk, &sticky)).collect();
         let telling = self.desks.iter_mut().zip(wanted).filter_map(|(desk, wanted)| {
             let wanted = wanted?;
-            let knows = desk.counted.as_ref().map(|counted| counted.generation);
-            let is_told = desk.told.as_ref().is_some_and(|told| {
-                let same = Table { generation: told.generation, ..wanted.clone() };
-                Some(told.generation) == knows && *told == same
-            });
-            (!is_told).then(|| desk.tell(wanted, unix_ms))
+            (!desk.knows(&wanted)).then(|| desk.tell(wanted, unix_ms))
         });
         join_all(telling).await;
+        let delivery = self.record.delivery.as_ref().map(|delivery| delivery.id.as_str());
+        let delivery = delivery.or(self.last.as_ref().map(|last| last.delivery.as_str())).unwrap_or_default();
+        let instances = self.parts.service.instances;
+        let wanted: Vec<_> = self.desks.iter().map(|desk| self.wanted(desk.region.name.as_str())).collect();
+        for (desk, versions) in self.desks.iter_mut().zip(wanted) {
+            let instances = versions.into_iter().map(|version| (version, instances)).collect();
+            desk.want(delivery, instances, unix_ms);
+        }
     }
 
     /// Ends the instances of versions that are not wanted, when the last request to them is over.
     async fn end_instances(&mut self) -> Result<(), DatabaseError> {
         let mut gone = Vec::new();
         for (seat, instance) in &self.instances.running {
-            if self.wanted(&seat.region).contains(&seat.version) {
-                continue;
-            }
+            let is_wanted = self.wanted(&seat.region).contains(&seat.version);
             match instance.handle.view().state {
+                // Also if it is wanted again: it is started anew.
                 ProcessState::Ended { .. } => gone.push(seat.clone()),
-
+                _ if is_wanted => {}
                 ProcessState::Waiting
                 | ProcessState::Starting
                 | ProcessState::Ready
@@ -378,6 +378,27 @@ impl Conductor {
             self.record.instances.remove(&seat.name());
         }
         self.save(None).await
+    }
+
+    /// Answers when the splitters know, too.
+    async fn answer<T>(
+        &mut self,
+        done: Result<Result<T, String>, DatabaseError>,
+        reply: Reply<Result<T, String>>,
+        ctx: &mut Context<Msg>,
+    ) -> Result<(), Stop> {
+        match done {
+            Ok(done) => {
+                self.tick(ctx).await?;
+                reply.send(done);
+                Ok(())
+            }
+            // What this life holds was not written; the next one reads what was.
+            Err(error) => {
+                reply.send(Err(crate::chain(&error)));
+                Err(error.into())
+            }
+        }
     }
 
     fn publish(&self, now: Timestamp) {
@@ -414,6 +435,10 @@ impl Server for Conductor {
                 self.seat(&seat, port).await;
             }
         }
+        // Nobody is told before that is known: a service whose instances were not asked yet seems to be down.
+        let adopted = self.instances.running.values().map(|instance| instance.handle.ready());
+        let _ = timeout(ADOPTED_WITHIN, join_all(adopted)).await;
+        self.publish(clock(ctx));
         ctx.every(TICK, || Msg::Tick);
         ctx.continue_with(Msg::Tick);
         Ok(())
@@ -429,13 +454,11 @@ impl Server for Conductor {
             }
             Msg::Supersede(id, by, reply) => {
                 let superseded = self.supersede(&id, &by, ctx).await;
-                self.tick(ctx).await?;
-                reply.send(superseded);
+                self.answer(superseded.map(Ok), reply, ctx).await?;
             }
             Msg::Carry(order, by, reply) => {
                 let carried = self.carry(order, &by, ctx).await;
-                self.tick(ctx).await?;
-                reply.send(carried);
+                self.answer(carried, reply, ctx).await?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use gemba::name::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::adapter::settings::{AdapterKind, CommandSettings, KubernetesSettings, StaticSettings};
 pub use crate::care::{Care, LOOK, StageSpec};
 use crate::freeze::FreezeWindow;
 use crate::host::ListenAddress;
@@ -123,14 +124,75 @@ pub struct Region {
     /// Its name.
     #[schemars(with = "String", example = "us-west")]
     pub name: Name,
-    /// Where its splitter takes requests.
-    #[serde(deserialize_with = "address")]
-    #[schemars(with = "String", example = "127.0.0.1:8081")]
-    pub listen: SocketAddr,
-    /// Where its splitter is told the shares.
-    #[serde(deserialize_with = "address")]
-    #[schemars(with = "String", example = "127.0.0.1:9081")]
-    pub admin: SocketAddr,
+    /// What drives it; all but `process` have a table of their own.
+    #[serde(default)]
+    pub adapter: AdapterKind,
+    /// Where its splitter takes requests; with `process` and `static`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "127.0.0.1:8081")]
+    pub listen: Option<ListenAddress>,
+    /// Where its splitter is told the shares; with `process` and `static`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = "127.0.0.1:9081")]
+    pub admin: Option<ListenAddress>,
+    /// The cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesSettings>,
+    /// The scripts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandSettings>,
+    /// The addresses.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub given: Option<StaticSettings>,
+}
+
+impl Region {
+    /// The addresses of its splitter: where requests come in, and where it is told the shares.
+    pub fn splitter(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let (listen, admin) = (self.listen.as_ref()?.0, self.admin.as_ref()?.0);
+        self.adapter.has_splitter().then_some((listen, admin))
+    }
+
+    fn check(&self, faults: &mut Faults<'_>) {
+        let tables = [
+            ("kubernetes", self.kubernetes.is_some()),
+            ("command", self.command.is_some()),
+            ("static", self.given.is_some()),
+        ];
+        for (table, is_given) in tables {
+            match (self.adapter.table() == Some(table), is_given) {
+                (true, false) => {
+                    faults.at(table).add(format!("is missing; the adapter {table} needs this table"));
+                }
+                (false, true) => {
+                    let message =
+                        format!("is a table for adapter = \"{table}\"; give that, or leave the table out");
+                    faults.at(table).add(message).beside("adapter");
+                }
+                (true, true) | (false, false) => {}
+            }
+        }
+        for (key, address) in [("listen", &self.listen), ("admin", &self.admin)] {
+            match (self.adapter.has_splitter(), address) {
+                (true, None) => {
+                    faults.at(key).add("is missing; give the splitter an address such as 127.0.0.1:9081");
+                }
+                (false, Some(_)) => {
+                    faults.at(key).add("is for a splitter, which this adapter has none of; leave it out");
+                }
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+        if let Some(settings) = self.kubernetes.as_ref() {
+            settings.check(&mut faults.at("kubernetes"));
+        }
+        if let Some(settings) = self.command.as_ref() {
+            settings.check(&mut faults.at("command"));
+        }
+        if let Some(settings) = self.given.as_ref() {
+            settings.check(&mut faults.at("static"));
+        }
+    }
 }
 
 /// What a version is made of.
@@ -138,6 +200,8 @@ pub struct Region {
 #[serde(deny_unknown_fields)]
 pub struct Artefact {
     /// The program and its arguments; `{port}` stands for the port it is to listen at.
+    /// A service without a region of `process` needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub command: Vec<String>,
     /// The SHA-256 of the program's file, in hexadecimal. Without it, any file of the name will do.
@@ -177,10 +241,6 @@ fn unnamed() -> Name {
     "unnamed".parse().expect("it has letters only")
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    ListenAddress::deserialize(deserializer).map(|address| address.0)
-}
-
 /// Tells each service the key it stands under.
 fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<Name, Service>, D::Error> {
     let mut services = BTreeMap::<Name, Service>::deserialize(deserializer)?;
@@ -218,7 +278,9 @@ impl Check for Fleet {
             let mut regions = here.at("regions");
             for (index, region) in service.regions.iter().enumerate() {
                 let mut region_faults = regions.item(index);
-                for (key, address) in [("listen", region.listen), ("admin", region.admin)] {
+                region.check(&mut region_faults);
+                for (key, address) in [("listen", &region.listen), ("admin", &region.admin)] {
+                    let Some(ListenAddress(address)) = *address else { continue };
                     let mut fault = region_faults.at(key);
                     if address.port() == 0 {
                         fault.add("is port 0, a different one each time; name one from 1 to 65535");
@@ -265,15 +327,20 @@ impl Service {
             if let Err(error) = Name::new(version) {
                 faults.add(error.to_string());
             }
-            artefact.check(&mut faults);
+            let is_process = |region: &Region| region.adapter == AdapterKind::Process;
+            artefact.check(self.regions.iter().any(is_process), &mut faults);
         }
     }
 }
 
 impl Artefact {
-    fn check(&self, faults: &mut Faults<'_>) {
+    fn check(&self, is_process: bool, faults: &mut Faults<'_>) {
         let mut command = faults.at("command");
-        if self.command.first().is_some_and(String::is_empty) {
+        if self.command.is_empty() {
+            if is_process {
+                command.add("is missing; a region driven by processes needs a program");
+            }
+        } else if self.command.first().is_some_and(String::is_empty) {
             command.item(0).add("is empty; give a program");
         } else if !self.command.iter().any(|part| part.contains(PORT)) {
             command.add(format!("has no {PORT}, and would not know where to listen; add it to an argument"));
@@ -300,11 +367,15 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn service() -> Service {
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let address = |port| ListenAddress(([127, 0, 0, 1], port).into());
         let region = |name: &str, port| Region {
             name: name.parse().unwrap(),
-            listen: address(port),
-            admin: address(port + 1),
+            adapter: AdapterKind::Process,
+            listen: Some(address(port)),
+            admin: Some(address(port + 1)),
+            kubernetes: None,
+            command: None,
+            given: None,
         };
         let artefact = Artefact { command: vec!["sample".to_owned(), PORT.to_owned()], sha256: None };
         Service {

@@ -68,6 +68,9 @@ pub enum HostError {
     /// The configuration is wrong, and all that is wrong with it.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// The file leaves out what runs.
+    #[error("the configuration leaves out what runs, and nothing was started:\n  {}", .0.join("\n  "))]
+    Forgotten(Vec<String>),
     /// The database could not be synced any more.
     #[error("the database could not be synced; see its disk, then start again")]
     GivenUp,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use gemba::{ChildSpec, DynamicRef, LogRules, Probe, ProcessHandle, ProcessSpec, process};
 
+use crate::adapter::Standing;
 use crate::fleet::{PORT, Service};
 
 /// Lines of an instance that are logged in a second: what it wants to say is in its own log.
@@ -114,8 +115,20 @@ impl Instances {
         here.map(|(_, instance)| instance.address).collect()
     }
 
+    /// How a version stands in a region.
+    pub fn standing(&self, region: &str, version: &str) -> Standing {
+        let (ready, all) = (self.ready(region, version).len(), self.of(region, version).count());
+        Standing { ready: ready as u32, all: all as u32, failures: self.failures(region, version) }
+    }
+
+    /// How each version stands in a region.
+    pub fn standings(&self, region: &str) -> BTreeMap<String, Standing> {
+        let here = self.running.keys().filter(|seat| seat.region == region);
+        here.map(|seat| (seat.version.clone(), self.standing(region, &seat.version))).collect()
+    }
+
     /// What went wrong with instances of a version in a region, and how often.
-    pub fn failures(&self, region: &str, version: &str) -> Option<(u64, String)> {
+    fn failures(&self, region: &str, version: &str) -> Option<(u64, String)> {
         let views = self.of(region, version).map(|(_, instance)| instance.handle.view());
         let mut found = (0, None);
         for view in views {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::missing_errors_doc, reason = "a program, whose library is there for its tests")]
 
+pub mod adapter;
 pub mod api;
 pub mod care;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod demo;
 mod desk;
 pub mod facts;
 pub mod fleet;
+pub mod forgotten;
 pub mod freeze;
 pub mod host;
 pub mod instances;
@@ -28,6 +30,7 @@ pub mod scheduler;
 pub mod serve;
 pub mod splitter;
 pub mod store;
+pub mod torture;
 pub mod view;
 
 /// An error with all its causes, on one line.

@@ -92,9 +92,10 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// A client of the splitter of `region`.
+    /// A client of the splitter of `region`, which has one.
     pub fn new(client: reqwest::Client, region: &Region) -> Self {
-        Self { client, admin: format!("http://{}", region.admin), ledger: Ledger::default() }
+        let admin = region.splitter().map(|(_, admin)| format!("http://{admin}")).unwrap_or_default();
+        Self { client, admin, ledger: Ledger::default() }
     }
 
     /// Tells it the shares.

@@ -115,7 +115,11 @@ fn changes(
     let json = |fleet: &Fleet| serde_json::to_value(fleet).expect("a fleet is plain data with text keys");
     let mut differences = Vec::new();
     compare(&json(old), &json(new), &mut Vec::new(), &mut differences);
-    let reasons: BTreeSet<_> = differences.iter().filter_map(|one| one.fixed(&in_use)).collect();
+    let is_remote = |service: &str| {
+        let regions = old.service(service).map_or(&[][..], |service| &service.regions);
+        regions.iter().any(|region| !region.adapter.has_splitter())
+    };
+    let reasons: BTreeSet<_> = differences.iter().filter_map(|one| one.fixed(&in_use, is_remote)).collect();
     if !reasons.is_empty() {
         return Err(reasons.into_iter().collect());
     }
@@ -153,10 +157,17 @@ fn compare(old: &Json, new: &Json, path: &mut Vec<String>, found: &mut Vec<Diffe
 
 impl Difference {
     /// Why it cannot be taken while the manager runs. What is not named here cannot.
-    fn fixed(&self, in_use: impl Fn(&str) -> BTreeSet<String>) -> Option<String> {
+    fn fixed(
+        &self,
+        in_use: impl Fn(&str) -> BTreeSet<String>,
+        is_remote: impl Fn(&str) -> bool,
+    ) -> Option<String> {
         let path: Vec<_> = self.path.iter().map(String::as_str).collect();
         let at = path.join(".");
         match path.as_slice() {
+            ["services", service, "health" | "ready_within_ms" | "stop_within_ms"] if is_remote(service) => {
+                Some(format!("{at} was handed to its scripts or cluster at the start; restart the manager"))
+            }
             ["queue" | "freeze", ..]
             | [
                 "services",
@@ -196,6 +207,7 @@ impl Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::settings::AdapterKind;
     use crate::fleet::Artefact;
     use crate::fleet::tests::fleet;
 
@@ -230,6 +242,16 @@ mod tests {
             "services.api.versions.v3: nothing → {\"command\":[\"new\",\"{port}\"],\"sha256\":null}",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_scripts_and_clusters_were_handed_at_the_start_stays() {
+        let (mut old, in_use) = (fleet(), |_: &str| BTreeSet::new());
+        old.services.get_mut("api").unwrap().regions[0].adapter = AdapterKind::Command;
+        let mut new = old.clone();
+        new.services.get_mut("api").unwrap().ready_within_ms += 1;
+        let reason = "services.api.ready_within_ms was handed to its scripts or cluster at the start; restart the manager";
+        assert_eq!(changes(&old, &new, in_use).unwrap_err(), [reason]);
     }
 
     #[test]

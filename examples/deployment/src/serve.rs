@@ -1,6 +1,7 @@
 //! The manager: everything put together, until SIGTERM. What it started runs on, and the next one adopts it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,13 @@ use gemba::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::adapter;
+use crate::adapter::remote::Remote;
 use crate::api::{self, Office};
 use crate::conductor::{Conductor, Parts, Reach};
 use crate::config::ConfigOptions;
 use crate::fleet::{Fleet, Region, Service};
+use crate::forgotten::forgotten;
 use crate::host::{self, HostError};
 use crate::plant;
 use crate::queue::Queue;
@@ -43,8 +47,12 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
     let _hangup = signal(SignalKind::hangup())?;
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
-    let store = Store::open(&fleet.database)
-        .map_err(|source| HostError::Database { file: fleet.database.clone(), source })?;
+    let database = |source| HostError::Database { file: fleet.database.clone(), source };
+    let store = Store::open(&fleet.database).map_err(database)?;
+    let forgotten = forgotten(&fleet, &store.load_all().await.map_err(database)?);
+    if !forgotten.is_empty() {
+        return Err(HostError::Forgotten(forgotten));
+    }
     let listener = host::bind(&fleet.listen).await?.into_std()?;
     let address = listener.local_addr()?;
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
@@ -53,9 +61,19 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         Supervisor::one_for_one("splitters").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut handles = Vec::new();
     for (service, region) in regions(&fleet) {
-        let (child, handle) = splitter(&fleet, service, region)?;
-        splitters = splitters.child(child);
-        handles.push(handle);
+        if let Some(addresses) = region.splitter() {
+            let (child, handle) = splitter(&fleet, service, region, addresses)?;
+            splitters = splitters.child(child);
+            handles.push(handle);
+        }
+    }
+    let mut adapters = Supervisor::one_for_one("adapters").intensity(10, CRASH_PERIOD);
+    let mut remotes: BTreeMap<&str, BTreeMap<String, Remote>> = BTreeMap::new();
+    for (service, region) in regions(&fleet) {
+        if let Some((remote, lanes)) = adapter::remote(service, region) {
+            adapters = adapters.child(lanes);
+            remotes.entry(service.name.as_str()).or_default().insert(region.name.to_string(), remote);
+        }
     }
     let instances = Supervisor::dynamic("instances").intensity(CRASHES_MAX, CRASH_PERIOD).backoff(backoff);
     let mut conductors = Supervisor::one_for_one("conductors").intensity(10, CRASH_PERIOD);
@@ -70,6 +88,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
             store: store.clone(),
             supervisor: instances.handle(),
             client: reqwest::Client::new(),
+            remotes: remotes.remove(service.name.as_str()).unwrap_or_default(),
             view: Arc::new(sender),
         };
         let spec = server(service.name.as_str(), move || Conductor::new(parts.clone()));
@@ -108,6 +127,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         .inspect_with(inspect, token)
         .child(splitters)
         .child(instances)
+        .child(adapters)
         .child(conductors)
         .child(scheduler)
         .child(reload)
@@ -134,20 +154,21 @@ fn splitter(
     fleet: &Fleet,
     service: &Service,
     region: &Region,
+    (listen, admin): (SocketAddr, SocketAddr),
 ) -> Result<(ChildSpec, ProcessHandle), HostError> {
     let name = format!("{}.{}", service.name, region.name);
     let home = fleet.state.join("splitters").join(&name);
     let program = std::env::current_exe()?;
     // One of another build is replaced, while it serves.
-    let build = build(&program, region)?;
+    let build = build(&program, listen, admin)?;
     let spec = ProcessSpec::builder(program)
-        .args(["splitter".to_owned(), "--listen".to_owned(), region.listen.to_string()])
-        .args(["--admin".to_owned(), region.admin.to_string()])
+        .args(["splitter".to_owned(), "--listen".to_owned(), listen.to_string()])
+        .args(["--admin".to_owned(), admin.to_string()])
         // Within its own directory: the path of a socket has room for 107 bytes only.
         .args(["--handover", "handover"])
         .directory(&home)
         .args(["--build", build.as_str()])
-        .probe(Probe::Http(region.admin, format!("/health?build={build}").into()))
+        .probe(Probe::Http(admin, format!("/health?build={build}").into()))
         .stop_within(SPLITTER_STOP_MAX)
         .log(LogRules::default())
         .survives(home)
@@ -160,10 +181,10 @@ fn splitter(
 }
 
 /// What a splitter is made of: the program by the size and the time of its file, and what it is told.
-fn build(program: &std::path::Path, region: &Region) -> std::io::Result<String> {
+fn build(program: &std::path::Path, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<String> {
     let file = std::fs::metadata(program)?;
     let changed = file.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let text = format!("{} {} {changed} {} {}", program.display(), file.len(), region.listen, region.admin);
+    let text = format!("{} {} {changed} {listen} {admin}", program.display(), file.len());
     Ok(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))
 }
 

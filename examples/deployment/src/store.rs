@@ -113,16 +113,19 @@ impl Store {
     /// How a service stands.
     pub async fn load(&self, service: &str) -> Result<ServiceRecord, DatabaseError> {
         let service = service.to_owned();
-        let text: Option<String> = self
-            .0
-            .read(move |connection| {
-                let query = "SELECT record FROM service WHERE name = ?1";
-                connection.query_row(query, [service], |row| row.get(0)).optional()
-            })
-            .await?;
-        Ok(text.map_or_else(ServiceRecord::default, |text| {
-            serde_json::from_str(&text).expect("the record was written by this program")
-        }))
+        self.0.read(move |connection| record(connection, &service)).await
+    }
+
+    /// How every service stands that there ever was.
+    pub async fn load_all(&self) -> Result<Vec<(String, ServiceRecord)>, DatabaseError> {
+        let query = |connection: &Connection| {
+            let mut query = connection.prepare_cached("SELECT name, record FROM service ORDER BY name")?;
+            let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let texts = self.0.read(query).await?;
+        let read = |text: String| serde_json::from_str(&text).expect("it was written by this program");
+        Ok(texts.into_iter().map(|(name, text)| (name, read(text))).collect())
     }
 
     /// Writes down how a service stands, with what just happened to its delivery.
@@ -221,7 +224,7 @@ impl Store {
     /// Deliveries of a service, the last first.
     pub async fn history(&self, service: &str) -> Result<Vec<Past>, DatabaseError> {
         let service = service.to_owned();
-        self.0.read(move |connection| history(connection, &service)).await
+        self.0.read(move |connection| history(connection, &service, HISTORY_MAX)).await
     }
 }
 
@@ -230,7 +233,8 @@ fn note(connection: &Connection, delivery: &Delivery, unix_ms: u64, what: &str) 
         .prepare_cached(
             "INSERT INTO delivery (id, service, from_version, to_version, begun_unix_ms, is_begun)
              VALUES (?1, ?2, ?3, ?4, ?5, 1)
-             ON CONFLICT (id) DO UPDATE SET from_version = ?3, begun_unix_ms = ?5, is_begun = 1",
+             ON CONFLICT (id) DO UPDATE
+             SET from_version = coalesce(?3, from_version), begun_unix_ms = ?5, is_begun = 1",
         )?
         .execute(params![
             delivery.id,
@@ -274,12 +278,23 @@ fn end_waiting(
     step(connection, id, unix_ms, what)
 }
 
-fn history(connection: &Connection, service: &str) -> rusqlite::Result<Vec<Past>> {
+/// How a service stands.
+pub(crate) fn record(connection: &Connection, service: &str) -> rusqlite::Result<ServiceRecord> {
+    let query = "SELECT record FROM service WHERE name = ?1";
+    let text: Option<String> =
+        connection.prepare_cached(query)?.query_row([service], |row| row.get(0)).optional()?;
+    Ok(text.map_or_else(ServiceRecord::default, |text| {
+        serde_json::from_str(&text).expect("the record was written by this program")
+    }))
+}
+
+/// Deliveries of a service, the last first.
+pub(crate) fn history(connection: &Connection, service: &str, most: u32) -> rusqlite::Result<Vec<Past>> {
     let mut query = connection.prepare_cached(
         "SELECT id, from_version, to_version, begun_unix_ms, is_begun, ended_unix_ms, succeeded, why FROM delivery
          WHERE service = ?1 ORDER BY seq DESC LIMIT ?2",
     )?;
-    let rows = query.query_map(params![service, HISTORY_MAX], |row| {
+    let rows = query.query_map(params![service, most], |row| {
         Ok(Past {
             id: row.get(0)?,
             from: row.get(1)?,
@@ -322,6 +337,8 @@ mod tests {
         record.delivery = Some(delivery.clone());
         store.save("api", &record, Some((delivery.clone(), 5, "asked for".to_owned()))).await.unwrap();
         let step = delivery.abort().unwrap();
+        // As when everything ends: there is nothing to go back to any more, and there was.
+        delivery.from = None;
         record.delivery = None;
         store.save("api", &record, Some((delivery, 9, step.what))).await.unwrap();
         drop(store);
@@ -333,6 +350,7 @@ mod tests {
         assert_eq!(history[0].steps, steps);
         assert_eq!((history[0].ended_unix_ms, history[0].succeeded), (Some(9), Some(false)));
         assert_eq!(history[0].why.as_deref(), Some("taken back by hand"));
+        assert_eq!(history[0].from.as_deref(), Some("v1"));
     }
 
     #[tokio::test]

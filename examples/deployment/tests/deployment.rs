@@ -11,16 +11,18 @@ use gemba_deployment::policy::Strategy;
 use gemba_deployment::store::Past;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+mod adapter;
 mod bad;
 mod config;
 mod queue;
 mod reload;
 mod support;
+mod torture;
 
-use support::{PROGRAM, SOON, at, port, run};
+use support::{PROGRAM, SOON, at, port, run, run_from, sample};
 
 /// A manager and its fleet.
 struct Manager {
@@ -109,7 +111,7 @@ impl Manager {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let file = self.file();
         let args = ["serve", "--config", file.to_str().unwrap()];
-        self.child = Some(run(&self.program, &args, log.into()).await);
+        self.child = Some(run_from(&self.program, &args, log.into()).await);
     }
 
     /// As a fault would: SIGKILL, and another one.

@@ -6,7 +6,6 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use gemba_deployment::splitter::Counted;
@@ -20,18 +19,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use support::{PROGRAM, SOON, at, port};
-
-async fn run(args: &[&str]) -> Child {
-    support::run(PROGRAM.as_ref(), args, Stdio::null()).await
-}
-
-async fn sample(version: &str, more: &[&str]) -> (Child, SocketAddr) {
-    let address = at(port());
-    let listen = address.to_string();
-    let args = [&["sample-service", "--listen", &listen, "--version", version], more].concat();
-    (run(&args).await, address)
-}
+use support::{SOON, at, port, run, sample};
 
 /// A splitter, and where it is told things.
 async fn splitter() -> (Child, SocketAddr, String) {

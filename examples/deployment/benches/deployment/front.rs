@@ -5,12 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gemba_deployment::splitter::table::{Share, Table};
 
-use crate::processes::{Ports, Running};
-use crate::wire::put;
+use crate::processes::{Ports, Running, START_MAX};
+use crate::wire::{get, put};
 
 /// Weights of the two instances, in ten thousandths.
 const WEIGHTS: [u32; 2] = [2_500, 7_500];
@@ -44,22 +45,33 @@ pub(crate) struct Front {
 impl Front {
     /// The splitter of this repository.
     pub(crate) fn splitter(ports: &mut Ports, instances: &Instances, directory: &Path) -> io::Result<Self> {
-        let front = Self::listening(ports.take(), ports.take(), directory)?;
+        let front = Self::listening(ports.take(), ports.take(), directory, 1)?;
         front.tell(WEIGHTS, instances.addresses)?;
         Ok(front)
     }
 
     /// A splitter that takes over from this one, which ends then.
-    pub(crate) fn successor(&self, directory: &Path) -> io::Result<Self> {
+    pub(crate) fn successor(&self, directory: &Path, build: u32) -> io::Result<Self> {
         let admin = self.admin.ok_or_else(|| io::Error::other("nginx hands nothing over"))?;
-        Self::listening(self.address, admin, directory)
+        Self::listening(self.address, admin, directory, build)
     }
 
-    fn listening(address: SocketAddr, admin: SocketAddr, directory: &Path) -> io::Result<Self> {
+    fn listening(address: SocketAddr, admin: SocketAddr, directory: &Path, build: u32) -> io::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_deployment"));
         command.args(["splitter", "--listen", &address.to_string(), "--admin", &admin.to_string()]);
-        command.args(["--handover", "handover"]).current_dir(directory);
-        Ok(Self { address, admin: Some(admin), running: Running::start(&mut command, admin)? })
+        command.args(["--handover", "handover", "--build", &build.to_string()]).current_dir(directory);
+        let running = Running::start(&mut command, admin)?;
+        let asked = Instant::now();
+        // One that takes over answers at the address of the one before.
+        while !get(admin, &format!("/health?build={build}"))
+            .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        {
+            if START_MAX < asked.elapsed() {
+                return Err(io::Error::other("the splitter did not take over"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self { address, admin: Some(admin), running })
     }
 
     /// Tells a splitter the shares of the new and the old version.

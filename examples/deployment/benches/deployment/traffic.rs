@@ -181,7 +181,7 @@ fn handover(scale: &Scale, splitter: Front, directory: &Path) -> io::Result<Row>
     let mut now = splitter;
     while !load.is_finished() {
         thread::sleep(scale.lasts / 3);
-        let next = now.successor(directory)?;
+        let next = now.successor(directory, handed + 2)?;
         let before = std::mem::replace(&mut now, next);
         thread::spawn(move || before.running.until_ended());
         handed += 1;

@@ -69,44 +69,54 @@ impl Conductor {
         id: &str,
         by: &str,
         ctx: &mut Context<Msg>,
-    ) -> Result<(), String> {
+    ) -> Result<(), DatabaseError> {
         let delivery = self.record.delivery.as_mut().filter(|delivery| delivery.id == id);
         let step = delivery.and_then(|delivery| delivery.fail(&format!("superseded by {by}")));
         let Some(step) = step else { return Ok(()) };
-        self.take(step, ctx).await.map_err(|error| crate::chain(&error))
+        self.take(step, ctx).await
     }
 
+    /// Does what a person asks; in words why not, if it does not fit.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseError`] if it could not be written: what this actor holds is more than the record says then.
     pub(super) async fn carry(
         &mut self,
         order: Order,
         by: &str,
         ctx: &mut Context<Msg>,
-    ) -> Result<String, String> {
+    ) -> Result<Result<String, String>, DatabaseError> {
         let now = clock(ctx);
         if order == Order::Down {
             self.record.stable = None;
-            if let Some(delivery) = &mut self.record.delivery {
-                delivery.from = None;
-            }
-            self.save(None).await.map_err(|error| crate::chain(&error))?;
         }
         let Some(delivery) = &mut self.record.delivery else {
             return match order {
-                Order::Down => Ok("everything ends".to_owned()),
+                Order::Down => self.save(None).await.map(|()| Ok("everything ends".to_owned())),
                 Order::Pause | Order::Resume | Order::Promote | Order::Abort => {
-                    Err("nothing is delivered now".to_owned())
+                    Ok(Err("nothing is delivered now".to_owned()))
                 }
             };
         };
-        let mut step = match order {
+        let carried = match order {
             Order::Pause => delivery.pause(now),
             Order::Resume => delivery.resume(now),
             Order::Promote => delivery.promote(now),
-            Order::Abort | Order::Down => delivery.abort(),
-        }?;
+            Order::Abort => delivery.abort(),
+            Order::Down => {
+                // There is nothing to go back to; written down with the end of the delivery, or not at all.
+                delivery.from = None;
+                delivery.abort()
+            }
+        };
+        let mut step = match carried {
+            Ok(step) => step,
+            Err(why) => return Ok(Err(why)),
+        };
         step.what = format!("{} (by {by})", step.what);
         let what = step.what.clone();
-        self.take(step, ctx).await.map_err(|error| crate::chain(&error))?;
-        Ok(what)
+        self.take(step, ctx).await?;
+        Ok(Ok(what))
     }
 }

@@ -2,9 +2,9 @@
 //! the middle of it, and a bad version is taken back.
 
 mod face;
-mod load;
+pub(crate) mod load;
 mod report;
-mod stage;
+pub(crate) mod stage;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -195,7 +195,7 @@ async fn report(
 }
 
 /// Resolves on Ctrl-C or SIGTERM.
-async fn stopped() {
+pub(crate) async fn stopped() {
     match crate::host::stop_signal() {
         Ok(mut stop) => drop(stop.wait_for(|stopping| *stopping).await),
         Err(_) => std::future::pending().await,

@@ -150,9 +150,19 @@ impl Stage {
 }
 
 async fn start(directory: &TempDir, address: SocketAddr) -> Result<Child, StageError> {
-    let log = directory.path().join("manager.log");
-    let file = std::fs::File::options().create(true).append(true).open(&log)?;
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = spawn(directory, address)?;
+    listening(&mut child, directory).await?;
+    Ok(child)
+}
+
+fn log(directory: &TempDir) -> PathBuf {
+    directory.path().join("manager.log")
+}
+
+/// Starts a manager of the fleet in this directory.
+pub(crate) fn spawn(directory: &TempDir, address: SocketAddr) -> io::Result<Child> {
+    let file = std::fs::File::options().create(true).append(true).open(log(directory))?;
+    Command::new(std::env::current_exe()?)
         .args(["serve", "--inspect", "127.0.0.1:0", "--listen", &address.to_string(), "--config"])
         .arg(directory.path().join("fleet.toml"))
         .arg("--database")
@@ -163,7 +173,11 @@ async fn start(directory: &TempDir, address: SocketAddr) -> Result<Child, StageE
         // Ctrl-C in the terminal is for the demonstration alone; it stops the others in order.
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()?;
+        .spawn()
+}
+
+/// Waits until a manager listens that was just started.
+pub(crate) async fn listening(child: &mut Child, directory: &TempDir) -> Result<(), StageError> {
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
     let listening = async {
         while let Ok(Some(line)) = lines.next_line().await {
@@ -174,13 +188,13 @@ async fn start(directory: &TempDir, address: SocketAddr) -> Result<Child, StageE
         false
     };
     if !timeout(START_MAX, listening).await.unwrap_or(false) {
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let text = std::fs::read_to_string(log(directory)).unwrap_or_default();
         let last: Vec<_> = text.lines().rev().take(10).collect();
         return Err(StageError::Manager { log: last.into_iter().rev().collect::<Vec<_>>().join("\n") });
     }
     // Whatever it prints later is read, so that it never waits for a full pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    Ok(child)
+    Ok(())
 }
 
 /// Milliseconds since 1970: what the manager's record is compared with.

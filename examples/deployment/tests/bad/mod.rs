@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use gemba_deployment::policy::Strategy;
+use gemba_deployment::view::ServiceView;
 use serde_json::json;
 
 use super::*;
@@ -146,5 +147,30 @@ async fn a_version_that_runs_badly_is_held_by_its_limits() {
         }
     };
     assert!(timeout(SOON, emptying).await.is_ok(), "it only grows: {} blocks", blocks());
+    manager.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_is_wanted_again_while_it_ends_is_started_anew() {
+    let files = tempfile::tempdir().unwrap();
+    let (manager, _taken) = manager(files.path()).await;
+    let (stop, traffic) = traffic(manager.regions.clone());
+    manager.client.begin("api", "stubborn", Strategy::Canary, None).await.unwrap();
+    let until = async |wanted: (usize, usize)| {
+        let is_so = |view: &ServiceView| {
+            let versions = view.regions.iter().flat_map(|region| &region.versions);
+            let of = versions.filter(|version| version.version == "stubborn");
+            wanted == of.fold((0, 0), |sum, of| (sum.0 + of.instances.0, sum.1 + of.instances.1))
+        };
+        manager.until("api", is_so).await;
+    };
+    until((1, 1)).await;
+    manager.client.order("api", "abort").await.unwrap();
+    // It was asked to end, and does not until its time is over.
+    until((0, 1)).await;
+    let past = manager.deliver("stubborn", Strategy::Canary).await;
+    assert_eq!(past.succeeded, Some(true), "{past:?}");
+    let _ = stop.send(());
+    assert_eq!(traffic.await.unwrap(), Vec::<String>::new());
     manager.down().await;
 }

@@ -107,7 +107,7 @@ fn every_mistake_is_told_at_once_with_line_field_value_and_what_is_allowed() {
         "help: did you mean 'state'? The keys here: listen, inspect, database, state, queue, freeze, services\n",
         "help: did you mean \"fri\"?\n",
         "help: did you mean \"header\"?\n",
-        "help: give a text in quotes, such as \"127.0.0.1:9081\"\n",
+        "regions[1].admin: is missing; give the splitter an address such as 127.0.0.1:9081\n",
         "error: services.web.capacity: is 2; give at least 3, the instances of one version\n  --> fleet.toml:34:12\n  34 | capacity = 2\n     |            ^\n  note: services.web.instances is 3 (fleet.toml:33)\n",
         "23 problems in the configuration",
     ] {

@@ -33,9 +33,9 @@ impl Manager {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_is_added_while_it_runs_and_a_bad_file_changes_nothing() {
-    let manager = queue::manager(&["a", "b"], 1).await;
+    let mut manager = queue::manager(&["a", "b"], 1).await;
     let start = std::fs::read_to_string(manager.file()).unwrap();
-    let client = &manager.client;
+    let client = manager.client.clone();
     client.begin("a", "v2", Strategy::Canary, None).await.unwrap();
     client.begin("b", "v2", Strategy::Canary, None).await.unwrap();
     assert_eq!(manager.queue().await, ["b v2"]);
@@ -92,5 +92,17 @@ async fn a_version_is_added_while_it_runs_and_a_bad_file_changes_nothing() {
         told[0].contains("services.b.versions.v4 is in use: it stays until nothing of it runs or waits"),
         "{told:?}"
     );
+
+    // Neither at the start: what runs is not left to itself.
+    manager.child.take().unwrap().kill().await.unwrap();
+    let serve = ["serve", "--config", manager.file().to_str().unwrap()].map(str::to_owned);
+    let refused = Command::new(PROGRAM).args(serve).output().await.unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("services.b.versions.v4: it runs; put it back"),
+        "{said}"
+    );
+    std::fs::write(manager.file(), good).unwrap();
+    manager.start().await;
     manager.down().await;
 }

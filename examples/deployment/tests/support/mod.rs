@@ -31,8 +31,21 @@ pub(crate) fn at(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// The program with these arguments, once it has said where it listens.
+pub(crate) async fn run(args: &[&str]) -> Child {
+    run_from(PROGRAM.as_ref(), args, Stdio::null()).await
+}
+
+/// The sample service as this version, and where it listens.
+pub(crate) async fn sample(version: &str, more: &[&str]) -> (Child, SocketAddr) {
+    let address = at(port());
+    let listen = address.to_string();
+    let args = [&["sample-service", "--listen", &listen, "--version", version], more].concat();
+    (run(&args).await, address)
+}
+
 /// The program, or a copy of it, with these arguments, once it has said where it listens.
-pub(crate) async fn run(program: &Path, args: &[&str], log: Stdio) -> Child {
+pub(crate) async fn run_from(program: &Path, args: &[&str], log: Stdio) -> Child {
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
