@@ -11,6 +11,11 @@ demo:
 demo-deployment *ARGS:
     cargo run --release --bin deployment -- demo {{ARGS}}
 
+# The deployment system against its targets, nginx beside its splitter: words select (`throughput`, `overhead`, `share`,
+# `handover`, `rollout`, `simulated`), --quick, --json.
+bench-deployment *ARGS:
+    cargo bench --quiet -p gemba-deployment --bench deployment -- {{ARGS}}
+
 # The deployment system's manager, killed in the middle of deliveries under load: --kills N, --seed S, --rate N, --json.
 torture-deployment *ARGS:
     cargo run --release --bin deployment -- torture {{ARGS}}

@@ -18,7 +18,7 @@ mod rules;
 
 pub use rules::{RolloutRules, RolloutRulesBuilder, RolloutRulesError, STAGES_MAX, Stage};
 
-use evidence::{Count, FailureTest, LatencyTest, LimitTest, Pair, excess_at_least, excess_at_most};
+use evidence::{Count, FailureTest, LatencyTest, LimitTest, Pair, TailTest, excess_at_least, excess_at_most};
 
 /// The share of successes that may be slower than the limit of latency: a limit is one of the 99th percentile.
 const SLOW_SHARE: f64 = 0.01;
@@ -169,6 +169,8 @@ pub struct Rollout {
     new: Pair<Count>,
     failures: FailureTest,
     latency: LatencyTest,
+    #[serde(default)]
+    tail: TailTest,
     /// Failures, and successes above the limit of latency, of the candidate.
     too_many: LimitTest,
     too_slow: LimitTest,
@@ -190,6 +192,7 @@ impl Rollout {
             new: Pair::default(),
             failures: FailureTest::default(),
             latency: LatencyTest::default(),
+            tail: TailTest::default(),
             too_many: LimitTest::default(),
             too_slow: LimitTest::default(),
             slow: Count::default(),
@@ -262,6 +265,7 @@ impl Rollout {
             return;
         }
         self.latency.add(side == Side::Candidate, latency);
+        self.tail.add(side == Side::Candidate, latency);
         if side == Side::Candidate {
             let is_slow = self.rules.latency_limit().is_some_and(|limit| limit < latency);
             self.slow.add(u64::from(is_slow), 1);
@@ -276,6 +280,7 @@ impl Rollout {
         }
         let new = std::mem::take(&mut self.new);
         self.failures.weigh(new, self.rules.failures_ratio());
+        self.tail.weigh(self.rules.failures_ratio(), self.rules.latency_ratio());
         if let Some(limit) = self.rules.failures_limit() {
             self.too_many.weigh(new.candidate, limit);
         }
@@ -367,13 +372,15 @@ impl Rollout {
 
     fn harm(&self) -> Option<Harm> {
         let limits = [self.rules.failures_limit().is_some(), self.rules.latency_limit().is_some()];
-        let tests = 2 + limits.into_iter().filter(|is_set| *is_set).count();
+        let tests = 3 + limits.into_iter().filter(|is_set| *is_set).count();
         // The chance of a false alarm is shared by all; latencies begin anew with every stage.
         let alpha = self.rules.alpha() / tests as f64;
         let alpha_stage = alpha / self.rules.stages().len() as f64;
         if self.failures.is_certain(alpha) {
             Some(Harm::Failures)
-        } else if self.latency.is_certain(self.rules.latency_ratio(), alpha_stage) {
+        } else if self.latency.is_certain(self.rules.latency_ratio(), alpha_stage)
+            || self.tail.is_certain(alpha)
+        {
             Some(Harm::Latency)
         } else if self.too_many.is_certain(alpha) {
             Some(Harm::FailuresLimit)

@@ -29,6 +29,15 @@ enum Course {
     Ended(Ended),
 }
 
+/// What an earlier life left running.
+enum Found {
+    Nobody,
+    /// It runs from the same spec.
+    Same(Running),
+    /// It runs from another one, and is to go on until its successor is ready.
+    Before(Running, Identity),
+}
+
 /// Lives one life.
 pub(crate) async fn live(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> {
     let result = course(shared, ctx).await;
@@ -42,19 +51,32 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     let spec = &shared.spec;
     let found = match &spec.home {
         Some(home) => find(spec, home).await?,
-        None => None,
+        None => Found::Nobody,
     };
+    let mut before = None;
     let (mut running, output) = match found {
-        Some(running) => {
+        Found::Same(running) => {
             let output = tail(spec, true)?.expect("only a process with a home is found");
             shared.runs(running.id(), true);
             (running, Output::File(output))
         }
-        None if shared.is_to_end() => {
+        Found::Nobody if shared.is_to_end() => {
             shared.set(ProcessState::Ended { how: Ended::Untold, killed: false });
             return Ok(());
         }
-        None => {
+        Found::Before(mut old, _) if shared.is_to_end() => {
+            let pid = old.id();
+            let stopped = old.stop(spec.stop_within).await;
+            let (how, killed) =
+                stopped.map_err(|source| ProcessError::OutOfReach { pid, source: Arc::new(source) })?;
+            shared.set(ProcessState::Ended { how, killed });
+            return Ok(());
+        }
+        found @ (Found::Nobody | Found::Before(..)) => {
+            if let Found::Before(mut old, identity) = found {
+                old.release();
+                before = Some((old, identity));
+            }
             let started = start(spec)?;
             shared.runs(started.0.id(), false);
             started
@@ -68,7 +90,7 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     let (over, is_over) = oneshot::channel::<()>();
     let following = follow(output, spec.log, ctx, &shared.last, async { drop(is_over.await) });
     let running = async {
-        let course = run(&mut running, shared, ctx).await;
+        let course = run(&mut running, &mut before, shared, ctx).await;
         drop(over);
         course
     };
@@ -76,7 +98,11 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     let last = shared.last.borrow().clone();
     let course = course.map_err(|source| ProcessError::OutOfReach { pid, source: Arc::new(source) })?;
     if let (Some(home), false) = (&spec.home, matches!(course, Course::Released)) {
-        identity::forget(home);
+        match &before {
+            // It never took over: whoever comes next finds the one that goes on.
+            Some((_, identity)) => identity.write(home).map_err(|source| file_error(home, source))?,
+            None => identity::forget(home),
+        }
     }
     match course {
         Course::Stopped { how, killed } => {
@@ -97,8 +123,8 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     }
 }
 
-/// The process that an earlier life left running from the same spec. One from another spec is stopped.
-async fn find(spec: &ProcessSpec, home: &Path) -> Result<Option<Running>, ProcessError> {
+/// The process that an earlier life left running. One from another spec is stopped, unless it hands over.
+async fn find(spec: &ProcessSpec, home: &Path) -> Result<Found, ProcessError> {
     fs::create_dir_all(home).map_err(|source| file_error(home, source))?;
     let print = spec.fingerprint();
     let identity = match Identity::read(home) {
@@ -106,18 +132,23 @@ async fn find(spec: &ProcessSpec, home: &Path) -> Result<Option<Running>, Proces
         // Whoever started it may have died before the number was written; a spec is not told from its descriptors.
         Some(_) | None => match identity::writer_of(&log_file(home)).map(|pid| Identity::of(pid, print)) {
             Some(Ok(identity)) => identity,
-            Some(Err(_)) | None => return Ok(None),
+            Some(Err(_)) | None => return Ok(Found::Nobody),
         },
     };
     let out_of_reach = |source| ProcessError::OutOfReach { pid: identity.pid, source: Arc::new(source) };
-    let Some(mut running) = Running::adopt(&identity).map_err(out_of_reach)? else { return Ok(None) };
+    let Some(mut running) = Running::adopt(&identity).map_err(out_of_reach)? else {
+        return Ok(Found::Nobody);
+    };
     if identity.spec == print {
         identity.write(home).map_err(|source| file_error(home, source))?;
-        return Ok(Some(running));
+        return Ok(Found::Same(running));
+    }
+    if spec.hands_over {
+        return Ok(Found::Before(running, identity));
     }
     running.stop(spec.stop_within).await.map_err(out_of_reach)?;
     identity::forget(home);
-    Ok(None)
+    Ok(Found::Nobody)
 }
 
 fn file_error(path: &Path, source: io::Error) -> ProcessError {
@@ -137,7 +168,8 @@ fn start(spec: &ProcessSpec) -> Result<(Running, Output), ProcessError> {
     {
         return Err(ProcessError::DirectoryMissing { directory: directory.clone() });
     }
-    if let Some(address) = spec.probe.address()
+    if !spec.hands_over
+        && let Some(address) = spec.probe.address()
         && TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
     {
         return Err(ProcessError::PortTaken { address });
@@ -188,7 +220,12 @@ fn spawn_error(spec: &ProcessSpec, source: io::Error) -> ProcessError {
 }
 
 /// Waits until it is ready, then until it ends or is to.
-async fn run(running: &mut Running, shared: &Shared, ctx: &TaskContext) -> io::Result<Course> {
+async fn run(
+    running: &mut Running,
+    before: &mut Option<(Running, Identity)>,
+    shared: &Shared,
+    ctx: &TaskContext,
+) -> io::Result<Course> {
     enum Next {
         Ready(Result<(), Arc<str>>),
         Ended(Ended),
@@ -208,6 +245,11 @@ async fn run(running: &mut Running, shared: &Shared, ctx: &TaskContext) -> io::R
         match next {
             Next::Ready(Ok(())) => {
                 is_ready = true;
+                if let Some((mut old, _)) = before.take() {
+                    let within = spec.stop_within;
+                    // It takes as long as it has; nobody waits for it.
+                    tokio::spawn(async move { old.stop(within).await });
+                }
                 shared.set(ProcessState::Ready);
             }
             Next::Ready(Err(why)) => {

@@ -69,6 +69,7 @@ pub struct ProcessSpec {
     pub(crate) stop_within: Duration,
     pub(crate) log: LogRules,
     pub(crate) home: Option<PathBuf>,
+    pub(crate) hands_over: bool,
 }
 
 impl ProcessSpec {
@@ -85,6 +86,7 @@ impl ProcessSpec {
             stop_within: Duration::from_secs(10),
             log: LogRules::default(),
             home: None,
+            hands_over: false,
         })
     }
 
@@ -171,6 +173,14 @@ impl ProcessSpecBuilder {
     /// none, for its pid file and its log.
     pub fn survives(mut self, home: impl Into<PathBuf>) -> Self {
         self.0.home = Some(home.into());
+        self
+    }
+
+    /// Says that it takes over from one that an earlier life left running from another spec: that one is stopped when this
+    /// one is ready, not before it is started, and goes on if this one never is. The probe must tell the two apart,
+    /// and both may listen at its address.
+    pub fn hands_over(mut self) -> Self {
+        self.0.hands_over = true;
         self
     }
 

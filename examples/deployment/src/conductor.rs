@@ -22,6 +22,7 @@ use crate::delivery::{Delivery, Outcome, Phase, Step};
 use crate::desk::Desk;
 use crate::fleet::{Fleet, Service};
 use crate::instances::{Instances, Seat, free_port};
+use crate::measures::{self, Measures};
 use crate::policy::DeploymentRequest;
 use crate::region::Since;
 use crate::splitter::table::{Share, Table, WHOLE};
@@ -115,6 +116,7 @@ pub struct Conductor {
     last: Option<StepView>,
     ended: (u64, u64),
     saved_at: Option<Instant>,
+    measures: Measures,
 }
 
 impl Conductor {
@@ -136,6 +138,7 @@ impl Conductor {
             last: None,
             ended: (0, 0),
             saved_at: None,
+            measures: Measures::default(),
             parts,
         }
     }
@@ -152,6 +155,12 @@ impl Conductor {
             self.save(None).await?;
         }
         self.tell_regions(ctx).await;
+        let desks = &self.desks;
+        let is_sent = |version: &str| desks.iter().any(|desk| desk.sends_to(version));
+        if let Some(took) = self.measures.recovered(is_sent, Instant::now()) {
+            let name = self.parts.service.name.as_str();
+            ctx.system().instruments().histogram(&measures::RECOVER, &[name]).record(took.as_secs_f64());
+        }
         self.end_instances().await?;
         self.publish(now);
         Ok(())
@@ -276,6 +285,7 @@ impl Conductor {
         }
         let unix_ms = ctx.system().unix_ms();
         let Step { light, what } = step;
+        let told = self.measures.step(&delivery, light, Instant::now());
         self.save(Some((delivery.clone(), unix_ms, what.clone()))).await?;
         let event = Event::RolloutMoved {
             service: self.parts.service.name.clone(),
@@ -284,6 +294,7 @@ impl Conductor {
             why: what.as_str().into(),
         };
         self.cause = Some(ctx.system().record(self.cause, ctx.path(), event));
+        measures::publish(ctx.system().instruments(), self.parts.service.name.as_str(), &told);
         self.last = Some(StepView { delivery: delivery.id, unix_ms, light, what });
         Ok(())
     }
@@ -310,7 +321,8 @@ impl Conductor {
         let is_nothing = self.record.delivery.is_none() && self.record.stable.is_none();
         let share = |(version, weight)| desk.share(&self.instances, version, weight);
         let versions = weights.into_iter().map(share).collect::<Option<Vec<Share>>>()?;
-        (is_whole || is_nothing).then(|| Table { generation: 0, sticky: sticky.clone(), versions })
+        let chosen_by = self.parts.service.chosen_by.clone();
+        (is_whole || is_nothing).then(|| Table { generation: 0, sticky: sticky.clone(), chosen_by, versions })
     }
 
     /// Tells each region its shares, if they are others, or if it has forgotten them; and what is to run there.

@@ -118,6 +118,14 @@ impl Delivery {
         }
     }
 
+    /// The rollout with which it ended, if requests were split then.
+    pub fn ended_rollout(&self) -> Option<&Rollout> {
+        match self.regions.get(self.current).filter(|_| self.outcome.is_over()) {
+            Some((_, Phase::Splitting(rollout))) => Some(rollout),
+            Some((_, Phase::Waiting | Phase::Starting | Phase::Done)) | None => None,
+        }
+    }
+
     /// The share of the new version in a region, in ten thousandths.
     pub fn share(&self, region: &str) -> u32 {
         match (&self.outcome, self.phase(region)) {

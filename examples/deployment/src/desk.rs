@@ -206,6 +206,11 @@ impl Desk {
         }
     }
 
+    /// Whether its splitter was told to send requests to a version.
+    pub(crate) fn sends_to(&self, version: &str) -> bool {
+        self.told.as_ref().is_some_and(|told| told.versions.iter().any(|share| share.version == version))
+    }
+
     /// Greater than any before, also one of an earlier manager whose clock was ahead of ours.
     fn generation(&self, unix_ms: u64) -> u64 {
         let theirs = self.counted.as_ref().map_or(0, |counted| counted.generation);

@@ -104,6 +104,9 @@ pub struct Service {
     /// What keeps a caller with one version.
     #[serde(default)]
     pub sticky: Sticky,
+    /// The header by which a caller chooses the version, if it has a share: for whoever tries the new one out.
+    #[serde(default)]
+    pub chosen_by: Option<String>,
     /// When no delivery of this service is begun.
     #[serde(default)]
     pub freeze: Vec<FreezeWindow>,
@@ -384,6 +387,7 @@ pub(crate) mod tests {
             ready_within_ms: 1_000,
             stop_within_ms: 1_000,
             sticky: Sticky::Random,
+            chosen_by: None,
             freeze: Vec::new(),
             care: Care::default(),
             versions: [("v1".to_owned(), artefact.clone()), ("v2".to_owned(), artefact)].into(),

@@ -18,6 +18,7 @@ pub mod forgotten;
 pub mod freeze;
 pub mod host;
 pub mod instances;
+pub mod measures;
 pub mod plant;
 pub mod policy;
 pub mod problem;

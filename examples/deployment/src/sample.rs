@@ -36,6 +36,12 @@ pub struct SampleOptions {
     /// How long an answer takes.
     #[arg(long, value_name = "MS", default_value_t = 0.5)]
     pub latency_ms: f64,
+    /// The share of answers that take longer.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    pub slow_rate: f64,
+    /// How long those take.
+    #[arg(long, value_name = "MS", default_value_t = 20.0)]
+    pub slow_ms: f64,
     /// How long it takes to be ready.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub start_ms: u64,
@@ -95,7 +101,12 @@ async fn health(State(sample): State<Arc<Sample>>) -> StatusCode {
 
 async fn answer(State(sample): State<Arc<Sample>>, headers: HeaderMap) -> Response {
     let request = headers.get(REQUEST_HEADER).map_or(&[][..], |value| value.as_bytes());
-    sleep(Duration::from_secs_f64(sample.options.latency_ms.clamp(0.0, 60_000.0) / 1e3)).await;
+    // Drawn apart from failures.
+    let is_slow = fails(sample.seed.rotate_left(32), request, sample.options.slow_rate);
+    let ms = if is_slow { sample.options.slow_ms } else { sample.options.latency_ms };
+    if 0.0 < ms {
+        sleep(Duration::from_secs_f64(ms.clamp(0.0, 60_000.0) / 1e3)).await;
+    }
     let is_bad = Duration::from_millis(sample.options.well_for_ms) <= sample.started.elapsed();
     if is_bad && fails(sample.seed, request, sample.options.error_rate) {
         return (StatusCode::INTERNAL_SERVER_ERROR, "a defect of this version\n").into_response();

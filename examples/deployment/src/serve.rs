@@ -157,18 +157,35 @@ fn splitter(
     (listen, admin): (SocketAddr, SocketAddr),
 ) -> Result<(ChildSpec, ProcessHandle), HostError> {
     let name = format!("{}.{}", service.name, region.name);
-    let spec = ProcessSpec::builder(std::env::current_exe()?)
+    let home = fleet.state.join("splitters").join(&name);
+    let program = std::env::current_exe()?;
+    // One of another build is replaced, while it serves.
+    let build = build(&program, listen, admin)?;
+    let spec = ProcessSpec::builder(program)
         .args(["splitter".to_owned(), "--listen".to_owned(), listen.to_string()])
         .args(["--admin".to_owned(), admin.to_string()])
-        .probe(Probe::Http(admin, "/health".into()))
+        // Within its own directory: the path of a socket has room for 107 bytes only.
+        .args(["--handover", "handover"])
+        .directory(&home)
+        .args(["--build", build.as_str()])
+        .probe(Probe::Http(admin, format!("/health?build={build}").into()))
         .stop_within(SPLITTER_STOP_MAX)
         .log(LogRules::default())
-        .survives(fleet.state.join("splitters").join(&name))
+        .survives(home)
+        .hands_over()
         .build()
         .expect("its times are constants, and its arguments have no zeros");
     let child = process(&name, spec);
     let handle = child.handle();
     Ok((child.into(), handle))
+}
+
+/// What a splitter is made of: the program by the size and the time of its file, and what it is told.
+fn build(program: &std::path::Path, listen: SocketAddr, admin: SocketAddr) -> std::io::Result<String> {
+    let file = std::fs::metadata(program)?;
+    let changed = file.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let text = format!("{} {} {changed} {listen} {admin}", program.display(), file.len());
+    Ok(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))
 }
 
 /// Takes requests. It is the last to start and the first to stop.

@@ -2,20 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is tests")]
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use gemba_deployment::client::{Client, ClientError};
 use gemba_deployment::policy::Strategy;
-use gemba_deployment::splitter::Counted;
-use gemba_deployment::splitter::table::{Share, Sticky, Table};
 use gemba_deployment::store::Past;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -24,188 +19,10 @@ mod bad;
 mod config;
 mod queue;
 mod reload;
+mod support;
 mod torture;
 
-/// How long anything here may take on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_deployment");
-
-/// A port nobody listens at, below those the system gives away.
-fn port() -> u16 {
-    let start = std::process::id() as u16 % 5_000 + 12_000;
-    let mut ports = (start..20_000).filter(|port| {
-        // One of each: a test of this file may have got the same one.
-        let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("port-{}-{port}", std::process::id()));
-        TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && std::fs::File::create_new(file).is_ok()
-    });
-    ports.next().unwrap()
-}
-
-fn at(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-/// This program with these arguments, once it has said where it listens.
-async fn run(args: &[&str]) -> Child {
-    run_with(args, Stdio::null()).await
-}
-
-async fn run_with(args: &[&str], log: Stdio) -> Child {
-    let mut child = Command::new(PROGRAM)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let listening = async {
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("listening on") {
-                return true;
-            }
-        }
-        false
-    };
-    assert!(timeout(SOON, listening).await.unwrap(), "{args:?} did not start");
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    child
-}
-
-async fn sample(version: &str, more: &[&str]) -> (Child, SocketAddr) {
-    let address = at(port());
-    let listen = address.to_string();
-    let args = [&["sample-service", "--listen", &listen, "--version", version], more].concat();
-    (run(&args).await, address)
-}
-
-/// A splitter, and where it is told things.
-async fn splitter() -> (Child, SocketAddr, String) {
-    let (listen, admin) = (at(port()), at(port()));
-    let child = run(&["splitter", "--listen", &listen.to_string(), "--admin", &admin.to_string()]).await;
-    (child, listen, format!("http://{admin}"))
-}
-
-fn table(generation: u64, shares: &[(&str, u32, &[SocketAddr])]) -> Table {
-    let share = |(version, weight, instances): &(&str, u32, &[SocketAddr])| Share {
-        version: (*version).to_owned(),
-        weight: *weight,
-        instances: instances.to_vec(),
-    };
-    Table {
-        generation,
-        sticky: Sticky::Header("x-user".to_owned()),
-        versions: shares.iter().map(share).collect(),
-    }
-}
-
-async fn tell(admin: &str, table: &Table) -> u16 {
-    reqwest::Client::new().put(format!("{admin}/table")).json(table).send().await.unwrap().status().as_u16()
-}
-
-async fn counted(admin: &str) -> Counted {
-    reqwest::get(format!("{admin}/counts")).await.unwrap().json().await.unwrap()
-}
-
-#[tokio::test]
-async fn shares_move_without_a_lost_request_and_a_caller_stays_with_a_version() {
-    let ((_v1, v1), (_v2, v2)) = (sample("v1", &[]).await, sample("v2", &[]).await);
-    let (v1, v2) = ([v1], [v2]);
-    let (_splitter, listen, admin) = splitter().await;
-    let client = reqwest::Client::new();
-    let ask = async |user: usize| {
-        let answer =
-            client.get(format!("http://{listen}/")).header("x-user", user.to_string()).send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap().trim().to_owned())
-    };
-    assert_eq!(ask(1).await.0, 503, "before the first table");
-    let mut before: Option<Vec<String>> = None;
-    for (generation, share) in [(1, 0), (2, 500), (3, 2_500), (4, 10_000)] {
-        let versions: Vec<(&str, u32, &[SocketAddr])> = match share {
-            0 => vec![("v1", 10_000, &v1)],
-            10_000 => vec![("v2", 10_000, &v2)],
-            share => vec![("v2", share, &v2), ("v1", 10_000 - share, &v1)],
-        };
-        assert_eq!(tell(&admin, &table(generation, &versions)).await, 204);
-        let mut now = Vec::new();
-        for user in 0..400 {
-            let (status, version) = ask(user).await;
-            assert_eq!(status, 200, "user {user} at {share}");
-            now.push(version);
-        }
-        let new = now.iter().filter(|version| *version == "v2").count();
-        // 400 users: five standard deviations.
-        assert!((new as f64 - 400.0 * f64::from(share) / 1e4).abs() <= 45.0, "{new} of 400 at {share}");
-        if let Some(before) = &before {
-            assert!(before.iter().zip(&now).all(|(was, is)| was == "v1" || is == "v2"), "nobody goes back");
-        }
-        before = Some(now);
-    }
-    assert_eq!(tell(&admin, &table(3, &[("v1", 10_000, &v1)])).await, 409, "a late word");
-    assert_eq!(tell(&admin, &table(9, &[("v1", 9_999, &v1)])).await, 422);
-    let counts = counted(&admin).await;
-    let requests: u64 = counts.versions.iter().map(|version| version.requests).sum();
-    assert_eq!((counts.generation, requests), (4, 1_600), "{counts:?}");
-    assert!(counts.versions.iter().all(|version| version.failures == 0 && version.in_flight == 0));
-}
-
-#[tokio::test]
-async fn what_may_be_repeated_is_asked_elsewhere_and_what_may_not_is_refused() {
-    let (_v1, good) = sample("v1", &[]).await;
-    let (_splitter, listen, admin) = splitter().await;
-    let dead = at(port());
-    assert_eq!(tell(&admin, &table(1, &[("v1", 10_000, &[dead, good])])).await, 204);
-    let client = reqwest::Client::new();
-    let mut refused = 0;
-    for user in 0..50 {
-        let request =
-            |method| client.request(method, format!("http://{listen}/")).header("x-user", user.to_string());
-        assert_eq!(request(reqwest::Method::GET).send().await.unwrap().status(), 200);
-        let answer = request(reqwest::Method::POST).body("once").send().await.unwrap();
-        refused += u32::from(answer.status() == 502);
-    }
-    // Half of the callers are sent to the dead instance first.
-    assert!((5..=45).contains(&refused), "{refused} of 50");
-    assert_eq!(counted(&admin).await.versions[0].failures, u64::from(refused));
-}
-
-#[tokio::test]
-async fn what_concerns_a_connection_is_not_passed_on_and_a_trace_is() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (_splitter, listen, admin) = splitter().await;
-    let instance = listener.local_addr().unwrap();
-    assert_eq!(tell(&admin, &table(1, &[("v1", 10_000, &[instance])])).await, 204);
-    let served = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = vec![0; 4_096];
-        let bytes = stream.read(&mut request).await.unwrap();
-        let answer = "HTTP/1.1 200 OK\r\nconnection: x-inner\r\nx-inner: 1\r\nkeep-alive: 5\r\ncontent-length: 2\r\n\r\nok";
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8_lossy(&request[..bytes]).to_lowercase()
-    });
-    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let mut stream = TcpStream::connect(listen).await.unwrap();
-    let request = format!(
-        "GET /a?b=c HTTP/1.1\r\nhost: api\r\nconnection: close, x-secret\r\nx-secret: 1\r\nte: trailers\r\ntraceparent: {trace}\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let request = served.await.unwrap();
-    assert!(request.starts_with("get /a?b=c http/1.1"), "{request}");
-    assert!(
-        request.contains(&format!("traceparent: {trace}")) && request.contains("x-forwarded-for: 127.0.0.1")
-    );
-    assert!(!request.contains("x-secret") && !request.contains("te: trailers"), "{request}");
-    let answer = answer.to_lowercase();
-    assert!(
-        answer.ends_with("ok") && answer.contains("x-version: v1") && !answer.contains("x-inner"),
-        "{answer}"
-    );
-}
+use support::{PROGRAM, SOON, at, port, run, run_from, sample};
 
 /// A manager and its fleet.
 struct Manager {
@@ -215,6 +32,8 @@ struct Manager {
     /// Where requests come in.
     regions: Vec<SocketAddr>,
     directory: TempDir,
+    /// What it is run from, and its splitters with it.
+    program: PathBuf,
 }
 
 /// A version of the sample service.
@@ -269,7 +88,8 @@ impl Manager {
         }
         let client = Client::new(&format!("http://{listen}"));
         let inspector = format!("http://{inspect}");
-        let mut manager = Self { child: None, client, inspector, regions, directory };
+        let mut manager =
+            Self { child: None, client, inspector, regions, directory, program: PROGRAM.into() };
         manager.write(&fleet);
         manager.start().await;
         manager
@@ -289,7 +109,9 @@ impl Manager {
 
     async fn start(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        self.child = Some(run_with(&["serve", "--config", self.file().to_str().unwrap()], log.into()).await);
+        let file = self.file();
+        let args = ["serve", "--config", file.to_str().unwrap()];
+        self.child = Some(run_from(&self.program, &args, log.into()).await);
     }
 
     /// As a fault would: SIGKILL, and another one.
@@ -411,5 +233,57 @@ async fn a_good_version_arrives_a_bad_one_does_not_and_the_manager_may_die_meanw
     let failures = traffic.await.unwrap();
     let strangers: Vec<_> = failures.iter().filter(|version| *version != "failing").collect();
     assert!(strangers.is_empty(), "{strangers:?}");
+    manager.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_updated_updates_its_splitters_and_no_request_fails() {
+    let mut manager = Manager::new().await;
+    assert_eq!(manager.deliver("v1", Strategy::First).await.succeeded, Some(true));
+    let pids = |manager: &Manager| {
+        ["api.us-west", "api.us-east"].map(|splitter| {
+            let file = manager.directory.path().join("state/splitters").join(splitter).join("pid");
+            let identity: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+            identity["pid"].as_u64().unwrap()
+        })
+    };
+    let before = pids(&manager);
+    let (stop, traffic) = traffic(manager.regions.clone());
+    // As a crash, and with the same program: they are adopted.
+    manager.die().await;
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(pids(&manager), before);
+    // Another file is another build.
+    let copy = manager.directory.path().join("deployment");
+    std::fs::copy(PROGRAM, &copy).unwrap();
+    manager.program = copy;
+    manager.die().await;
+    let replaced = async {
+        let is_gone = |pid: u64| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        while !before.iter().all(|pid| is_gone(*pid)) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, replaced).await.unwrap();
+    let after = pids(&manager);
+    assert!(before.iter().zip(after).all(|(before, after)| *before != after), "{before:?} {after:?}");
+    // A manager that has just begun has not seen yet that its instances are well.
+    let is_well = async || {
+        let regions = manager.client.service("api").await.unwrap().regions;
+        regions.iter().all(|region| region.versions.iter().any(|version| version.instances == (1, 1)))
+    };
+    let well = async {
+        while !is_well().await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(SOON, well).await.unwrap();
+    // The new ones are told the shares, and their counts go on.
+    assert_eq!(manager.deliver("v2", Strategy::Canary).await.succeeded, Some(true));
+    let _ = stop.send(());
+    assert_eq!(traffic.await.unwrap(), Vec::<String>::new());
     manager.down().await;
 }

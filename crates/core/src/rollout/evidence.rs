@@ -169,6 +169,69 @@ impl LatencyTest {
     }
 }
 
+/// Successes of the baseline before its 99th percentile is known: ten above it.
+const TAIL_MIN: u64 = 1_000;
+
+/// The width of a class of latencies, as a ratio, and the longest that has one.
+const CLASS: f64 = 1.1;
+const CLASSED_MAX: Duration = Duration::from_secs(3_600);
+
+/// Evidence that more of the candidate's successes are very slow: those that take longer than the 99th percentile of the
+/// baseline, by more than is tolerated. A mean does not show them: three times the time for two in a hundred is two
+/// percent more of its logarithm.
+///
+/// The bound is what was known before a look, and what comes until the next one is compared with it: so, whatever the
+/// latencies are, each success above it is the candidate's with the probability that is its share, as in
+/// [`FailureTest`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct TailTest {
+    /// How many latencies of the baseline are in each class.
+    classes: Vec<u64>,
+    bound: Option<Duration>,
+    new: Pair<Count>,
+    evidence: FailureTest,
+}
+
+impl TailTest {
+    pub(super) fn add(&mut self, is_candidate: bool, latency: Duration) {
+        if !is_candidate {
+            // A microsecond is the first, an hour the 231st.
+            let class =
+                ((latency.as_micros().clamp(1, CLASSED_MAX.as_micros()) as f64).ln() / CLASS.ln()) as usize;
+            if self.classes.len() <= class {
+                self.classes.resize(class + 1, 0);
+            }
+            self.classes[class] += 1;
+        }
+        let Some(bound) = self.bound else { return };
+        let side = if is_candidate { &mut self.new.candidate } else { &mut self.new.baseline };
+        side.add(u64::from(bound < latency), 1);
+    }
+
+    /// Weighs what came since the last look; `tolerated` times as many as the baseline's may be above `slower` times its
+    /// 99th percentile.
+    pub(super) fn weigh(&mut self, tolerated: f64, slower: f64) {
+        self.evidence.weigh(std::mem::take(&mut self.new), tolerated);
+        let all: u64 = self.classes.iter().sum();
+        if all < TAIL_MIN {
+            return;
+        }
+        let mut below = all - all / 100;
+        let last = self.classes.iter().position(|count| {
+            below = below.saturating_sub(*count);
+            below == 0
+        });
+        // Its upper end.
+        let end_us = |class: usize| ((class + 1) as f64 * CLASS.ln()).exp();
+        self.bound = last.map(|class| Duration::from_secs_f64(end_us(class) * slower / 1e6));
+    }
+
+    /// Whether chance explains it with less than `alpha`.
+    pub(super) fn is_certain(&self, alpha: f64) -> bool {
+        self.evidence.is_certain(alpha)
+    }
+}
+
 /// The most by which the candidate's share of failures is above the baseline's, at 95 %.
 ///
 /// Source: Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10.

@@ -177,3 +177,32 @@ fn one_near_the_limit_is_given_no_more() {
         assert_eq!(rollout.look(secs(10)).unwrap().state, state, "{failures} of 1000");
     }
 }
+
+/// A minute at 200 requests a second: two in a hundred successes take `slow` times as long as 20 ms, all others 5 ms and a
+/// little more or less.
+fn minute_with_a_tail(slow: f64) -> State {
+    let mut rollout = rollout(RolloutRules::default());
+    for look in 1..=60 {
+        for number in 0..200u64 {
+            let side = if number.is_multiple_of(20) { Side::Candidate } else { Side::Baseline };
+            let point = xxh3_64(&(look * 1_000 + number).to_le_bytes());
+            let ms = match (point.is_multiple_of(50), side) {
+                (true, Side::Candidate) => 20.0 * slow,
+                (true, Side::Baseline) => 20.0,
+                (false, _) => 5.0,
+            };
+            // Up to a tenth more, as on every machine.
+            let noise = 1.0 + (point >> 11) as f64 / (1u64 << 53) as f64 / 10.0;
+            rollout.observe(side, 0, 1);
+            rollout.observe_latency(side, Duration::from_secs_f64(ms * noise / 1e3));
+        }
+        let _ = rollout.look(secs(look));
+    }
+    rollout.state()
+}
+
+#[test]
+fn one_that_is_slower_at_the_99th_percentile_alone_is_stopped() {
+    assert_eq!(minute_with_a_tail(3.0), State::Aborted { harm: Some(Harm::Latency) });
+    assert_eq!(minute_with_a_tail(1.0), State::Running);
+}

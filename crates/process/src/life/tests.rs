@@ -318,3 +318,41 @@ async fn a_stranger_with_the_number_of_the_dead_is_left_alone() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }
+
+#[tokio::test]
+async fn one_that_is_to_follow_takes_over_when_it_is_ready_and_not_before() {
+    let home = tempfile::tempdir().unwrap();
+    let home = || home.path().join("it");
+    let stopped = async |node: Node| timeout(SOON, node.stop("done")).await.unwrap().unwrap();
+    let old = || shell("exec sleep 60").survives(home()).hands_over();
+    let (node, handle) = once(old()).await;
+    let first = ready(&handle).await.unwrap();
+    stopped(node).await;
+
+    let late = listener(free()).env(LISTEN, "nowhere").ready_within(Duration::from_millis(300));
+    let (node, handle) = once(late.survives(home()).hands_over()).await;
+    let error = failed(&handle).await;
+    assert!(
+        matches!(error, ProcessError::ExitedBeforeReady { .. } | ProcessError::NotReady { .. }),
+        "{error}"
+    );
+    assert!(runs(first), "whoever serves goes on");
+    stopped(node).await;
+
+    let (node, handle) = once(old()).await;
+    assert_eq!(ready(&handle).await.unwrap(), first, "and is found again");
+    stopped(node).await;
+
+    let (node, handle) = once(listener(free()).survives(home()).hands_over()).await;
+    let second = ready(&handle).await.unwrap();
+    assert_ne!(second, first);
+    let gone = async {
+        while runs(first) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, gone).await.unwrap();
+    assert!(runs(second));
+    handle.end().await.unwrap();
+    stopped(node).await;
+}

@@ -1,55 +1,26 @@
 //! One request through the splitter, read from top to bottom.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
-use axum::http::uri::{Authority, PathAndQuery, Scheme};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Either, Empty, Full};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::table::Table;
-use super::tally::{Tally, Ticket};
-
-/// How long a connection to an instance may take; they are near.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
-
-/// How long a connection is kept that nobody uses.
-const IDLE_MAX: Duration = Duration::from_secs(30);
-
-/// Connections kept to each instance.
-const IDLE_CONNECTIONS: usize = 256;
-
-/// Instances that are asked before a request is given up.
-const ATTEMPTS_MAX: usize = 3;
+use super::headers::{self, Caller, Malformed};
+use super::limits::{ATTEMPTS_MAX, Limits};
+use super::pool::{Pool, Sender};
+use super::pulse::{Beat, Pulse, Upload};
+use super::table::{Point, Table};
+use super::tally::{Draw, Tally, Ticket};
+use super::tunnel::{self, Place};
 
 /// Tells the caller which version it was.
 pub const VERSION_HEADER: HeaderName = HeaderName::from_static("x-version");
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// Those of RFC 9110, 7.6.1, and two that never were in a standard: they mean this connection, not the request.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-type Outgoing = Either<Incoming, Empty<Bytes>>;
 
 /// What an answer's body is: an instance's, or our own.
 pub type AnswerBody = Either<Watched, Full<Bytes>>;
@@ -59,143 +30,215 @@ pub type AnswerBody = Either<Watched, Full<Bytes>>;
 pub struct Routes {
     /// The table.
     pub table: Table,
-    /// In the order of its versions.
+    /// In the order of its versions; behind them those that had a share before.
     pub tallies: Vec<Tally>,
 }
 
-/// Passes requests on. Clones are the same proxy.
+/// Passes requests on. Clones are the same proxy; each thread has one.
 #[derive(Debug, Clone)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     routes: Arc<ArcSwap<Routes>>,
-    client: Client<HttpConnector, Outgoing>,
-    answer_max: Duration,
+    draw: Draw,
+    pool: Pool,
+    limits: Arc<Limits>,
 }
 
+/// The connection that a request came on.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) place: Arc<Place>,
+}
+
+/// Why a request has no answer of an instance.
+#[derive(Debug)]
+enum NoAnswer {
+    /// The instances did not do what they should.
+    Instance(StatusCode, String),
+    /// The caller did not.
+    Caller(StatusCode, &'static str),
+}
+
+/// An answer, the connection it comes on, and whose that is.
+type Answered = (Response<Incoming>, Sender, SocketAddr);
+
 impl Proxy {
-    /// A proxy over these routes; an instance has `answer_max` for the head of its answer.
-    pub fn new(routes: Arc<ArcSwap<Routes>>, answer_max: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_MAX));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self { routes, client, answer_max }
+    pub(crate) fn new(routes: Arc<ArcSwap<Routes>>, pool: Pool, limits: Arc<Limits>) -> Self {
+        Self { routes, draw: Draw::default(), pool, limits }
     }
 
     /// Passes one request on and returns the answer, whose body streams.
-    pub async fn pass(&self, request: Request<Incoming>, caller: IpAddr) -> Response<AnswerBody> {
+    pub(crate) async fn pass(&self, request: Request<Incoming>, line: &Line) -> Response<AnswerBody> {
+        let beat = line.pulse.begin(axum::http::Version::HTTP_2 <= request.version());
+        let mut response = self.answer(request, line, beat).await;
+        if line.pulse.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>, line: &Line, beat: Beat) -> Response<AnswerBody> {
         let routes = self.routes.load_full();
-        let point = routes.table.sticky.point(request.headers());
-        let Some(place) = routes.table.pick(point) else {
-            return refusal(StatusCode::SERVICE_UNAVAILABLE, "no version takes traffic yet", None);
+        let point = routes.table.sticky.point(request.headers()).unwrap_or_else(|| self.draw.next());
+        let place = routes.table.asked(request.headers()).or_else(|| routes.table.pick(point));
+        let Some(place) = place else {
+            return refusal(StatusCode::SERVICE_UNAVAILABLE, "no version takes traffic yet");
+        };
+        let callers_end = hyper::upgrade::on(&mut request);
+        let (mut head, body) = request.into_parts();
+        let protocol = match headers::prepare(&mut head, &line.caller, self.limits.trust_forwarded) {
+            Ok(protocol) => protocol,
+            Err(Malformed::Host) => {
+                return refusal(StatusCode::BAD_REQUEST, "name one host, in a header of that name");
+            }
+            Err(Malformed::Connect) => {
+                return refusal(StatusCode::METHOD_NOT_ALLOWED, "this is no proxy for CONNECT");
+            }
         };
         let instances = &routes.table.versions[place].instances;
         let tally = &routes.tallies[place];
         let mut ticket = tally.begin();
         let began = Instant::now();
-        let result = self.ask(request, caller, instances, point as usize).await;
+        let result = self.ask(Request::from_parts(head, body), instances, point).await;
         let mut response = match result {
-            Ok(response) => {
+            Ok((mut response, sender, instance)) => {
                 ticket.answered(response.status().is_server_error(), began.elapsed());
-                let (mut head, body) = response.into_parts();
-                remove_hop_by_hop(&mut head.headers);
-                Response::from_parts(head, Either::Left(Watched { body, ticket }))
+                match (response.status() == StatusCode::SWITCHING_PROTOCOLS, protocol) {
+                    (false, _) => {
+                        let (mut head, body) = response.into_parts();
+                        headers::remove_hop_by_hop(&mut head.headers);
+                        let way = Some((self.pool.clone(), instance, sender));
+                        Response::from_parts(
+                            head,
+                            Either::Left(Watched { body, is_over: false, way, ticket, _beat: beat }),
+                        )
+                    }
+                    (true, Some(protocol)) => {
+                        let instances_end = hyper::upgrade::on(&mut response);
+                        let idle = self.limits.idle_max();
+                        tunnel::dig(callers_end, instances_end, idle, ticket, line.place.clone());
+                        let protocol = response.headers().get(header::UPGRADE).cloned().unwrap_or(protocol);
+                        let (mut head, _) = response.into_parts();
+                        headers::remove_hop_by_hop(&mut head.headers);
+                        headers::ask_for(&mut head.headers, protocol);
+                        Response::from_parts(head, Either::Right(Full::default()))
+                    }
+                    (true, None) => {
+                        ticket.answered(true, began.elapsed());
+                        let why = "the instance changed to a protocol that nobody asked for";
+                        refusal(StatusCode::BAD_GATEWAY, why)
+                    }
+                }
             }
-            Err((status, why)) => {
+            Err(NoAnswer::Instance(status, why)) => {
                 ticket.answered(true, began.elapsed());
-                refusal(status, &why, Some(tally.version()))
+                tracing::debug!(%status, why, version = &**tally.version(), "no answer");
+                refusal(status, &why)
+            }
+            Err(NoAnswer::Caller(status, why)) => {
+                ticket.callers_fault();
+                refusal(status, why)
             }
         };
-        if let Ok(version) = HeaderValue::from_str(tally.version()) {
-            response.headers_mut().insert(VERSION_HEADER, version);
-        }
+        response.headers_mut().insert(VERSION_HEADER, tally.header().clone());
         response
     }
 
-    /// Asks one instance after the other as long as that is harmless: the method may be repeated, nothing of the
-    /// request is used up, and nothing of an answer has come.
+    /// Asks one instance after the other as long as that is harmless: nothing was sent, or what was sent may be sent
+    /// again and nothing of an answer has come.
     async fn ask(
         &self,
         request: Request<Incoming>,
-        caller: IpAddr,
         instances: &[SocketAddr],
-        first: usize,
-    ) -> Result<Response<Incoming>, (StatusCode, String)> {
-        let (mut head, body) = request.into_parts();
-        remove_hop_by_hop(&mut head.headers);
-        add_caller(&mut head.headers, caller);
-        let may_repeat = is_idempotent(&head.method) && body.is_end_stream();
-        let mut body = Some(body);
+        point: Point,
+    ) -> Result<Answered, NoAnswer> {
+        let (head, body) = request.into_parts();
+        let upload = (!body.is_end_stream()).then(|| Arc::new(Upload::new()));
+        // The same again, for an instance that takes it and does not answer.
+        let again = (is_idempotent(&head.method) && upload.is_none())
+            .then(|| (head.method.clone(), head.uri.clone(), head.headers.clone()));
+        let body = upload.as_ref().map_or(Outgoing::Nothing, |upload| Outgoing::Stream(body, upload.clone()));
+        let mut request = Request::from_parts(head, body);
+        let (mut attempt, mut place) = (0, point.place(instances.len()));
         let mut why = String::new();
-        for attempt in 0..if may_repeat { ATTEMPTS_MAX } else { 1 } {
-            let instance = instances[first.wrapping_add(attempt) % instances.len()];
-            let mut next = Request::builder().method(head.method.clone()).uri(target(&head.uri, instance));
-            if let Some(headers) = next.headers_mut() {
-                headers.clone_from(&head.headers);
-            }
-            let sent = if may_repeat {
-                Either::Right(Empty::new())
-            } else {
-                Either::Left(body.take().expect("asked once"))
+        while attempt < ATTEMPTS_MAX {
+            let instance = instances[place];
+            let kept = self.pool.take(instance);
+            let is_kept = kept.is_some();
+            let connected = match kept {
+                Some(sender) => Ok(sender),
+                None => self.pool.connect(instance).await,
             };
-            let next = next.body(sent).expect("its parts are those of a request");
-            match timeout(self.answer_max, self.client.request(next)).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => why = format!("{instance}: {}", crate::chain(&error)),
-                // Not again: what was too slow once would only be asked to do more.
-                Err(_) => {
-                    let why = format!("{instance} did not answer within {:?}", self.answer_max);
-                    return Err((StatusCode::GATEWAY_TIMEOUT, why));
+            let mut sender = match connected {
+                Ok(sender) => sender,
+                Err(error) => {
+                    why = format!("{instance}: {}", crate::chain(&error));
+                    (attempt, place) = (attempt + 1, (place + 1) % instances.len());
+                    continue;
                 }
+            };
+            let mut sending = std::pin::pin!(sender.try_send_request(request));
+            let mut due = Instant::now() + self.limits.answer_max();
+            let result = loop {
+                tokio::select! {
+                    biased;
+                    result = &mut sending => break result,
+                    () = sleep_until(due) => {}
+                }
+                // A body on its way has its time as long as it moves.
+                match upload.as_ref().map(|upload| upload.moved_at() + self.limits.answer_max()) {
+                    Some(later) if due < later => due = later,
+                    Some(_) | None => return Err(self.late(instance, upload.as_deref())),
+                }
+            };
+            let mut error = match result {
+                Ok(response) => return Ok((response, sender, instance)),
+                Err(error) => error,
+            };
+            if upload.as_ref().is_some_and(|upload| upload.is_broken()) {
+                let why = "the body of the request broke off, or was none";
+                return Err(NoAnswer::Caller(StatusCode::BAD_REQUEST, why));
             }
+            let unsent = error.take_message();
+            why = format!("{instance}: {}", crate::chain(error.error()));
+            request = match (unsent, &again) {
+                (Some(unsent), _) => unsent,
+                (None, Some((method, uri, headers))) => repeated(method, uri, headers),
+                (None, None) => break,
+            };
+            // A connection that was kept may have been closed at this moment; the instance is asked on a new one.
+            if !is_kept {
+                place = (place + 1) % instances.len();
+            }
+            attempt += 1;
         }
-        Err((StatusCode::BAD_GATEWAY, why))
+        Err(NoAnswer::Instance(StatusCode::BAD_GATEWAY, why))
     }
+
+    /// Not again: what was too slow once would only be asked to do more.
+    fn late(&self, instance: SocketAddr, upload: Option<&Upload>) -> NoAnswer {
+        if upload.is_some_and(Upload::is_callers_turn) {
+            return NoAnswer::Caller(StatusCode::REQUEST_TIMEOUT, "the body of the request does not go on");
+        }
+        let why = format!("{instance} did not answer within {:?}", self.limits.answer_max());
+        NoAnswer::Instance(StatusCode::GATEWAY_TIMEOUT, why)
+    }
+}
+
+fn repeated(method: &Method, uri: &axum::http::Uri, headers: &HeaderMap) -> Request<Outgoing> {
+    let mut request = Request::new(Outgoing::Nothing);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = headers.clone();
+    request
 }
 
 fn is_idempotent(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// The same path at an instance.
-fn target(uri: &Uri, instance: SocketAddr) -> Uri {
-    let mut parts = axum::http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Authority::try_from(instance.to_string()).ok();
-    parts.path_and_query = Some(uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-    Uri::from_parts(parts).expect("an address and a path make a URI")
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
-/// Adds the caller behind those who passed it on before.
-fn add_caller(headers: &mut HeaderMap, caller: IpAddr) {
-    let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
-    let all = before.map_or_else(|| caller.to_string(), |before| format!("{before}, {caller}"));
-    if let Ok(value) = HeaderValue::from_str(&all) {
-        headers.insert(FORWARDED_FOR, value);
-    }
-}
-
-fn refusal(status: StatusCode, why: &str, version: Option<&Arc<str>>) -> Response<AnswerBody> {
-    tracing::debug!(%status, why, version = version.map(|version| &**version), "request not passed on");
+fn refusal(status: StatusCode, why: &str) -> Response<AnswerBody> {
     let title = status.canonical_reason().unwrap_or("no answer");
     let body = serde_json::json!({
         "type": "https://gemba.dev/problems/not_passed_on",
@@ -209,11 +252,55 @@ fn refusal(status: StatusCode, why: &str, version: Option<&Arc<str>>) -> Respons
     response
 }
 
+/// The body of a request on its way to an instance. The instance is not sent more than it takes, and the caller is not
+/// asked for more than that.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Nothing,
+    Stream(Incoming, Arc<Upload>),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Stream(body, upload) = &mut *self else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => upload.waits(),
+            Poll::Ready(Some(Err(_))) => upload.broke(),
+            Poll::Ready(Some(Ok(_)) | None) => upload.moved(),
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Stream(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Stream(body, _) => body.size_hint(),
+        }
+    }
+}
+
 /// An instance's body; when it is over or breaks off, so is its request.
 #[derive(Debug)]
 pub struct Watched {
     body: Incoming,
+    is_over: bool,
+    way: Option<(Pool, SocketAddr, Sender)>,
     ticket: Ticket,
+    _beat: Beat,
 }
 
 impl Body for Watched {
@@ -224,11 +311,13 @@ impl Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(Some(Err(_)))) {
-            self.ticket.broke_off();
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Err(_)) => self.ticket.broke_off(),
+            None => self.is_over = true,
+            Some(Ok(_)) => {}
         }
-        polled
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -240,8 +329,13 @@ impl Body for Watched {
     }
 }
 
-/// The whole body as text, for tests and admin.
-pub async fn text(body: impl Body<Data = Bytes, Error: std::fmt::Debug>) -> String {
-    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // With something of the answer still to come, a connection is of no use for another one.
+        if (self.is_over || self.body.is_end_stream())
+            && let Some((pool, instance, sender)) = self.way.take()
+        {
+            pool.keep(instance, sender);
+        }
+    }
 }

@@ -1,9 +1,8 @@
 //! Which version a request goes to: shares of the traffic, and the instances behind each.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -52,6 +51,9 @@ pub struct Table {
     /// What keeps a caller with one version.
     #[serde(default)]
     pub sticky: Sticky,
+    /// The header by which a caller chooses the version, if it has a share: for whoever tries the new one out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_by: Option<String>,
     /// The versions. None: every request is refused.
     pub versions: Vec<Share>,
 }
@@ -60,6 +62,17 @@ impl Table {
     /// Everything that is wrong with it, by field.
     pub fn faults(&self) -> Vec<(String, String)> {
         let mut faults = Vec::new();
+        let named = match &self.sticky {
+            Sticky::Random => None,
+            Sticky::Header(name) | Sticky::Cookie(name) => Some(("sticky", name)),
+        };
+        for (field, name) in named.into_iter().chain(self.chosen_by.as_ref().map(|name| ("chosen_by", name)))
+        {
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                let detail = format!("is '{name}', which is no name; give letters, digits and hyphens");
+                faults.push((field.to_owned(), detail));
+            }
+        }
         if VERSIONS_MAX < self.versions.len() {
             faults.push((
                 "versions".to_owned(),
@@ -84,10 +97,15 @@ impl Table {
         faults
     }
 
+    /// The version that a request asks for by its header: its place.
+    pub fn asked(&self, headers: &HeaderMap) -> Option<usize> {
+        let asked = headers.get(self.chosen_by.as_deref()?)?.as_bytes();
+        self.versions.iter().position(|share| share.version.as_bytes() == asked && 0 < share.weight)
+    }
+
     /// Where `point` falls: the place of the version.
-    pub fn pick(&self, point: u64) -> Option<usize> {
-        // The high half decides the version, the low one the instance.
-        let mut rest = u32::try_from(((point >> 32) * u64::from(WHOLE)) >> 32).unwrap_or(0);
+    pub fn pick(&self, point: Point) -> Option<usize> {
+        let mut rest = u32::try_from(scaled(point.version, u64::from(WHOLE))).unwrap_or(0);
         self.versions.iter().position(|share| {
             let is_here = rest < share.weight;
             rest = rest.saturating_sub(share.weight);
@@ -96,16 +114,43 @@ impl Table {
     }
 }
 
+/// Where a request falls among versions, and among the instances of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// The version, as a part of 2^64.
+    pub version: u64,
+    /// The instance, as a part of 2^64.
+    pub instance: u64,
+}
+
+impl Point {
+    /// The point of a key: always the same.
+    pub fn of(key: &[u8]) -> Self {
+        // The high half decides the version, the low one the instance.
+        let hash = xxh3_64(key);
+        Self { version: hash, instance: hash << 32 }
+    }
+
+    /// Which of `instances`.
+    pub fn place(self, instances: usize) -> usize {
+        scaled(self.instance, instances as u64) as usize
+    }
+}
+
+/// That part of `whole`, by the upper half of the point.
+fn scaled(point: u64, whole: u64) -> u64 {
+    ((point >> 32) * whole) >> 32
+}
+
 impl Sticky {
-    /// The point of a request: the same for the same caller, or drawn.
-    pub fn point(&self, headers: &HeaderMap) -> u64 {
+    /// The point of a request whose caller stays with one version, if it is known.
+    pub fn point(&self, headers: &HeaderMap) -> Option<Point> {
         let key = match self {
             Self::Random => None,
             Self::Header(name) => headers.get(name).map(axum::http::HeaderValue::as_bytes),
             Self::Cookie(name) => cookie(headers, name),
         };
-        // Each state has keys of its own, from the system's randomness.
-        key.map_or_else(|| RandomState::new().hash_one(()), xxh3_64)
+        key.map(Point::of)
     }
 }
 
@@ -125,11 +170,7 @@ mod tests {
             weight: *share,
             instances: vec![([127, 0, 0, 1], 1).into()],
         };
-        Table {
-            generation: 1,
-            sticky: Sticky::Random,
-            versions: shares.iter().enumerate().map(share).collect(),
-        }
+        Table { generation: 1, versions: shares.iter().enumerate().map(share).collect(), ..Table::default() }
     }
 
     #[test]
@@ -138,9 +179,12 @@ mod tests {
         assert!(Table::default().faults().is_empty(), "a splitter in the morning");
         let mut wrong = table(&[500, 9_501]);
         wrong.versions[0].instances.clear();
+        wrong.sticky = Sticky::Cookie("a b".to_owned());
+        wrong.chosen_by = Some(String::new());
         let faults = wrong.faults();
-        assert_eq!(faults.len(), 2, "{faults:?}");
-        assert_eq!(faults[0].0, "versions[0].instances");
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        let fields: Vec<_> = faults.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(fields, ["sticky", "chosen_by", "versions[0].instances", "versions"]);
     }
 
     #[test]
@@ -148,20 +192,20 @@ mod tests {
         let table = table(&[500, 2_500, 7_000]);
         let mut counts = [0u32; 3];
         for point in 0..1_000_000u64 {
-            counts[table.pick(xxh3_64(&point.to_le_bytes())).unwrap()] += 1;
+            counts[table.pick(Point::of(&point.to_le_bytes())).unwrap()] += 1;
         }
         for (count, share) in counts.into_iter().zip([50_000, 250_000, 700_000]) {
             // Five standard deviations of a binomial at most.
             assert!(count.abs_diff(share) < 2_300, "{count} of {share}");
         }
-        assert_eq!(table.pick(0), Some(0));
-        assert_eq!(table.pick(u64::MAX), Some(2));
+        let at = |version| Point { version, instance: 0 };
+        assert_eq!((table.pick(at(0)), table.pick(at(u64::MAX))), (Some(0), Some(2)));
     }
 
     #[test]
     fn a_growing_share_gives_nobody_back() {
         let (small, large) = (table(&[500, 9_500]), table(&[2_500, 7_500]));
-        for point in (0..10_000u64).map(|point| xxh3_64(&point.to_le_bytes())) {
+        for point in (0..10_000u64).map(|point| Point::of(&point.to_le_bytes())) {
             assert!(small.pick(point) != Some(0) || large.pick(point) == Some(0));
         }
     }
@@ -169,8 +213,8 @@ mod tests {
     #[test]
     fn one_with_all_takes_all_and_one_with_nothing_takes_none() {
         let table = table(&[0, 10_000]);
-        for point in [0, 1, u64::MAX / 2, u64::MAX] {
-            assert_eq!(table.pick(point), Some(1));
+        for version in [0, 1, u64::MAX / 2, u64::MAX] {
+            assert_eq!(table.pick(Point { version, instance: 0 }), Some(1));
         }
     }
 
@@ -181,9 +225,26 @@ mod tests {
         headers.insert(header::COOKIE, "theme=dark; user=ann".parse().unwrap());
         let by = [Sticky::Header("x-user".to_owned()), Sticky::Cookie("user".to_owned())];
         for sticky in by {
-            assert_eq!(sticky.point(&headers), xxh3_64(b"ann"), "{sticky:?}");
+            assert_eq!(sticky.point(&headers), Some(Point::of(b"ann")), "{sticky:?}");
         }
-        let drawn = |_| Sticky::Cookie("other".to_owned()).point(&headers);
-        assert_ne!(drawn(1), drawn(2), "whoever has none is drawn anew");
+        assert_eq!(
+            Sticky::Cookie("other".to_owned()).point(&headers),
+            None,
+            "whoever has none is drawn anew"
+        );
+    }
+
+    #[test]
+    fn a_version_can_be_asked_for_if_it_has_a_share() {
+        let mut table = table(&[0, 500, 9_500]);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-try", "v1".parse().unwrap());
+        assert_eq!(table.asked(&headers), None, "not unless that is set");
+        table.chosen_by = Some("x-try".to_owned());
+        assert_eq!(table.asked(&headers), Some(1));
+        for other in ["v0", "v9", ""] {
+            headers.insert("x-try", other.parse().unwrap());
+            assert_eq!(table.asked(&headers), None, "{other:?}");
+        }
     }
 }

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::delivery::Delivery;
     use crate::fleet::Care;
-    use crate::splitter::table::{Share, Sticky};
+    use crate::splitter::table::Share;
 
     fn record() -> ServiceRecord {
         let instances = [("us-west.v1.1", 1), ("us-east.v1.2", 2)];
@@ -244,7 +244,7 @@ mod tests {
     fn table(version: &str, port: u16) -> Table {
         let instances = vec![([127, 0, 0, 1], port).into()];
         let share = Share { version: version.to_owned(), weight: WHOLE, instances };
-        Table { generation: 1, sticky: Sticky::Random, versions: vec![share] }
+        Table { generation: 1, versions: vec![share], ..Table::default() }
     }
 
     #[test]
