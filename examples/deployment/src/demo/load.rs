@@ -17,7 +17,7 @@ use crate::splitter::proxy::VERSION_HEADER;
 const TICK: Duration = Duration::from_millis(5);
 
 /// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Requests without an answer at once; more are held back until one is free, and sent then.
 const IN_FLIGHT_MAX: usize = 400;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::demo::load::Tallied;
+use crate::demo::load::{ANSWER_MAX, Tallied};
 use crate::store::Past;
 use crate::torture::TortureOptions;
 use crate::torture::fence::Generations;
@@ -14,8 +14,8 @@ use crate::torture::play::Account;
 use crate::torture::stage::{BAD, BROKEN};
 use crate::torture::verdict::Verdict;
 
-/// How long before the death of a splitter a request may have been sent that it took along.
-const ON_ITS_WAY_MS: u64 = 1_000;
+/// How long before the death of a splitter a request may have been sent that it took along: it was still waited for.
+const ON_ITS_WAY_MS: u64 = ANSWER_MAX.as_millis() as u64;
 
 /// Violations that are told one by one.
 const TOLD: usize = 20;
