@@ -1,3 +1,5 @@
+//! The lanes in virtual time: what waits for what, and what does not.
+
 use gemba::Node;
 use tokio::sync::mpsc;
 use tokio::time::timeout;

@@ -20,6 +20,9 @@ use crate::torture::witness::{self, Blind, Witness};
 /// How often it is looked at what is waited for: often enough to see a step before it is done.
 pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
+/// How often it is looked at what may be seen late: a look at every process of the system is not cheap.
+const LOOK_CALMLY: Duration = Duration::from_millis(25);
+
 /// How long the tables may take to be what the record says, after a manager was killed.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -188,7 +191,7 @@ impl Player {
         let stable = self.witness.record()?.stable;
         let homes = witness::homes_of(stable.as_deref());
         let is_there = |witness: &Witness| Ok(witness::misfits(&witness.processes(), &homes).is_empty());
-        if !self.wait(PATIENCE, is_there).await? {
+        if !self.wait_calmly(is_there).await? {
             let misfits = witness::misfits(&self.witness.processes(), &homes);
             self.account.orphans += misfits.len() as u64;
             return Err(Stuck::Late(format!("{PATIENCE:?} after the last delivery, {}", misfits.join(", "))));
@@ -197,7 +200,7 @@ impl Player {
             let processes = witness.processes();
             Ok(processes.iter().all(|process| witness.written_pid(&process.home) == Some(process.pid)))
         };
-        if !self.wait(PATIENCE, told).await? {
+        if !self.wait_calmly(told).await? {
             return Err(Stuck::Late("a process runs whose number its manager did not write down".to_owned()));
         }
         self.follow_record().await
@@ -222,7 +225,7 @@ impl Player {
             {
                 self.order("resume").await?;
             }
-            sleep(LOOK).await;
+            sleep(LOOK_CALMLY).await;
         }
     }
 
@@ -343,7 +346,7 @@ impl Player {
         let _ = ending.await;
         self.stage.start().await?;
         self.stage.client.down().await?;
-        let is_empty = self.wait(PATIENCE, |witness| Ok(witness.processes().is_empty())).await?;
+        let is_empty = self.wait_calmly(|witness| Ok(witness.processes().is_empty())).await?;
         if !is_empty {
             let left = witness::misfits(&self.witness.processes(), &BTreeSet::new());
             self.account.orphans += left.len() as u64;
@@ -359,12 +362,26 @@ impl Player {
         within: Duration,
         is_true: impl Fn(&Witness) -> Result<bool, Blind>,
     ) -> Result<bool, Blind> {
+        self.wait_looking(LOOK, within, is_true).await
+    }
+
+    /// The same for what may be seen late.
+    async fn wait_calmly(&self, is_true: impl Fn(&Witness) -> Result<bool, Blind>) -> Result<bool, Blind> {
+        self.wait_looking(LOOK_CALMLY, PATIENCE, is_true).await
+    }
+
+    async fn wait_looking(
+        &self,
+        every: Duration,
+        within: Duration,
+        is_true: impl Fn(&Witness) -> Result<bool, Blind>,
+    ) -> Result<bool, Blind> {
         let began = Instant::now();
         while !is_true(&self.witness)? {
             if within < began.elapsed() {
                 return Ok(false);
             }
-            sleep(LOOK).await;
+            sleep(every).await;
         }
         Ok(true)
     }

@@ -1,3 +1,5 @@
+//! Scripts as real processes: what they are told, what they say, and that they end.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
