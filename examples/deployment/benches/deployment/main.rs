@@ -69,7 +69,8 @@ fn main() -> ExitCode {
             } else {
                 print!("{}", words(&rows));
             }
-            if rows.iter().any(|row| row.is_met() == Some(false)) {
+            // A brief run shows that everything runs; its figures are too few to be held against targets.
+            if !is_quick && rows.iter().any(|row| row.is_met() == Some(false)) {
                 ExitCode::FAILURE
             } else {
                 ExitCode::SUCCESS
