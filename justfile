@@ -69,7 +69,7 @@ docs:
 
 # The adapter for Kubernetes against an API server of the tests, which is held to a recording of a real one.
 kubernetes *ARGS:
-    cargo test -p gemba-deployment --features kubernetes {{ARGS}}
+    cargo test -p gemba-deployment adapter {{ARGS}}
 
 # Records a real API server anew, from an empty cluster without controllers (docs/testing.md); needs KUBECONFIG.
 kubernetes-record:
