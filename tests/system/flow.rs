@@ -354,6 +354,7 @@ async fn more_arrivals_than_the_baseline_explains_are_a_surge_sized_by_demand() 
     // About 19 workers for 300 s and half of them for 120 s, at 2.00 an hour.
     assert!((3_000_000..5_000_000).contains(&cost_micro), "{cost_micro}");
     assert!(cost_micro <= after.cost.surge_micro && after.cost.surge_micro < cost_micro + 100_000);
+    assert_eq!(after.arrivals.surged_ms, lasted_ms);
     assert_eq!((after.arrivals.surges, after.cost.permanent_advised), (1, 0));
     finish(node).await;
 }

@@ -60,11 +60,13 @@ metrics! {
     IN_FLIGHT = Gauge "gemba_line_in_flight_signals" ["line"] "Signals in flight.";
     LIMIT = Gauge "gemba_admission_limit_signals" ["limit"] "Signals in flight at which a tier is warned (soft) or refused.";
     ADMITTED_IN_FLIGHT = Gauge "gemba_admission_in_flight_signals" [] "Signals that hold a permit.";
+    LOAD = Gauge "gemba_admission_load_ratio" ["tier"] "Signals in flight over the limit of the tier: 1 is full.";
     RATE_LIMITED = Counter "gemba_line_rate_limited_total" ["line", "scope"] "Signals refused because the rate of the line or of their key was used up.";
     RATE_KEYS = Gauge "gemba_line_rate_keys" ["line"] "Keys whose rate is remembered.";
     WORKERS = Gauge "gemba_pool_workers" ["pool", "state"] "Workers of a pool.";
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
+    UTILIZATION_BAND = Gauge "gemba_pool_utilization_band" ["pool", "band"] "1 for the band its utilization is in, 0 for the others: idle (below 20 %), light, good (60 to 80 %), busy, full (above 95 %).";
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
     POOL_HEALTH = Gauge "gemba_pool_health" ["pool", "class"] "1 for the class of health a pool is in, 0 for the others.";
     POOL_ALIVE = Gauge "gemba_pool_alive_workers" ["pool"] "Workers of a pool that answered when they were asked last, or were at work.";
@@ -76,6 +78,7 @@ metrics! {
     POOL_RESIZES = Counter "gemba_pool_resizes_total" ["pool", "direction"] "Changes of a pool's size.";
     ARRIVALS = Gauge "gemba_burst_arrivals_per_second" ["window"] "Arrivals per second, refused ones included.";
     SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
+    SURGE_TIME = Counter "gemba_burst_surge_seconds_total" [] "Time in surges, their withdrawal included; over the surges begun it is how long one lasts.";
     COST = Gauge "gemba_pool_cost_units" ["workers"] "What workers within (baseline) and beyond (surge) the maxima of their pools have cost.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
     STATION_LIGHT = Gauge "gemba_station_light" ["station"] "The light of a station of the board: 0 green, 1 yellow, 2 red, 3 purple.";

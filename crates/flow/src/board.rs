@@ -119,10 +119,15 @@ impl AndonBoard {
         let measured = self.floor.line_views.latest();
         let line_view = |line: &Arc<LineCell>| {
             let rates = measured.iter().find(|view| view.name == line.name);
-            let (throughput_per_s, p50_ms, p99_ms) =
-                rates.map_or((0.0, 0.0, 0.0), |rates| (rates.throughput_per_s, rates.p50_ms, rates.p99_ms));
             // Counts of this moment, rates of the last second.
-            LineView { throughput_per_s, p50_ms, p99_ms, ..line.view() }
+            let counted = line.view();
+            rates.map_or(counted.clone(), |rates| LineView {
+                throughput_per_s: rates.throughput_per_s,
+                p50_ms: rates.p50_ms,
+                p99_ms: rates.p99_ms,
+                intake: rates.intake.clone(),
+                ..counted
+            })
         };
         BoardView {
             overall: self.board.overall(),
@@ -133,6 +138,7 @@ impl AndonBoard {
             breakers: self.floor.lines.iter().map(|line| line.guard.view()).collect(),
             arrivals: *self.floor.arrivals.latest(),
             cost: *self.floor.cost.latest(),
+            admission: self.floor.ceiling.limits().view(self.floor.ceiling.in_flight()),
             balance_ratio: self.floor.routes.balance(),
             health: (*self.floor.health_view.latest()).clone(),
             studies: (*self.floor.studies.latest()).clone(),

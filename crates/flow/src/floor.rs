@@ -9,6 +9,7 @@ use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
 use gemba_core::health::HealthView;
+use gemba_core::intake::Intake;
 use gemba_core::jidoka::{Jidoka, JidokaRules};
 use gemba_core::ladder::{Ladder, Measure};
 use gemba_core::lending::Lending;
@@ -93,13 +94,14 @@ pub(crate) struct PoolSurge {
 }
 
 /// How far a line has climbed on its ladders, of failures, of signals out of time and of its figures, how fast it
-/// burns its budget, how it stands against its baseline.
+/// burns its budget, what it takes and refuses, how it stands against its baseline.
 #[derive(Debug, Clone)]
 pub(crate) struct Learnt {
     pub failures: Ladder,
     pub late: Ladder,
     pub levels: Levels,
     pub burn: BurnRate,
+    pub intake: Intake,
     pub comparison: Option<Comparison>,
     pub regressed: Option<Seq>,
     /// The receipts of the last steps of its ladders: of failures, and of signals out of time.
@@ -117,6 +119,7 @@ impl Learnt {
             late: Ladder::new(ladder.at_worst(Light::Red), now),
             levels: Levels::new(&Measure::OF_LINE, &rules.levels, ladder),
             burn,
+            intake: Intake::new(now),
             comparison: None,
             regressed: None,
             steps: [None; 2],

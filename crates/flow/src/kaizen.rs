@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::band::Band;
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured};
 use gemba_core::burn_rate::BurnStep;
 use gemba_core::control::ControlError;
@@ -132,7 +133,7 @@ impl Kaizen {
                 Measure::Processor | Measure::Memory | Measure::Connections => None,
             };
             record.learnt.levels.observe(Some(&line.name), known, &jidoka, ctx);
-            views.push(recent.view(line));
+            views.push(recent.view(line, record.learnt.intake.view(now)));
         }
         self.watch_node(&jidoka, ctx);
         for (line, measured) in firsts {
@@ -272,6 +273,11 @@ impl Kaizen {
                 .set(f64::from(load.workers.saturating_sub(load.busy)));
             to.gauge(&metric::QUEUED, &[name]).set(f64::from(load.queued));
             to.gauge(&metric::UTILIZATION, &[name]).set(load.utilization);
+            let band = Band::of(load.utilization);
+            for one in Band::ALL {
+                let on = f64::from(u8::from(one == band));
+                to.gauge(&metric::UTILIZATION_BAND, &[name, one.word()]).set(on);
+            }
             let bounds = [("min", pool.rules().workers_min()), ("max", pool.granted.latest().most)];
             for (bound, workers) in bounds {
                 to.gauge(&metric::POOL_BOUNDS, &[name, bound]).set(f64::from(workers));

@@ -177,6 +177,7 @@ impl LineCell {
             failed: counts.of(Ended::Failed),
             timed_out: counts.of(Ended::TimedOut),
             cancelled: counts.of(Ended::Cancelled),
+            intake: Vec::new(),
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,

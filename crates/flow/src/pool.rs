@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::band::Band;
 use gemba_core::name::Name;
 use gemba_core::pool_health::{Liveness, PoolFacts, PoolWatch};
 use gemba_core::receipt::Seq;
@@ -217,6 +218,7 @@ impl PoolCell {
             workers_max: most,
             surge: now.workers.saturating_sub(most),
             utilization: now.utilization,
+            band: Band::of(now.utilization),
             health: watch.class(),
             health_why: watch.why(),
         }

@@ -260,6 +260,12 @@ impl Regulator {
         ] {
             instruments.gauge(&metric::LIMIT, &[word]).set(f64::from(value));
         }
+        let in_flight = self.floor.ceiling.in_flight();
+        instruments.gauge(&metric::ADMITTED_IN_FLIGHT, &[]).set(f64::from(in_flight));
+        for tier in Tier::ALL {
+            let load = limits.load_ratio(in_flight, tier);
+            instruments.gauge(&metric::LOAD, &[tier.word()]).set(load);
+        }
         for line in &self.floor.lines {
             let name = line.name.as_str();
             for scope in RateScope::ALL {
@@ -274,8 +280,6 @@ impl Regulator {
                 instruments.gauge(&metric::RATE_KEYS, &[name]).set(keys as f64);
             }
         }
-        let in_flight = f64::from(self.floor.ceiling.in_flight());
-        instruments.gauge(&metric::ADMITTED_IN_FLIGHT, &[]).set(in_flight);
     }
 }
 

@@ -147,6 +147,7 @@ fn board() -> BoardView {
         breakers: SHOPS.iter().map(breaker_view).collect(),
         arrivals: ArrivalsView { fast_per_s: 599.2, baseline_per_s: None, ..ArrivalsView::default() },
         cost: CostView::default(),
+        admission: gemba::admission::Limits::default().view(9),
         balance_ratio: 0.74,
         studies: Vec::new(),
         bottlenecks: Vec::new(),
@@ -168,6 +169,7 @@ fn line_view(shop: &Shop) -> LineView {
         failed: 0,
         timed_out: 0,
         cancelled: 0,
+        intake: Vec::new(),
         throughput_per_s: shop.throughput_per_s,
         p50_ms: 4.3,
         p99_ms: 9.6,
@@ -186,6 +188,7 @@ fn pool_view(shop: &Shop) -> PoolView {
         workers_max: shop.workers_max,
         surge: 0,
         utilization: shop.utilization,
+        band: gemba::band::Band::of(shop.utilization),
         health: gemba::pool_health::PoolHealth::default(),
         health_why: "as it should be".into(),
     }
