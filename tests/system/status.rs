@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use gemba::admission::{Limits, Tier};
 use gemba::band::Band;
-use gemba::{LineSpec, Node, Plant, Signal, SubmitError};
+use gemba::{LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
 use gemba_kit::{board, finish, workers};
 
 use crate::plant::{Input, Work, patient};
@@ -61,5 +61,62 @@ async fn each_tier_has_its_load_and_each_line_what_it_took_and_refused() {
     for job in done {
         job.await.unwrap().unwrap();
     }
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_is_judged_and_a_pool_tells_what_it_did() {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .limits(Limits::new(40, 0.2, 0.83).unwrap())
+        .pool(PoolSpec::new("near").workers(4, 4))
+        .pool(PoolSpec::new("far").workers(4, 4))
+        .pool(PoolSpec::new("other").workers(2, 2));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).pool("near").pool("far"));
+    let other = plant.line(LineSpec::<Work>::new("other", Work));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    for (pool, count) in [("near", 4), ("far", 4), ("other", 2)] {
+        workers(node.system(), pool, count).await;
+    }
+    for n in 0..40 {
+        let input = if n % 10 == 0 { Input::Fail } else { Input::Sleep(Duration::from_millis(20)) };
+        let _ = line.submit(Signal::new(input), &()).await;
+    }
+    for _ in 0..3 {
+        other.submit(Signal::new(Input::Sleep(Duration::from_millis(300))), &()).await.unwrap();
+    }
+    let counted = board(node.system(), |board| {
+        board.pools.iter().map(|pool| pool.succeeded + pool.failed).sum::<u64>() == 43
+    });
+    let counted = counted.await;
+    assert_eq!(counted.verdict.as_ref().map(|verdict| verdict.well), Some(true), "{:?}", counted.verdict);
+    let [near, far, alone] = &counted.pools[..] else { panic!("three pools") };
+    assert_eq!((alone.routed, alone.succeeded, alone.failed, alone.timed_out), (3, 3, 0, 0));
+    assert!((299.0..310.0).contains(&alone.p50_ms) && (299.0..310.0).contains(&alone.p99_ms), "{alone:?}");
+    assert_eq!((near.succeeded + far.succeeded, near.failed + far.failed), (36, 4));
+    assert_eq!(near.routed + far.routed, 40);
+    assert!((19.0..23.0).contains(&near.p50_ms) && near.p99_ms < 100.0, "{near:?}");
+    let view = counted.lines.iter().find(|line| line.name.as_str() == "work").unwrap();
+    assert_eq!((view.arrived, view.succeeded, view.failed), (40, 36, 4), "the line is the sum of its pools");
+    shows(&node, "gemba_pool_routed_jobs_total{pool=\"other\"}", 3.0).await;
+    shows(&node, "gemba_pool_signals_total{pool=\"other\",outcome=\"succeeded\"}", 3.0).await;
+    shows(&node, "gemba_pool_duration_seconds_count{pool=\"other\"}", 3.0).await;
+    shows(&node, "gemba_node_well", 1.0).await;
+
+    // More than fits: what is refused is told until a minute after.
+    let flood: Vec<_> = (0..200)
+        .map(|_| {
+            let line = line.clone();
+            tokio::spawn(async move { line.submit(Signal::new(Input::Answer(1)), &()).await })
+        })
+        .collect();
+    for signal in flood {
+        let _ = signal.await.unwrap();
+    }
+    let ill = board(node.system(), |board| board.verdict.as_ref().is_some_and(|verdict| !verdict.well)).await;
+    let why = &ill.verdict.as_ref().unwrap().why;
+    assert!(why[0].ends_with("signals refused in the last minute"), "{why:?}");
+    shows(&node, "gemba_node_well", 0.0).await;
+    board(node.system(), |board| board.verdict.as_ref().is_some_and(|verdict| verdict.well)).await;
     finish(node).await;
 }

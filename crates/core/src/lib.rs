@@ -48,6 +48,7 @@ pub mod stuck;
 pub mod supervision;
 pub mod sys;
 pub mod time;
+pub mod verdict;
 pub mod view;
 pub mod wait;
 mod window;

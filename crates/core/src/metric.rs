@@ -67,6 +67,9 @@ metrics! {
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
     UTILIZATION_BAND = Gauge "gemba_pool_utilization_band" ["pool", "band"] "1 for the band its utilization is in, 0 for the others: idle (below 20 %), light, good (60 to 80 %), busy, full (above 95 %).";
+    ROUTED = Counter "gemba_pool_routed_jobs_total" ["pool"] "Jobs that were sent to a pool, those it turned away included.";
+    POOL_SIGNALS = Counter "gemba_pool_signals_total" ["pool", "outcome"] "Signals a pool worked on by how they ended, of all lines.";
+    POOL_LATENCY = Histogram "gemba_pool_duration_seconds" ["pool"] "Time from arrival to answer of the signals a pool worked on.";
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
     POOL_HEALTH = Gauge "gemba_pool_health" ["pool", "class"] "1 for the class of health a pool is in, 0 for the others.";
     POOL_ALIVE = Gauge "gemba_pool_alive_workers" ["pool"] "Workers of a pool that answered when they were asked last, or were at work.";
@@ -81,6 +84,7 @@ metrics! {
     SURGE_TIME = Counter "gemba_burst_surge_seconds_total" [] "Time in surges, their withdrawal included; over the surges begun it is how long one lasts.";
     COST = Gauge "gemba_pool_cost_units" ["workers"] "What workers within (baseline) and beyond (surge) the maxima of their pools have cost.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
+    WELL = Gauge "gemba_node_well" [] "1 while the node is well: under 1 % refused, no critical pool, no short pool beside an idle one.";
     STATION_LIGHT = Gauge "gemba_station_light" ["station"] "The light of a station of the board: 0 green, 1 yellow, 2 red, 3 purple.";
     LINE_STATE = Gauge "gemba_line_state" ["line", "state"] "1 for the state a line is in (running, slowed, stopped, draining), 0 for the others.";
     POOL_BOUNDS = Gauge "gemba_pool_bound_workers" ["pool", "bound"] "Fewest (min) and most (max) workers a pool may have now, with what it was lent, a surge not counted.";

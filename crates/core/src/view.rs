@@ -20,6 +20,7 @@ use crate::proportion::Interval;
 use crate::receipt::{BreakerState, Receipt, Seq};
 use crate::six_sigma::Quality;
 use crate::supervision::Strategy;
+use crate::verdict::Verdict;
 
 /// What kind of actor stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -188,6 +189,8 @@ pub struct BoardView {
     pub balance_ratio: f64,
     /// How many signals are in flight, and how many of each tier may be.
     pub admission: AdmissionView,
+    /// Whether the node is well; `None` if nobody has judged it.
+    pub verdict: Option<Verdict>,
     /// What kaizen has learnt of each line.
     pub studies: Vec<StudyView>,
     /// What the checks of the node found.
@@ -392,6 +395,24 @@ pub struct PoolView {
     /// What that means for its size.
     #[serde(default)]
     pub band: Band,
+    /// Jobs that were sent to it since the node started.
+    #[serde(default)]
+    pub routed: u64,
+    /// Signals whose action succeeded in it, of all lines it serves.
+    #[serde(default)]
+    pub succeeded: u64,
+    /// Signals whose action failed in it, or whose worker died.
+    #[serde(default)]
+    pub failed: u64,
+    /// Signals whose action ran out of time in it.
+    #[serde(default)]
+    pub timed_out: u64,
+    /// Median time from arrival to answer of those of the last 10 s, in milliseconds.
+    #[serde(default)]
+    pub p50_ms: f64,
+    /// The 99th percentile.
+    #[serde(default)]
+    pub p99_ms: f64,
     /// How well it is.
     #[serde(default)]
     pub health: PoolHealth,

@@ -9,6 +9,7 @@ use gemba_core::control::{Control, ControlError};
 use gemba_core::light::Light;
 use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
+use gemba_core::verdict::judge;
 use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
@@ -129,17 +130,21 @@ impl AndonBoard {
                 ..counted
             })
         };
+        let lines: Vec<_> = self.floor.lines.iter().map(line_view).collect();
+        let pools: Vec<_> = self.floor.pools.iter().map(|pool| pool.view()).collect();
+        let balance_ratio = self.floor.routes.balance();
         BoardView {
             overall: self.board.overall(),
             taken_unix_ms: ctx.system().unix_ms(),
             stations: self.board.stations(),
-            lines: self.floor.lines.iter().map(line_view).collect(),
-            pools: self.floor.pools.iter().map(|pool| pool.view()).collect(),
+            verdict: Some(judge(&lines, &pools, balance_ratio)),
+            lines,
+            pools,
             breakers: self.floor.lines.iter().map(|line| line.guard.view()).collect(),
             arrivals: *self.floor.arrivals.latest(),
             cost: *self.floor.cost.latest(),
             admission: self.floor.ceiling.limits().view(self.floor.ceiling.in_flight()),
-            balance_ratio: self.floor.routes.balance(),
+            balance_ratio,
             health: (*self.floor.health_view.latest()).clone(),
             studies: (*self.floor.studies.latest()).clone(),
             bottlenecks: (*self.floor.bottlenecks.latest()).clone(),

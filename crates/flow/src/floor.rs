@@ -24,6 +24,7 @@ use crate::burst::Levelling;
 use crate::health::Wellness;
 use crate::kaizen::{KaizenRules, Levels};
 use crate::line::LineCell;
+use crate::meter::Counts;
 use crate::permit::Ceiling;
 use crate::pool::PoolCell;
 
@@ -131,6 +132,15 @@ impl Floor {
     /// The names of all lines, for an error that helps.
     pub(crate) fn line_names(&self) -> String {
         self.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a pool has done since the node started, for all its lines.
+    pub(crate) fn done_in(&self, pool: &PoolCell) -> Counts {
+        let mut counts = Counts::default();
+        for line in &self.lines {
+            counts.add(&line.meter.of_pool(pool.hash));
+        }
+        counts
     }
 
     /// Signals that came since the node started, refused ones included.

@@ -3,6 +3,7 @@
 use gemba::light::Light;
 use gemba::pool_health::PoolHealth;
 use gemba::receipt::BreakerState;
+use gemba::verdict::Verdict;
 use gemba::view::{
     AdmissionView, BoardView, BreakerView, IntakeView, LineState, LineView, PoolView, StationView, TierView,
 };
@@ -23,6 +24,7 @@ pub(crate) fn board(view: &BoardView, page: Page) -> String {
         &clock(view.taken_unix_ms)[..8],
         view.receipt
     )];
+    lines.extend(verdict(view.verdict.as_ref(), page));
     section(&mut lines, "STATIONS", &view.stations, page, |station| {
         station_rows(station, view.taken_unix_ms, page)
     });
@@ -37,6 +39,19 @@ pub(crate) fn board(view: &BoardView, page: Page) -> String {
     lines.extend(admission(&view.admission));
     lines.push(arrivals(view));
     lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Whether the node is well, and if not why, each reason in a line of its own.
+fn verdict(verdict: Option<&Verdict>, page: Page) -> Vec<String> {
+    match verdict {
+        None => Vec::new(),
+        Some(Verdict { well: true, .. }) => vec![page.light(Light::Green, "well")],
+        Some(Verdict { why, .. }) => {
+            let reasons = why.iter().flat_map(|why| wrap(&clean(why), page.width - 10).into_iter());
+            let word = |row| if row == 0 { "not well: " } else { "          " };
+            reasons.enumerate().map(|(row, why)| page.light(Light::Red, word(row)) + &why).collect()
+        }
+    }
 }
 
 fn section<T>(
@@ -135,6 +150,11 @@ fn pool_cells(cells: [&str; 6]) -> String {
 /// A pool; one that is not healthy says why.
 fn pool_rows(pool: &PoolView, page: Page) -> Vec<String> {
     let mut rows = vec![pool_row(pool)];
+    let PoolView { routed, succeeded, failed, timed_out, p50_ms, p99_ms, .. } = pool;
+    rows.push(format!(
+        "  {routed} routed · {succeeded} done · {} failed · p50 {p50_ms:.1} ms · p99 {p99_ms:.1} ms",
+        failed + timed_out
+    ));
     if pool.health != PoolHealth::Healthy {
         let light = pool.health.light();
         let class = left(&format!("{} {}", light.glyph(), pool.health), 10);
@@ -275,6 +295,12 @@ pub(crate) mod sample {
                 surge: 2,
                 utilization: 0.37,
                 band: Band::Light,
+                routed: 2_311,
+                succeeded: 2_280,
+                failed: 28,
+                timed_out: 3,
+                p50_ms: 4.2,
+                p99_ms: 12.0,
                 health: PoolHealth::Degraded,
                 health_why: "6 of 8 workers answer".into(),
             }],
@@ -287,6 +313,15 @@ pub(crate) mod sample {
             arrivals: ArrivalsView { fast_per_s: 200.1, baseline_per_s: None, ..ArrivalsView::default() },
             cost: CostView::default(),
             admission: Limits::default().view(480),
+            verdict: Some(Verdict {
+                well: false,
+                why: vec![
+                    "pool payment is critical: 97 % used, a wait of 1.2s, 1s is the most for \
+                     whoever comes now"
+                        .into(),
+                    "12 of 812 signals refused in the last minute".into(),
+                ],
+            }),
             balance_ratio: 0.98,
             studies: Vec::new(),
             bottlenecks: Vec::new(),
@@ -306,6 +341,9 @@ mod tests {
         let text = board(&sample::troubled(), Page::PLAIN);
         let expected = "\
 ■ critical · 14:02:11 UTC · receipt #1204
+not well: pool payment is critical: 97 % used, a wait of 1.2s, 1s is the most
+          for whoever comes now
+          12 of 812 signals refused in the last minute
 
 STATIONS
 ■ critical breaker:gateway          open: 5 of 5 calls failed; every          1m
@@ -323,6 +361,7 @@ LINES
 
 POOL                 WORKERS       RANGE  BUSY      QUEUED  UTILIZATION
 payment                    8      4–16+2     3       0/512  ███░░░░░  37 % light
+  2311 routed · 2280 done · 31 failed · p50 4.2 ms · p99 12.0 ms
   ▲ degraded 6 of 8 workers answer
 
 BREAKERS
@@ -333,6 +372,12 @@ arrivals 200.1/s · no baseline yet · no surge · balance 0.98
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn a_node_that_is_well_says_so_in_a_word() {
+        let view = BoardView { verdict: Some(Verdict { well: true, why: vec![] }), ..BoardView::default() };
+        assert_eq!(board(&view, Page::PLAIN).lines().nth(1), Some("well"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::line::LineCell;
 use crate::meter::{Counts, Ended};
 
 /// Over how many ticks rates and quantiles are taken.
-const WINDOW: usize = 10;
+pub(crate) const WINDOW: usize = 10;
 
 /// Fewer outcomes within [`WINDOW`] hold no percentile against a threshold: the 99th would stand on one of them.
 const LEVEL_OUTCOMES_MIN: u64 = 200;
@@ -107,9 +107,15 @@ impl Record {
         });
     }
 
-    pub(crate) fn measure(&mut self, line: &LineCell, counts: Counts, now: Timestamp, to: &Instruments) {
+    pub(crate) fn measure(
+        &mut self,
+        line: &LineCell,
+        counts: Counts,
+        latency_us: Histogram<u64>,
+        now: Timestamp,
+        to: &Instruments,
+    ) {
         let name = line.name.as_str();
-        let latency_us = line.meter.take_latencies();
         let histogram = to.histogram(&metric::LATENCY, &[name]);
         for bucket in latency_us.iter_recorded() {
             let (micros, count) = (bucket.value_iterated_to(), bucket.count_at_value());
