@@ -61,6 +61,7 @@ metrics! {
     LIMIT = Gauge "gemba_admission_limit_signals" ["limit"] "Signals in flight at which a tier is warned (soft) or refused.";
     ADMITTED_IN_FLIGHT = Gauge "gemba_admission_in_flight_signals" [] "Signals that hold a permit.";
     LOAD = Gauge "gemba_admission_load_ratio" ["tier"] "Signals in flight over the limit of the tier: 1 is full.";
+    SOFT_PASSED = Counter "gemba_admission_soft_limit_passed_total" ["tier"] "Times more was in flight than the soft limit of the tier; normal speaks for batch, whose limit is the same.";
     RATE_LIMITED = Counter "gemba_line_rate_limited_total" ["line", "scope"] "Signals refused because the rate of the line or of their key was used up.";
     RATE_KEYS = Gauge "gemba_line_rate_keys" ["line"] "Keys whose rate is remembered.";
     WORKERS = Gauge "gemba_pool_workers" ["pool", "state"] "Workers of a pool.";
@@ -110,6 +111,7 @@ metrics! {
     PROCESSOR = Gauge "gemba_machine_processor_ratio" ["window"] "Share of all processors in use, over the last period (now) and the last minute.";
     MEMORY = Gauge "gemba_machine_memory_bytes" ["what"] "Memory of the process, and of the machine: available and total.";
     CONNECTIONS = Gauge "gemba_machine_connections" [] "Established TCP connections of the process.";
+    LADDER_STEPS = Counter "gemba_ladder_steps_total" ["of", "measure", "to"] "Steps of a ladder to a light, up or down: of a line, or of the node, and of which figure.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 
