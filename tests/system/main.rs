@@ -10,4 +10,5 @@ mod overload;
 mod plant;
 mod seeds;
 mod spans;
+mod status;
 mod tidy;

@@ -452,6 +452,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
+    use crate::admission::Tier;
     use crate::exit::{ExitReason, Incarnation};
     use Light::{Green, Purple, Red, Yellow};
 
@@ -697,13 +698,13 @@ mod tests {
     fn the_node_shows_surges_the_soft_limit_and_its_end() {
         let mut floor = Floor::new();
         let surge = Event::SurgeStarted { fast_milli: 9000, baseline_milli: 1000 };
-        let soft = Event::SoftLimitPassed { in_flight: 800, soft: 800 };
+        let soft = Event::SoftLimitPassed { in_flight: 800, soft: 800, tier: Tier::Normal };
         assert_eq!(floor.at("/", Event::NodeStarted { node: name("plant-1") }), []);
         assert_eq!(floor.station("node").light, Green);
         assert_eq!(floor.at("/burst", surge), moved("node", Green, Yellow));
         assert_eq!(floor.at("/regulator", soft.clone()), []);
         assert_eq!(floor.at("/burst", Event::SurgeEnded { lasted_ms: 1, cost_micro: 1 }), []);
-        assert_eq!(&*floor.station("node").why, "800 in flight, soft limit 800");
+        assert_eq!(&*floor.station("node").why, "800 in flight, soft limit 800 of normal signals");
         assert_eq!(floor.wait(9), []);
         assert_eq!(floor.at("/regulator", soft), []);
         assert_eq!(floor.wait(9), []);
@@ -778,7 +779,7 @@ mod tests {
             Event::SupervisorGaveUp { reason: ExitReason::Killed },
             Event::CordPulled { line: name("payment"), by: "a".into(), why: "b".into() },
             Event::CordReset { line: name("payment"), by: "a".into() },
-            Event::SoftLimitPassed { in_flight: 1, soft: 1 },
+            Event::SoftLimitPassed { in_flight: 1, soft: 1, tier: Tier::Normal },
             Event::SurgeStarted { fast_milli: 1, baseline_milli: 1 },
             Event::SurgeEnded { lasted_ms: 1, cost_micro: 1 },
         ];
