@@ -42,6 +42,7 @@ pub mod sample;
 pub mod sampling;
 pub mod scaling;
 pub mod six_sigma;
+pub mod stand_in;
 pub mod stuck;
 pub mod supervision;
 pub mod sys;

@@ -343,6 +343,9 @@ pub struct PoolView {
     pub workers_max: u32,
     /// Workers added for a surge.
     pub surge: u32,
+    /// Workers that stand in for those that hang.
+    #[serde(default)]
+    pub stand_ins: u32,
     /// Busy time over worker time in the last window, 0 to 1.
     pub utilization: f64,
     /// How well it is.

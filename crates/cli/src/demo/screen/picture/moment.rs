@@ -185,6 +185,7 @@ fn pool_view(shop: &Shop) -> PoolView {
         workers_min: workers,
         workers_max: shop.workers_max,
         surge: 0,
+        stand_ins: 0,
         utilization: shop.utilization,
         health: gemba::pool_health::PoolHealth::default(),
         health_why: "as it should be".into(),
