@@ -1,11 +1,14 @@
-//! Pools: who stands in for workers that hang.
+//! Pools: who stands in for workers that hang, and which keys belong where.
 
 use std::time::Duration;
 
 use gemba::admission::Tier;
-use gemba::receipt::{Event, Seq};
+use gemba::affinity::AFFINITY_LASTS;
+use gemba::control::Control;
+use gemba::receipt::{Event, Receipt, Seq};
+use gemba::routing::key_hash;
 use gemba::stand_in::STAY;
-use gemba::{Line, LineSpec, Node, PoolSpec, Signal, SubmitError};
+use gemba::{Line, LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
 use gemba_kit::{board, finish, receipt, story, workers};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -99,4 +102,128 @@ async fn no_more_than_a_tenth_of_a_pool_stands_in_and_nobody_where_it_must_not()
         drop(callers);
         finish(node).await;
     }
+}
+
+/// A line with two pools of four workers each.
+async fn two_pools() -> (Node, Line<Work>) {
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system())
+        .pool(PoolSpec::new("a").workers(4, 4))
+        .pool(PoolSpec::new("b").workers(4, 4));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).pool("a").pool("b"));
+    let node = node.child(plant.build().expect("the plant is sound")).start().await.expect("the node starts");
+    workers(node.system(), "a", 4).await;
+    workers(node.system(), "b", 4).await;
+    (node, line)
+}
+
+/// The pool at work while a signal of `key` is, which is the only one.
+async fn pool_of(node: &Node, line: &Line<Work>, key: &[u8]) -> String {
+    let signal = Signal::new(Input::Sleep(SECOND)).key(key);
+    let (done, at_work) = tokio::join!(line.submit(signal, &()), async {
+        tokio::time::sleep(SECOND / 2).await;
+        let board = board(node.system(), |board| board.pools.iter().any(|pool| 0 < pool.busy)).await;
+        let busy: Vec<_> = board.pools.iter().filter(|pool| 0 < pool.busy).collect();
+        assert_eq!(busy.len(), 1);
+        busy[0].name.to_string()
+    });
+    done.expect("a worker does it");
+    board(node.system(), |board| board.pools.iter().all(|pool| pool.busy == 0)).await;
+    at_work
+}
+
+fn bind(group: &str, pool: &str, keys: &[&[u8]]) -> Control {
+    let keys = keys.iter().map(|key| key_hash(key)).collect();
+    let [group, pool] = [group, pool].map(|name| name.parse().expect("a valid name"));
+    Control::BindKeys { group, pool, keys, by: "ann".into(), why: "its data is there".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_bound_to_a_pool_changed_and_cleared_while_it_runs() {
+    let (node, line) = two_pools().await;
+    let system = node.system();
+    let own = pool_of(&node, &line, b"customer 7").await;
+    let other = if own == "a" { "b" } else { "a" };
+    let receipt_of = system.control(bind("large", other, &[b"customer 7", b"customer 8"])).await.unwrap();
+    let told = receipt(system, Seq(receipt_of.0 - 1), |receipt| receipt.seq == receipt_of).await;
+    let sentence = format!("2 keys of group large belong to pool {other}, by ann: its data is there");
+    assert_eq!((told.event.to_string(), told.path.to_string()), (sentence, "/plant/balancer".into()));
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, other);
+    assert_eq!(pool_of(&node, &line, b"customer 8").await, other);
+    let shown = board(system, |board| !board.affinity.is_empty()).await;
+    let group = &shown.affinity[0];
+    assert_eq!((group.group.as_str(), group.pool.as_str(), group.keys), ("large", other, 2));
+
+    let killed = system.kill(&"/plant/balancer".parse().unwrap(), "test").unwrap();
+    let is_back = |receipt: &Receipt| {
+        receipt.path.as_str() == "/plant/balancer" && receipt.event.kind() == "child_restarted"
+    };
+    receipt(system, killed, is_back).await;
+    workers(system, other, 4).await;
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, other, "it outlives the balancer");
+
+    system.control(bind("large", &own, &[b"customer 7"])).await.unwrap();
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, own);
+    let clear = || Control::ClearKeys { group: "large".parse().unwrap(), by: "ann".into() };
+    system.control(bind("large", other, &[b"customer 7"])).await.unwrap();
+    system.control(clear()).await.unwrap();
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, own);
+
+    let refused = [clear(), bind("large", "c", &[b"customer 7"]), bind("large", other, &[])];
+    let mut said = Vec::new();
+    for control in refused {
+        said.push(system.control(control).await.unwrap_err().to_string());
+    }
+    assert_eq!(
+        said,
+        [
+            "no affinity group is called 'large'; the groups are: ",
+            "no pool is called 'c'; the pools are: a, b",
+            "a group has one key at least; clear the group to end it",
+        ]
+    );
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_key_goes_elsewhere_when_its_pool_is_full_or_down_and_is_free_after_five_minutes() {
+    let (node, line) = two_pools().await;
+    let system = node.system();
+    let own = pool_of(&node, &line, b"customer 7").await;
+    let other = if own == "a" { "b" } else { "a" };
+    system.control(bind("large", other, &[b"customer 7"])).await.unwrap();
+    let bound_at = Instant::now();
+
+    let mut jobs = JoinSet::new();
+    for _ in 0..8 {
+        let line = line.clone();
+        jobs.spawn(
+            async move { line.submit(Signal::new(Input::Sleep(SECOND)).key(b"customer 7"), &()).await },
+        );
+    }
+    let shared = board(system, |board| board.pools.iter().all(|pool| 0 < pool.busy)).await;
+    assert!(shared.pools.iter().all(|pool| pool.busy <= 5), "within 1.25 times the mean: {:?}", shared.pools);
+    while let Some(done) = jobs.join_next().await {
+        done.unwrap().unwrap();
+    }
+    board(system, |board| board.pools.iter().all(|pool| pool.busy == 0)).await;
+
+    let pool = format!("/plant/pools/{other}").parse().unwrap();
+    system.halt(&pool, "ann", "bad build").unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, own, "its pool is down");
+    system.resume(&pool, "ann").unwrap();
+    workers(system, other, 4).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, other);
+
+    tokio::time::sleep_until(bound_at + AFFINITY_LASTS - SECOND).await;
+    board(system, |board| board.affinity.is_empty()).await;
+    let lasted = bound_at.elapsed();
+    assert!((AFFINITY_LASTS..AFFINITY_LASTS + SECOND).contains(&lasted), "{lasted:?}");
+    let ended = receipt(system, Seq(0), |receipt| receipt.event.kind() == "affinity_ended").await;
+    let sentence = format!("group large belongs to pool {other} no more: it was bound 300 s ago");
+    assert_eq!(ended.event.to_string(), sentence);
+    assert_eq!(pool_of(&node, &line, b"customer 7").await, own);
+    finish(node).await;
 }

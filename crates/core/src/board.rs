@@ -238,6 +238,8 @@ impl Board {
             | Event::AlertAcknowledged { .. }
             | Event::AlertsSilenced { .. }
             | Event::CapacityMoved { .. }
+            | Event::AffinityBound { .. }
+            | Event::AffinityEnded { .. }
             | Event::LightChanged { .. } => {}
         }
         fold.finish()

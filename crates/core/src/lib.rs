@@ -6,6 +6,7 @@
 pub mod ab_test;
 pub mod adaptive;
 pub mod admission;
+pub mod affinity;
 pub mod alert;
 pub mod baseline;
 pub mod board;

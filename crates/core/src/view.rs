@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::affinity::AffinityView;
 use crate::baseline::Comparison;
 use crate::bottleneck::Finding;
 use crate::exit::{ExitReason, Incarnation};
@@ -184,6 +185,8 @@ pub struct BoardView {
     pub cost: CostView,
     /// How evenly the pools are loaded: 1 is level, 0 is one full and one idle.
     pub balance_ratio: f64,
+    /// Which keys belong to which pool, by groups.
+    pub affinity: Vec<AffinityView>,
     /// What kaizen has learnt of each line.
     pub studies: Vec<StudyView>,
     /// What the checks of the node found.

@@ -257,6 +257,7 @@ pub(crate) mod sample {
             arrivals: ArrivalsView { fast_per_s: 200.1, baseline_per_s: None, ..ArrivalsView::default() },
             cost: CostView::default(),
             balance_ratio: 0.98,
+            affinity: Vec::new(),
             studies: Vec::new(),
             bottlenecks: Vec::new(),
             health: gemba::health::HealthView::default(),

@@ -148,6 +148,7 @@ fn board() -> BoardView {
         arrivals: ArrivalsView { fast_per_s: 599.2, baseline_per_s: None, ..ArrivalsView::default() },
         cost: CostView::default(),
         balance_ratio: 0.74,
+        affinity: Vec::new(),
         studies: Vec::new(),
         bottlenecks: Vec::new(),
         health: gemba::health::HealthView::default(),
