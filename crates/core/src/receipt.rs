@@ -166,6 +166,28 @@ pub enum Event {
         /// How evenly the pools were loaded, in thousandths.
         balance_milli: u32,
     },
+    /// Keys belong to a pool from now on.
+    AffinityBound {
+        /// Their group.
+        group: Name,
+        /// The pool.
+        pool: Name,
+        /// How many keys.
+        keys: u32,
+        /// Who asked for it.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// The keys of a group belong to no pool any more.
+    AffinityEnded {
+        /// The group.
+        group: Name,
+        /// The pool they belonged to.
+        pool: Name,
+        /// Why: who cleared it, or that its time was over.
+        why: Arc<str>,
+    },
     /// More arrives than the baseline explains.
     SurgeStarted {
         /// Arrivals per second now, times 1000.

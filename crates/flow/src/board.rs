@@ -13,6 +13,7 @@ use gemba_core::verdict::judge;
 use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
+use crate::balancer::BalancerMsg;
 use crate::floor::Floor;
 use crate::kaizen::KaizenMsg;
 use crate::line::LineCell;
@@ -39,6 +40,7 @@ pub(crate) struct AndonBoard {
     floor: Arc<Floor>,
     regulator: Address<RegulatorMsg>,
     kaizen: Address<KaizenMsg>,
+    balancer: Address<BalancerMsg>,
     board: Board,
     read: Seq,
 }
@@ -48,8 +50,10 @@ impl AndonBoard {
         floor: Arc<Floor>,
         regulator: Address<RegulatorMsg>,
         kaizen: Address<KaizenMsg>,
+        balancer: Address<BalancerMsg>,
     ) -> Self {
-        Self { floor, regulator, kaizen, board: Board::new(BoardRules::default()), read: Seq(0) }
+        let board = Board::new(BoardRules::default());
+        Self { floor, regulator, kaizen, balancer, board, read: Seq(0) }
     }
 
     fn fold(&mut self, ctx: &Context<BoardMsg>) {
@@ -81,6 +85,9 @@ impl AndonBoard {
             }
             Control::AcceptBaseline { line, by } => {
                 let _ = self.kaizen.cast(KaizenMsg::Accept { line, by, reply });
+            }
+            Control::BindKeys { .. } | Control::ClearKeys { .. } => {
+                let _ = self.balancer.cast(BalancerMsg::Control { control, reply });
             }
             Control::Acknowledge { station, by } => reply.send(self.acknowledge(station, by, ctx)),
             Control::Silence { stations, for_ms, by, why } => {
@@ -145,6 +152,7 @@ impl AndonBoard {
             cost: *self.floor.cost.latest(),
             admission: self.floor.ceiling.limits().view(self.floor.ceiling.in_flight()),
             balance_ratio,
+            affinity: self.floor.affinity.latest().view(ctx.now()),
             health: (*self.floor.health_view.latest()).clone(),
             studies: (*self.floor.studies.latest()).clone(),
             bottlenecks: (*self.floor.bottlenecks.latest()).clone(),

@@ -168,9 +168,11 @@ impl Regulator {
                 Ok(receipt)
             }
             // The board and kaizen take these.
-            Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
-                Err(ControlError::Unavailable)
-            }
+            Control::Acknowledge { .. }
+            | Control::Silence { .. }
+            | Control::AcceptBaseline { .. }
+            | Control::BindKeys { .. }
+            | Control::ClearKeys { .. } => Err(ControlError::Unavailable),
         }
     }
 
