@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gemba::admission::Limits;
+use gemba::admission::{Limits, Tier};
 use gemba::breaker::{BreakerRules, Outcome};
 use gemba::control::{Control, ControlError};
 use gemba::light::Light;
@@ -74,15 +74,15 @@ async fn what_is_over_the_limit_is_refused_at_once_and_the_reserve_is_for_critic
         let line = line.clone();
         tokio::spawn(async move { line.submit(Signal::new(sleep(1)).tier(tier), &()).await })
     };
-    let normal: Vec<_> = (0..8).map(|_| submit(gemba::admission::Tier::Normal)).collect();
+    let normal: Vec<_> = (0..8).map(|_| submit(Tier::Normal)).collect();
     tokio::task::yield_now().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(regulator.in_flight(), 8);
-    let Err(SubmitError::Refused(refusal)) = submit(gemba::admission::Tier::Normal).await.unwrap() else {
+    let Err(SubmitError::Refused(refusal)) = submit(Tier::Normal).await.unwrap() else {
         panic!("the ninth is refused")
     };
     assert_eq!(refusal.reason, RefusalReason::Overloaded { in_flight: 8, limit: 8 });
-    let critical = submit(gemba::admission::Tier::Critical);
+    let critical = submit(Tier::Critical);
     for job in normal.into_iter().chain([critical]) {
         job.await.unwrap().unwrap();
     }
@@ -296,10 +296,31 @@ async fn passing_the_soft_limit_warns_and_refuses_nobody() {
         })
         .collect();
     let passed = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "soft_limit_passed").await;
-    assert!(matches!(passed.event, Event::SoftLimitPassed { in_flight: 4, soft: 4 }), "{passed:?}");
+    assert!(
+        matches!(passed.event, Event::SoftLimitPassed { in_flight: 4, soft: 4, tier: Tier::Normal }),
+        "{passed:?}"
+    );
     board(node.system(), |board| board.overall == Light::Yellow).await;
-    for job in jobs {
+    let fifth = {
+        let line = line.clone();
+        let signal = Signal::new(sleep(1)).tier(Tier::Critical);
+        tokio::spawn(async move { line.submit(signal, &()).await })
+    };
+    let passed =
+        receipt(node.system(), passed.seq, |receipt| receipt.event.kind() == "soft_limit_passed").await;
+    assert!(
+        matches!(passed.event, Event::SoftLimitPassed { in_flight: 5, soft: 5, tier: Tier::Critical }),
+        "{passed:?}"
+    );
+    for job in jobs.into_iter().chain([fifth]) {
         job.await.unwrap().unwrap();
+    }
+    // The scribe counts a receipt soon after it was written.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let page = node.metrics();
+    for tier in ["normal", "critical"] {
+        let counted = format!("gemba_admission_soft_limit_passed_total{{tier=\"{tier}\"}} 1\n");
+        assert!(page.contains(&counted), "{page}");
     }
     finish(node).await;
 }
@@ -354,6 +375,7 @@ async fn more_arrivals_than_the_baseline_explains_are_a_surge_sized_by_demand() 
     // About 19 workers for 300 s and half of them for 120 s, at 2.00 an hour.
     assert!((3_000_000..5_000_000).contains(&cost_micro), "{cost_micro}");
     assert!(cost_micro <= after.cost.surge_micro && after.cost.surge_micro < cost_micro + 100_000);
+    assert_eq!(after.arrivals.surged_ms, lasted_ms);
     assert_eq!((after.arrivals.surges, after.cost.permanent_advised), (1, 0));
     finish(node).await;
 }

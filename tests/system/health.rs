@@ -6,6 +6,7 @@ use gemba::health::{CheckState, HealthError, HealthRules, HealthState};
 use gemba::light::Light;
 use gemba::pool_health::PoolHealth;
 use gemba::receipt::{Event, Seq};
+use gemba::view::BoardView;
 use gemba::{Check, HealthSpec, Node, Plant, PlantError, PoolSpec};
 use gemba_kit::{board, finish, receipt, story, workers};
 use tokio::sync::watch;
@@ -100,9 +101,8 @@ async fn a_check_that_blocks_its_thread_is_not_asked_again_before_it_has_ended()
     };
     let node = start(spec().check(Check::blocking("stuck", look).within(50 * MILLI))).await;
     let system = node.system();
-    let hangs = |board: &gemba::view::BoardView| {
-        board.health.checks.iter().any(|check| check.says.ends_with("has not ended"))
-    };
+    let hangs =
+        |board: &BoardView| board.health.checks.iter().any(|check| check.says.ends_with("has not ended"));
     board(system, hangs).await;
     assert_eq!(*count.borrow(), 1);
     release.send(false).unwrap();
@@ -156,6 +156,10 @@ async fn a_pool_whose_workers_do_not_answer_is_critical_until_they_do() {
     sides[1].suspend().await.unwrap();
     let critical = board(system, |board| board.pools[0].health == PoolHealth::Critical).await;
     assert_eq!(&*critical.pools[0].health_why, "0 of 2 workers answer");
+    let pool = |board: &BoardView| {
+        board.stations.iter().find(|station| station.name.as_str() == "pool:work").cloned()
+    };
+    board(system, |board| pool(board).is_some_and(|pool| pool.light == Light::Red)).await;
     let red = board(system, |board| board.overall == Light::Red).await;
     assert_eq!(red.stations[0].name.as_str(), "pool:work");
     for side in &sides {

@@ -373,6 +373,16 @@ async fn what_slows_a_line_down_is_traced_to_the_breaker_that_opened() {
         next = cause.cause;
     }
     assert_eq!(chain, ["line_moved", "ladder_moved", "breaker_moved"]);
+    // The scribe counts a receipt soon after it was written.
+    tokio::time::sleep(SECOND).await;
+    let page = node.metrics();
+    assert!(
+        page.lines().any(|line| {
+            line.starts_with("gemba_ladder_steps_total{of=\"work\",measure=\"failures\",to=")
+                && line.ends_with(" 1")
+        }),
+        "{page}"
+    );
     let opened = receipt(system, Seq(0), kind("breaker_moved")).await;
     tokio::time::sleep(60 * SECOND).await;
     line.submit(Signal::new(Input::Answer(1)).tier(Tier::Critical), &()).await.unwrap();

@@ -11,4 +11,5 @@ mod plant;
 mod pools;
 mod seeds;
 mod spans;
+mod status;
 mod tidy;

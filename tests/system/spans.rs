@@ -1,13 +1,16 @@
-//! The spans of a signal: one for each phase, all within its own.
+//! What OpenTelemetry gets: the spans of a signal, one for each phase, and the changes of lights.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 
+use gemba::control::Control;
+use gemba::light::Light;
 use gemba::policy::rule;
 use gemba::{Action, FollowUp, JobContext, LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
-use gemba_kit::{finish, workers};
-use tracing::Subscriber;
+use gemba_kit::{board, finish, workers};
+use tracing::field::{Field, Visit};
 use tracing::span::{Id, Record};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -101,4 +104,58 @@ async fn a_signal_has_a_span_for_each_phase_and_says_how_it_ended() {
             "{what} in {recorded:?}"
         );
     }
+}
+
+/// A change of a light as a machine reads it.
+#[derive(Debug, Default)]
+struct Change(BTreeMap<&'static str, String>);
+
+impl Visit for Change {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+}
+
+struct Lights(Sender<(Level, Change)>);
+
+impl<S: Subscriber> Layer<S> for Lights {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "gemba::andon" {
+            assert_eq!(event.metadata().name(), "gemba.andon.light");
+            let mut change = Change::default();
+            event.record(&mut change);
+            let _ = self.0.send((*event.metadata().level(), change));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_light_is_an_event_with_its_severity_and_its_cause() {
+    let (sender, told) = channel();
+    let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Lights(sender)));
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
+    let _line = plant.line(LineSpec::<_>::new("work", Asked));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 1).await;
+    let line = || "work".parse().unwrap();
+    let system = node.system();
+    let pull = Control::PullCord { line: line(), by: "ann".into(), why: "smoke".into() };
+    let pulled = system.control(pull).await.unwrap();
+    board(system, |board| board.overall == Light::Red).await;
+    system.control(Control::ResetCord { line: line(), by: "ann".into() }).await.unwrap();
+    board(system, |board| board.overall == Light::Green).await;
+    finish(node).await;
+    drop(guard);
+    let of_line = |(_, change): &(Level, Change)| change.0["station"] == "line:work";
+    let told: Vec<_> = told.into_iter().filter(of_line).collect();
+    let lights: Vec<_> = told.iter().map(|(level, change)| (*level, &*change.0["light"])).collect();
+    assert_eq!(lights, [(Level::ERROR, "red"), (Level::INFO, "green")]);
+    let (_, red) = &told[0];
+    assert_eq!((&*red.0["from"], &red.0["cause"]), ("green", &pulled.0.to_string()));
 }

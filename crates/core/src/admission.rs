@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::view::{AdmissionView, TierView};
+
 /// How much a signal matters when not all can be served. Ordered: what goes first is smaller.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +128,24 @@ impl Limits {
             Tier::Normal | Tier::Batch => self.soft_others,
         }
     }
+
+    /// How much of what a tier may have in flight is: above 1 for the others, while critical signals stand in
+    /// their reserve.
+    #[doc(alias = "load factor")]
+    pub fn load_ratio(&self, in_flight: u32, tier: Tier) -> f64 {
+        f64::from(in_flight) / f64::from(self.hard(tier))
+    }
+
+    /// What the board shows of it.
+    pub fn view(&self, in_flight: u32) -> AdmissionView {
+        let tier = |tier| TierView {
+            tier,
+            soft: self.soft(tier),
+            hard: self.hard(tier),
+            load_ratio: self.load_ratio(in_flight, tier),
+        };
+        AdmissionView { in_flight, tiers: Tier::ALL.map(tier).into() }
+    }
 }
 
 impl Default for Limits {
@@ -214,6 +234,19 @@ mod tests {
             (u32::MAX, Tier::Critical, refused(u32::MAX, 1200)),
         ] {
             assert_eq!(admits(in_flight, &Limits::default(), tier), expected, "{tier} with {in_flight}");
+        }
+    }
+
+    #[test]
+    fn the_load_of_a_tier_is_held_against_its_own_limit() {
+        let limits = Limits::default();
+        for (in_flight, critical, others) in
+            [(0, 0.0, 0.0), (480, 0.4, 0.5), (960, 0.8, 1.0), (1200, 1.0, 1.25)]
+        {
+            let tiers = limits.view(in_flight).tiers;
+            let ratios: Vec<_> = tiers.iter().map(|tier| (tier.tier, tier.load_ratio)).collect();
+            let expected = [(Tier::Critical, critical), (Tier::Normal, others), (Tier::Batch, others)];
+            assert_eq!(ratios, expected, "{in_flight} in flight");
         }
     }
 

@@ -144,6 +144,7 @@ impl Board {
     #[allow(clippy::too_many_lines, reason = "one arm for each event")]
     pub fn apply(&mut self, receipt: &Receipt) -> Vec<LightChange> {
         let mut fold = Fold { board: self, receipt, touched: Vec::new(), changes: Vec::new() };
+        let itself = Station::Supervisor(&receipt.path);
         match &receipt.event {
             Event::NodeStarted { .. } => fold.board.add(Station::Node, receipt.unix_ms),
             Event::NodeStopping { .. } => fold.raise(Station::Node, Trouble::Stopping, Light::Purple, None),
@@ -160,15 +161,9 @@ impl Board {
             }
             Event::HandlerStuck { .. } => fold.handler_stuck(),
             Event::HandlerRecovered { .. } => fold.clear_child(Trouble::Stuck),
-            Event::SupervisorGaveUp { .. } => {
-                fold.raise(Station::Supervisor(&receipt.path), Trouble::GaveUp, Light::Red, None);
-            }
-            Event::SupervisorHalted { .. } => {
-                fold.raise(Station::Supervisor(&receipt.path), Trouble::Halted, Light::Red, None);
-            }
-            Event::SupervisorResumed { .. } => {
-                fold.clear(Station::Supervisor(&receipt.path), &Trouble::Halted);
-            }
+            Event::SupervisorGaveUp { .. } => fold.raise(itself, Trouble::GaveUp, Light::Red, None),
+            Event::SupervisorHalted { .. } => fold.raise(itself, Trouble::Halted, Light::Red, None),
+            Event::SupervisorResumed { .. } => fold.clear(itself, &Trouble::Halted),
             Event::BreakerMoved { breaker, to, .. } => fold.breaker_moved(breaker, *to),
             Event::PoolResized { pool, .. } => fold.board.add(Station::Pool(pool), receipt.unix_ms),
             Event::SurgeStarted { .. } => fold.raise(Station::Node, Trouble::Surge, Light::Yellow, None),
@@ -455,6 +450,7 @@ mod tests {
     use proptest::prelude::{Strategy, prop_assert, prop_assert_eq, proptest};
 
     use super::*;
+    use crate::admission::Tier;
     use crate::exit::{ExitReason, Incarnation};
     use Light::{Green, Purple, Red, Yellow};
 
@@ -700,13 +696,13 @@ mod tests {
     fn the_node_shows_surges_the_soft_limit_and_its_end() {
         let mut floor = Floor::new();
         let surge = Event::SurgeStarted { fast_milli: 9000, baseline_milli: 1000 };
-        let soft = Event::SoftLimitPassed { in_flight: 800, soft: 800 };
+        let soft = Event::SoftLimitPassed { in_flight: 800, soft: 800, tier: Tier::Normal };
         assert_eq!(floor.at("/", Event::NodeStarted { node: name("plant-1") }), []);
         assert_eq!(floor.station("node").light, Green);
         assert_eq!(floor.at("/burst", surge), moved("node", Green, Yellow));
         assert_eq!(floor.at("/regulator", soft.clone()), []);
         assert_eq!(floor.at("/burst", Event::SurgeEnded { lasted_ms: 1, cost_micro: 1 }), []);
-        assert_eq!(&*floor.station("node").why, "800 in flight, soft limit 800");
+        assert_eq!(&*floor.station("node").why, "800 in flight, soft limit 800 of normal signals");
         assert_eq!(floor.wait(9), []);
         assert_eq!(floor.at("/regulator", soft), []);
         assert_eq!(floor.wait(9), []);
@@ -781,7 +777,7 @@ mod tests {
             Event::SupervisorGaveUp { reason: ExitReason::Killed },
             Event::CordPulled { line: name("payment"), by: "a".into(), why: "b".into() },
             Event::CordReset { line: name("payment"), by: "a".into() },
-            Event::SoftLimitPassed { in_flight: 1, soft: 1 },
+            Event::SoftLimitPassed { in_flight: 1, soft: 1, tier: Tier::Normal },
             Event::SurgeStarted { fast_milli: 1, baseline_milli: 1 },
             Event::SurgeEnded { lasted_ms: 1, cost_micro: 1 },
         ];

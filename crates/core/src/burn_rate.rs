@@ -23,6 +23,16 @@ struct Pair {
     short: Duration,
 }
 
+/// How far below a rate another counts as the same: a share and a budget are binary fractions of decimal numbers.
+const ROUNDING: f64 = 1e-9;
+
+impl Pair {
+    /// Whether a budget that burns so fast is one to tell of: the rate itself uses up the share of the pair.
+    fn reaches(&self, rate: f64) -> bool {
+        self.rate * (1.0 - ROUNDING) <= rate
+    }
+}
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// 2 % of the budget in an hour, 5 % in six hours, 10 % in three days. Source: FLOW-EVIDENCE, 1.5.
@@ -128,7 +138,7 @@ impl BurnRate {
         let from = self.light;
         let rates = self.rates(now);
         let telling = PAIRS.iter().zip(rates).filter(|(pair, rates)| {
-            pair.rate < rates.long && pair.rate < rates.short && FAILURES_MIN <= rates.failures
+            pair.reaches(rates.long) && pair.reaches(rates.short) && FAILURES_MIN <= rates.failures
         });
         let worst = telling.max_by_key(|(pair, _)| pair.light);
         self.light = worst.map_or(Light::Green, |(pair, _)| pair.light);

@@ -91,6 +91,8 @@ pub struct Burst {
     rate: Rate,
     baseline_per_s: f64,
     surges: u32,
+    /// How long all surges have lasted.
+    surged: Duration,
 }
 
 impl Burst {
@@ -98,7 +100,7 @@ impl Burst {
     pub const fn new(rules: BurstRules, now: Timestamp) -> Self {
         let phase = Phase::WarmingUp { arrived: 0, since: now };
         let rate = Rate::new(rules.fast, LONGER);
-        Self { rules, phase, rate, baseline_per_s: 0.0, surges: 0 }
+        Self { rules, phase, rate, baseline_per_s: 0.0, surges: 0, surged: Duration::ZERO }
     }
 
     /// Goes on under other rules with what it has learnt. A surge that is on ends by the new rules.
@@ -125,6 +127,9 @@ impl Burst {
             }
             return None;
         };
+        if matches!(self.phase, Phase::Holding { .. } | Phase::Shrinking { .. }) {
+            self.surged += elapsed;
+        }
         self.advance(arrived_total, arrived as f64 / elapsed.as_secs_f64(), short, elapsed, now)
     }
 
@@ -156,6 +161,7 @@ impl Burst {
             surge: left.is_some(),
             surge_left_ms: left.map(|left| left.as_millis() as u64),
             surges: self.surges,
+            surged_ms: self.surged.as_millis() as u64,
             enabled: self.rules.enabled,
         }
     }
@@ -311,6 +317,21 @@ mod tests {
             assert!(2.5 * baseline_per_s <= fast_per_s && fast_per_s < per_s as f64, "{fast_per_s}");
             assert!(traffic.view().surge);
         }
+    }
+
+    #[test]
+    fn the_time_in_surges_is_the_sum_of_what_they_lasted() {
+        let mut traffic = Traffic::warm();
+        let mut lasted = Duration::ZERO;
+        for _ in 0..2 {
+            let changes = [traffic.run(1000, seconds(60)), traffic.run(100, seconds(3600))].concat();
+            lasted += changes.iter().fold(Duration::ZERO, |sum, (_, change)| match change {
+                SurgeChange::Started { .. } => sum,
+                SurgeChange::Ended { lasted } => sum + *lasted,
+            });
+        }
+        let view = traffic.view();
+        assert_eq!((view.surges, u128::from(view.surged_ms)), (2, lasted.as_millis()));
     }
 
     #[test]

@@ -28,7 +28,8 @@ impl Cause {
     /// All causes.
     pub const ALL: [Self; 4] = [Self::Failures, Self::Latency, Self::Queue, Self::Resources];
 
-    const fn word(self) -> &'static str {
+    /// The word for it, as it stands in labels.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Failures => "failures",
             Self::Latency => "latency",

@@ -60,12 +60,18 @@ metrics! {
     IN_FLIGHT = Gauge "gemba_line_in_flight_signals" ["line"] "Signals in flight.";
     LIMIT = Gauge "gemba_admission_limit_signals" ["limit"] "Signals in flight at which a tier is warned (soft) or refused.";
     ADMITTED_IN_FLIGHT = Gauge "gemba_admission_in_flight_signals" [] "Signals that hold a permit.";
+    LOAD = Gauge "gemba_admission_load_ratio" ["tier"] "Signals in flight over the limit of the tier: 1 is full.";
+    SOFT_PASSED = Counter "gemba_admission_soft_limit_passed_total" ["tier"] "Times more was in flight than the soft limit of the tier; normal speaks for batch, whose limit is the same.";
     RATE_LIMITED = Counter "gemba_line_rate_limited_total" ["line", "scope"] "Signals refused because the rate of the line or of their key was used up.";
     RATE_KEYS = Gauge "gemba_line_rate_keys" ["line"] "Keys whose rate is remembered.";
     WORKERS = Gauge "gemba_pool_workers" ["pool", "state"] "Workers of a pool.";
     STAND_INS = Gauge "gemba_pool_stand_in_workers" ["pool"] "Workers of a pool, beyond its size, that stand in for those that hang.";
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
+    UTILIZATION_BAND = Gauge "gemba_pool_utilization_band" ["pool", "band"] "1 for the band its utilization is in, 0 for the others: idle (below 20 %), light, good (60 to 80 %), busy, full (above 95 %).";
+    ROUTED = Counter "gemba_pool_routed_jobs_total" ["pool"] "Jobs that were sent to a pool, those it turned away included.";
+    POOL_SIGNALS = Counter "gemba_pool_signals_total" ["pool", "outcome"] "Signals a pool worked on by how they ended, of all lines.";
+    POOL_LATENCY = Histogram "gemba_pool_duration_seconds" ["pool"] "Time from arrival to answer of the signals a pool worked on.";
     NEEDED = Gauge "gemba_pool_needed_workers" ["pool"] "The most workers a pool needed within its shrink window.";
     POOL_HEALTH = Gauge "gemba_pool_health" ["pool", "class"] "1 for the class of health a pool is in, 0 for the others.";
     POOL_ALIVE = Gauge "gemba_pool_alive_workers" ["pool"] "Workers of a pool that answered when they were asked last, or were at work.";
@@ -77,8 +83,10 @@ metrics! {
     POOL_RESIZES = Counter "gemba_pool_resizes_total" ["pool", "direction"] "Changes of a pool's size.";
     ARRIVALS = Gauge "gemba_burst_arrivals_per_second" ["window"] "Arrivals per second, refused ones included.";
     SURGES = Counter "gemba_burst_surges_total" [] "Surges begun.";
+    SURGE_TIME = Counter "gemba_burst_surge_seconds_total" [] "Time in surges, their withdrawal included; over the surges begun it is how long one lasts.";
     COST = Gauge "gemba_pool_cost_units" ["workers"] "What workers within (baseline) and beyond (surge) the maxima of their pools have cost.";
     LIGHT = Gauge "gemba_andon_light" ["light"] "1 for the light the whole node shows, 0 for the others.";
+    WELL = Gauge "gemba_node_well" [] "1 while the node is well: under 1 % refused, no critical pool, no short pool beside an idle one.";
     STATION_LIGHT = Gauge "gemba_station_light" ["station"] "The light of a station of the board: 0 green, 1 yellow, 2 red, 3 purple.";
     LINE_STATE = Gauge "gemba_line_state" ["line", "state"] "1 for the state a line is in (running, slowed, stopped, draining), 0 for the others.";
     POOL_BOUNDS = Gauge "gemba_pool_bound_workers" ["pool", "bound"] "Fewest (min) and most (max) workers a pool may have now, with what it was lent, a surge not counted.";
@@ -104,6 +112,7 @@ metrics! {
     PROCESSOR = Gauge "gemba_machine_processor_ratio" ["window"] "Share of all processors in use, over the last period (now) and the last minute.";
     MEMORY = Gauge "gemba_machine_memory_bytes" ["what"] "Memory of the process, and of the machine: available and total.";
     CONNECTIONS = Gauge "gemba_machine_connections" [] "Established TCP connections of the process.";
+    LADDER_STEPS = Counter "gemba_ladder_steps_total" ["of", "measure", "to"] "Steps of a ladder to a light, up or down: of a line, or of the node, and of which figure.";
     CORDS = Counter "gemba_andon_cord_pulls_total" ["line"] "Times a line's cord was pulled.";
 }
 

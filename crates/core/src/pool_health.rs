@@ -89,9 +89,9 @@ pub struct PoolFacts {
     pub wait: Duration,
     /// How long it may.
     pub wait_max: Duration,
-    /// Failures of the lines it serves since the node started.
+    /// Failures of what it worked on since the node started.
     pub failures_total: u64,
-    /// Outcomes of those lines.
+    /// Outcomes of that.
     pub outcomes_total: u64,
     /// What its workers said; `None` before they were asked.
     pub liveness: Option<Liveness>,

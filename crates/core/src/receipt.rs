@@ -254,6 +254,9 @@ pub enum Event {
         in_flight: u32,
         /// The soft limit.
         soft: u32,
+        /// The tier whose limit it is; the normal one speaks for batch signals, whose limit is the same.
+        #[serde(default)]
+        tier: Tier,
     },
     /// A line's share of failures, or of signals that ran out of time, moved to another step of its ladder.
     LadderMoved {

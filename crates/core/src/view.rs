@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Tier;
 use crate::affinity::AffinityView;
+use crate::band::Band;
 use crate::baseline::Comparison;
 use crate::bottleneck::Finding;
 use crate::exit::{ExitReason, Incarnation};
@@ -19,6 +21,7 @@ use crate::proportion::Interval;
 use crate::receipt::{BreakerState, Receipt, Seq};
 use crate::six_sigma::Quality;
 use crate::supervision::Strategy;
+use crate::verdict::Verdict;
 
 /// What kind of actor stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -185,6 +188,10 @@ pub struct BoardView {
     pub cost: CostView,
     /// How evenly the pools are loaded: 1 is level, 0 is one full and one idle.
     pub balance_ratio: f64,
+    /// How many signals are in flight, and how many of each tier may be.
+    pub admission: AdmissionView,
+    /// Whether the node is well; `None` if nobody has judged it.
+    pub verdict: Option<Verdict>,
     /// Which keys belong to which pool, by groups.
     pub affinity: Vec<AffinityView>,
     /// What kaizen has learnt of each line.
@@ -195,6 +202,28 @@ pub struct BoardView {
     pub bottlenecks: Vec<Finding>,
     /// The number of the newest receipt in it.
     pub receipt: Seq,
+}
+
+/// How many signals are in flight, and how many of each tier may be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AdmissionView {
+    /// Signals that hold a permit.
+    pub in_flight: u32,
+    /// Each tier, the one served first at the front.
+    pub tiers: Vec<TierView>,
+}
+
+/// The limits of one tier, and how near they are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TierView {
+    /// The tier.
+    pub tier: Tier,
+    /// Signals in flight at which it is warned.
+    pub soft: u32,
+    /// Signals in flight at which it is refused.
+    pub hard: u32,
+    /// Signals in flight over that limit: 1 is full.
+    pub load_ratio: f64,
 }
 
 /// What kaizen has learnt of one line.
@@ -308,12 +337,30 @@ pub struct LineView {
     pub timed_out: u64,
     /// Signals whose caller went away before the answer.
     pub cancelled: u64,
+    /// What it took and refused lately, the shortest window first.
+    #[serde(default)]
+    pub intake: Vec<IntakeView>,
     /// Outcomes per second over the last 10 s.
     pub throughput_per_s: f64,
     /// Median latency of the last 10 s, in milliseconds.
     pub p50_ms: f64,
     /// 99th percentile of the last 10 s, in milliseconds.
     pub p99_ms: f64,
+}
+
+/// What a line took and refused in one window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct IntakeView {
+    /// How long the window is, in seconds.
+    pub window_s: u32,
+    /// Signals taken in it.
+    pub accepted: u64,
+    /// Signals refused in it.
+    pub refused: u64,
+    /// Signals taken per second.
+    pub accepted_per_s: f64,
+    /// Signals refused per second.
+    pub refused_per_s: f64,
 }
 
 /// A pulled cord.
@@ -351,6 +398,27 @@ pub struct PoolView {
     pub stand_ins: u32,
     /// Busy time over worker time in the last window, 0 to 1.
     pub utilization: f64,
+    /// What that means for its size.
+    #[serde(default)]
+    pub band: Band,
+    /// Jobs that were sent to it since the node started.
+    #[serde(default)]
+    pub routed: u64,
+    /// Signals whose action succeeded in it, of all lines it serves.
+    #[serde(default)]
+    pub succeeded: u64,
+    /// Signals whose action failed in it, or whose worker died.
+    #[serde(default)]
+    pub failed: u64,
+    /// Signals whose action ran out of time in it.
+    #[serde(default)]
+    pub timed_out: u64,
+    /// Median time from arrival to answer of those of the last 10 s, in milliseconds.
+    #[serde(default)]
+    pub p50_ms: f64,
+    /// The 99th percentile.
+    #[serde(default)]
+    pub p99_ms: f64,
     /// How well it is.
     #[serde(default)]
     pub health: PoolHealth,
@@ -388,6 +456,8 @@ pub struct ArrivalsView {
     pub surge_left_ms: Option<u64>,
     /// Surges begun since the node started.
     pub surges: u32,
+    /// How long they have lasted together, the one that is on included, in milliseconds.
+    pub surged_ms: u64,
     /// Whether bursts are looked for.
     pub enabled: bool,
 }

@@ -58,6 +58,13 @@ impl Window {
         self.sum
     }
 
+    /// How long it covers `now`, the bucket being filled included.
+    pub(crate) fn covers(&mut self, now: Timestamp) -> Duration {
+        self.advance(now);
+        let whole = self.buckets.len() as u64 - 1;
+        now.since(Timestamp::from_nanos(self.newest.saturating_sub(whole).saturating_mul(self.width)))
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.buckets.fill(Tally::default());

@@ -9,6 +9,7 @@ use gemba_core::control::{Control, ControlError};
 use gemba_core::light::Light;
 use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
+use gemba_core::verdict::judge;
 use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
@@ -126,21 +127,31 @@ impl AndonBoard {
         let measured = self.floor.line_views.latest();
         let line_view = |line: &Arc<LineCell>| {
             let rates = measured.iter().find(|view| view.name == line.name);
-            let (throughput_per_s, p50_ms, p99_ms) =
-                rates.map_or((0.0, 0.0, 0.0), |rates| (rates.throughput_per_s, rates.p50_ms, rates.p99_ms));
             // Counts of this moment, rates of the last second.
-            LineView { throughput_per_s, p50_ms, p99_ms, ..line.view() }
+            let counted = line.view();
+            rates.map_or(counted.clone(), |rates| LineView {
+                throughput_per_s: rates.throughput_per_s,
+                p50_ms: rates.p50_ms,
+                p99_ms: rates.p99_ms,
+                intake: rates.intake.clone(),
+                ..counted
+            })
         };
+        let lines: Vec<_> = self.floor.lines.iter().map(line_view).collect();
+        let pools: Vec<_> = self.floor.pools.iter().map(|pool| pool.view()).collect();
+        let balance_ratio = self.floor.routes.balance();
         BoardView {
             overall: self.board.overall(),
             taken_unix_ms: ctx.system().unix_ms(),
             stations: self.board.stations(),
-            lines: self.floor.lines.iter().map(line_view).collect(),
-            pools: self.floor.pools.iter().map(|pool| pool.view()).collect(),
+            verdict: Some(judge(&lines, &pools, balance_ratio)),
+            lines,
+            pools,
             breakers: self.floor.lines.iter().map(|line| line.guard.view()).collect(),
             arrivals: *self.floor.arrivals.latest(),
             cost: *self.floor.cost.latest(),
-            balance_ratio: self.floor.routes.balance(),
+            admission: self.floor.ceiling.limits().view(self.floor.ceiling.in_flight()),
+            balance_ratio,
             affinity: self.floor.affinity.latest().view(ctx.now()),
             health: (*self.floor.health_view.latest()).clone(),
             studies: (*self.floor.studies.latest()).clone(),

@@ -106,6 +106,7 @@ impl BurstHandler {
         if let Some(baseline) = view.baseline_per_s {
             instruments.gauge(&metric::ARRIVALS, &["baseline"]).set(baseline);
         }
+        instruments.counter(&metric::SURGE_TIME, &[]).absolute(view.surged_ms / 1000);
         self.floor.arrivals.publish(view);
         let cost = self.surge.ledger.as_ref().map(Ledger::view).unwrap_or_default();
         instruments.gauge(&metric::COST, &["baseline"]).set(cost.baseline_micro as f64 / 1e6);

@@ -10,6 +10,7 @@ use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
 use gemba_core::health::HealthView;
+use gemba_core::intake::Intake;
 use gemba_core::jidoka::{Jidoka, JidokaRules};
 use gemba_core::ladder::{Ladder, Measure};
 use gemba_core::lending::Lending;
@@ -24,6 +25,7 @@ use crate::burst::Levelling;
 use crate::health::Wellness;
 use crate::kaizen::{KaizenRules, Levels};
 use crate::line::LineCell;
+use crate::meter::Counts;
 use crate::permit::Ceiling;
 use crate::pool::PoolCell;
 
@@ -96,13 +98,14 @@ pub(crate) struct PoolSurge {
 }
 
 /// How far a line has climbed on its ladders, of failures, of signals out of time and of its figures, how fast it
-/// burns its budget, how it stands against its baseline.
+/// burns its budget, what it takes and refuses, how it stands against its baseline.
 #[derive(Debug, Clone)]
 pub(crate) struct Learnt {
     pub failures: Ladder,
     pub late: Ladder,
     pub levels: Levels,
     pub burn: BurnRate,
+    pub intake: Intake,
     pub comparison: Option<Comparison>,
     pub regressed: Option<Seq>,
     /// The receipts of the last steps of its ladders: of failures, and of signals out of time.
@@ -120,6 +123,7 @@ impl Learnt {
             late: Ladder::new(ladder.at_worst(Light::Red), now),
             levels: Levels::new(&Measure::OF_LINE, &rules.levels, ladder),
             burn,
+            intake: Intake::new(now),
             comparison: None,
             regressed: None,
             steps: [None; 2],
@@ -136,6 +140,15 @@ impl Floor {
     /// The names of all pools, likewise.
     pub(crate) fn pool_names(&self) -> String {
         self.pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a pool has done since the node started, for all its lines.
+    pub(crate) fn done_in(&self, pool: &PoolCell) -> Counts {
+        let mut counts = Counts::default();
+        for line in &self.lines {
+            counts.add(&line.meter.of_pool(pool.hash));
+        }
+        counts
     }
 
     /// Signals that came since the node started, refused ones included.

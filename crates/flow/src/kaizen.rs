@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::band::Band;
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured};
 use gemba_core::burn_rate::BurnStep;
 use gemba_core::control::ControlError;
@@ -25,10 +26,12 @@ use crate::meter::Ended;
 pub(crate) mod file;
 mod levels;
 mod record;
+mod served;
 mod stations;
 
 pub(crate) use levels::Levels;
 use record::{Record, Studied};
+use served::Pools;
 use stations::Stations;
 
 /// How often the lines are measured.
@@ -73,6 +76,7 @@ pub(crate) struct Kaizen {
     floor: Arc<Floor>,
     rules: KaizenRules,
     records: Vec<Record>,
+    pools: Pools,
     stations: Stations,
     stations_since: Timestamp,
 }
@@ -80,7 +84,8 @@ pub(crate) struct Kaizen {
 impl Kaizen {
     pub(crate) fn new(floor: Arc<Floor>, rules: KaizenRules) -> Self {
         let stations_since = Timestamp::START;
-        Self { floor, rules, records: Vec::new(), stations: Stations::default(), stations_since }
+        let (pools, stations) = (Pools::new(&floor.pools), Stations::default());
+        Self { floor, rules, records: Vec::new(), pools, stations, stations_since }
     }
 
     async fn tick(&mut self, ctx: &Context<KaizenMsg>) {
@@ -92,7 +97,9 @@ impl Kaizen {
         let baselines = self.floor.baselines.latest();
         let lines = self.floor.lines.iter().zip(&self.floor.serves);
         for ((line, serves), record) in lines.zip(&mut self.records) {
-            record.measure(line, line.meter.counts(), now, instruments);
+            let counts = line.meter.counts();
+            let latencies = line.meter.take_latencies(|pool, latencies| self.pools.note(pool, latencies));
+            record.measure(line, counts, latencies, now, instruments);
             let (steps, burn) = record.climb(now);
             for (index, (defect, step)) in steps.into_iter().enumerate() {
                 let Some(Step { from, to, failures, outcomes }) = step else { continue };
@@ -132,12 +139,13 @@ impl Kaizen {
                 Measure::Processor | Measure::Memory | Measure::Connections => None,
             };
             record.learnt.levels.observe(Some(&line.name), known, &jidoka, ctx);
-            views.push(recent.view(line));
+            views.push(recent.view(line, record.learnt.intake.view(now)));
         }
         self.watch_node(&jidoka, ctx);
         for (line, measured) in firsts {
             self.set_baseline(line, measured, "the first full window".into(), ctx).await;
         }
+        self.pools.publish(&self.floor, instruments);
         self.watch_pools(ctx);
         self.conclude(now);
         self.floor.line_views.publish(views);
@@ -164,18 +172,12 @@ impl Kaizen {
         self.floor.node_levels.publish(levels);
     }
 
-    /// Puts each pool into its class of health. Of failures it has the share of the lines it serves.
+    /// Puts each pool into its class of health.
     fn watch_pools(&self, ctx: &Context<KaizenMsg>) {
-        for (index, pool) in self.floor.pools.iter().enumerate() {
-            let served = self.floor.lines.iter().zip(&self.floor.serves);
-            let counts =
-                served.filter(|(_, pools)| pools.contains(&index)).map(|(line, _)| line.meter.counts());
-            let (mut failures_total, mut outcomes_total) = (0, 0);
-            for counts in counts {
-                let failed = counts.of(Ended::Failed) + counts.of(Ended::TimedOut);
-                failures_total += failed;
-                outcomes_total += failed + counts.of(Ended::Succeeded);
-            }
+        for pool in &self.floor.pools {
+            let counts = self.floor.done_in(pool);
+            let failures_total = counts.of(Ended::Failed) + counts.of(Ended::TimedOut);
+            let outcomes_total = failures_total + counts.of(Ended::Succeeded);
             let facts = PoolFacts { failures_total, outcomes_total, ..pool.facts() };
             let mut watch = (*pool.watch.latest()).clone();
             if let Some(PoolMoved { from, to, why }) = watch.observe(&facts, ctx.now()) {
@@ -273,6 +275,12 @@ impl Kaizen {
             to.gauge(&metric::STAND_INS, &[name]).set(f64::from(*pool.stand_ins.latest()));
             to.gauge(&metric::QUEUED, &[name]).set(f64::from(load.queued));
             to.gauge(&metric::UTILIZATION, &[name]).set(load.utilization);
+            let band = Band::of(load.utilization);
+            for one in Band::ALL {
+                let on = f64::from(u8::from(one == band));
+                to.gauge(&metric::UTILIZATION_BAND, &[name, one.word()]).set(on);
+            }
+            to.counter(&metric::ROUTED, &[name]).absolute(pool.exchange.arrived());
             let bounds = [("min", pool.rules().workers_min()), ("max", pool.granted.latest().most)];
             for (bound, workers) in bounds {
                 to.gauge(&metric::POOL_BOUNDS, &[name, bound]).set(f64::from(workers));
@@ -305,6 +313,9 @@ impl Kaizen {
         for station in &board.stations {
             let light = f64::from(station.light as u8);
             to.gauge(&metric::STATION_LIGHT, &[station.name.as_str()]).set(light);
+        }
+        if let Some(verdict) = &board.verdict {
+            to.gauge(&metric::WELL, &[]).set(f64::from(u8::from(verdict.well)));
         }
         for light in Light::ALL {
             to.gauge(&metric::LIGHT, &[light.colour()]).set(f64::from(u8::from(light == board.overall)));

@@ -20,6 +20,7 @@ mod line;
 mod liveness;
 mod load;
 mod meter;
+mod meters;
 #[cfg(all(test, feature = "loom"))]
 mod models;
 mod per_signal;

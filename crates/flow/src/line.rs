@@ -25,7 +25,8 @@ use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
 use crate::gate::{Gate, Standing};
 use crate::guard::Guard;
 use crate::job::{Answer, Because, Job, Station, Trace};
-use crate::meter::{Ended, Meter};
+use crate::meter::Ended;
+use crate::meters::Meters;
 use crate::permit::{Ceiling, Permit};
 use crate::phases::{Lap, Phase, Phases};
 use crate::rate::{RateGate, Rates};
@@ -153,7 +154,7 @@ impl<A: Action, F> fmt::Debug for LineSpec<A, F> {
 pub(crate) struct LineCell {
     pub name: Name,
     pub gate: Gate,
-    pub meter: Meter,
+    pub meter: Meters,
     pub guard: Arc<Guard>,
     pub phases: Phases,
     pub follow_ups: FollowUps,
@@ -177,6 +178,7 @@ impl LineCell {
             failed: counts.of(Ended::Failed),
             timed_out: counts.of(Ended::TimedOut),
             cancelled: counts.of(Ended::Cancelled),
+            intake: Vec::new(),
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,
@@ -262,7 +264,7 @@ impl<A: Action, F> Inner<A, F> {
     ) -> Result<A::Output, SubmitError<A::Error>> {
         let system = &self.station.system;
         let now = system.now();
-        let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Cancelled };
+        let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Cancelled, pool: None };
         self.cell.meter.arrived();
         let Signal { input, key, tenant, tier, deadline } = signal;
         let tier = tier.unwrap_or(self.tier);
@@ -272,7 +274,7 @@ impl<A: Action, F> Inner<A, F> {
         let result = match self.prepare(&input, facts, (tier, key), now, &mut lap) {
             Ok(permit) => {
                 let route = Route { key, tenant, tier, deadline, span, sent: lap.since() };
-                self.perform(input, permit, route, now).await
+                self.perform(input, permit, route, &mut tally.pool, now).await
             }
             Err(error) => Err(error),
         };
@@ -353,12 +355,13 @@ impl<A: Action, F> Inner<A, F> {
         input: A::Input,
         permit: Permit,
         route: Route<'_>,
+        pool: &mut Option<u64>,
         mut now: Timestamp,
     ) -> Result<A::Output, SubmitError<A::Error>> {
         let mut held = Some((input, permit));
         let mut last = Because::HolderDied;
         for attempt in 0..ROUTES_MAX {
-            match self.send(&mut held, &route, now) {
+            match self.send(&mut held, &route, pool, now) {
                 Ok(ticket) => match ticket.await {
                     Answer::Done { result, respond } => {
                         if let (Some(respond), Some(_)) = (respond, route.sent) {
@@ -398,9 +401,11 @@ impl<A: Action, F> Inner<A, F> {
         &self,
         held: &mut Option<(A::Input, Permit)>,
         route: &Route<'_>,
+        sent_to: &mut Option<u64>,
         now: Timestamp,
     ) -> Result<Ticket<A>, RouteError> {
         self.routes.choose(self.index, route.key, |pool| {
+            *sent_to = Some(pool.hash);
             let (input, permit) = held.take().expect("it is held until it is sent");
             let trace = Trace { span: route.span.clone(), sent: route.sent };
             let Route { tier, tenant, deadline, .. } = *route;
@@ -444,11 +449,13 @@ struct Tally<'a> {
     system: &'a System,
     arrived: Timestamp,
     ended: Ended,
+    /// Where the signal was sent last.
+    pool: Option<u64>,
 }
 
 impl Drop for Tally<'_> {
     fn drop(&mut self) {
-        self.cell.meter.ended(self.ended, self.system.now().since(self.arrived));
+        self.cell.meter.ended(self.pool, self.ended, self.system.now().since(self.arrived));
     }
 }
 

@@ -64,6 +64,13 @@ impl Counts {
         self.ended[ended as usize]
     }
 
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.arrived += other.arrived;
+        for (total, ended) in self.ended.iter_mut().zip(other.ended) {
+            *total += ended;
+        }
+    }
+
     /// Signals that came and have not ended. Read while signals move it can be off by those that do.
     pub(crate) fn in_flight(&self) -> u64 {
         self.arrived.saturating_sub(self.ended.iter().sum())
@@ -94,7 +101,7 @@ pub(crate) fn stripe() -> usize {
     STRIPE.get()
 }
 
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 2).expect("the bounds are in range")
 }
 

@@ -19,7 +19,7 @@ use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::job::{Job, Station, Trace};
 use crate::line::LineCell;
-use crate::meter::Meter;
+use crate::meters::Meters;
 use crate::permit::Ceiling;
 use crate::phases::Phases;
 use crate::rate::{RateGate, Rates};
@@ -72,7 +72,7 @@ fn station() -> Arc<Station<Echo>> {
     let cell = Arc::new(LineCell {
         name: Name::new("echo").unwrap(),
         gate: Gate::open(),
-        meter: Meter::new(),
+        meter: Meters::new(["echo"]),
         guard,
         phases: Phases::new(),
         follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),

@@ -36,7 +36,7 @@ use crate::guard::Guard;
 use crate::health::{Fault, HealthSpec, Monitor, Source, Wellness};
 use crate::kaizen::{self, Kaizen, KaizenRules, Levels};
 use crate::line::{FOLLOW_UP_MAX, Line, LineCell, LineSpec};
-use crate::meter::Meter;
+use crate::meters::Meters;
 use crate::permit::Ceiling;
 use crate::phases::Phases;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
@@ -298,10 +298,12 @@ impl PlantBuilder {
             self.errors.push(PlantError::FollowUp { line: spec.name.clone(), within });
         }
         let follow_ups = FollowUps::new(within);
+        let own = vec![spec.name.clone()];
+        let pools = if spec.pools.is_empty() { own } else { spec.pools.clone() };
         let cell = Arc::new(LineCell {
             name,
             gate: Gate::open(),
-            meter: Meter::new(),
+            meter: Meters::new(pools.iter().map(String::as_str)),
             guard,
             phases: Phases::new(),
             follow_ups,
@@ -310,8 +312,7 @@ impl PlantBuilder {
         let index = self.lines.len();
         self.lines.push(cell.clone());
         self.patience.push(spec.deadline.saturating_add(within));
-        let own = vec![spec.name.clone()];
-        self.serves.push(if spec.pools.is_empty() { own } else { spec.pools.clone() });
+        self.serves.push(pools);
         let (ceiling, routes) = (self.ceiling.clone(), self.routes.clone());
         Line::new(spec, cell, ceiling, routes, index, self.system.clone())
     }

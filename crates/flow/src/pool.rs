@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::band::Band;
 use gemba_core::name::Name;
 use gemba_core::pool_health::{Liveness, PoolFacts, PoolWatch};
 use gemba_core::receipt::Seq;
@@ -140,6 +141,16 @@ pub(crate) struct Demand {
     pub right: u32,
 }
 
+/// What a pool has done for all its lines since the node started, and how long it took lately.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Served {
+    pub succeeded: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+}
+
 /// What all actors of the plant know of a pool.
 #[derive(Debug)]
 pub(crate) struct PoolCell {
@@ -155,6 +166,8 @@ pub(crate) struct PoolCell {
     pub patience: Publisher<Duration>,
     /// What the workers said last; published by the dispatcher.
     pub liveness: Publisher<Option<Liveness>>,
+    /// What it has done; published by kaizen.
+    pub served: Publisher<Served>,
     /// How well it is; published by kaizen, so that its next life goes on from there.
     pub watch: Publisher<PoolWatch>,
     pub stop_within: Duration,
@@ -187,6 +200,7 @@ impl PoolCell {
             demand: Publisher::new(Demand::default()),
             patience: Publisher::new(Duration::ZERO),
             liveness: Publisher::new(None),
+            served: Publisher::new(Served::default()),
             watch: Publisher::new(PoolWatch::new(Timestamp::START)),
             exchange: Exchange::new(wait, spec.queue_max, load.clone()),
             load,
@@ -208,7 +222,7 @@ impl PoolCell {
         PoolLoad { hash: self.hash, workers: now.workers, in_hand, queue_max: self.queue_max }
     }
 
-    /// What is known of its health, but what its lines tell.
+    /// What is known of its health, but how its work ended.
     pub(crate) fn facts(&self) -> PoolFacts {
         let (now, rules, demand) = (self.load.read(), self.rules(), self.demand.latest());
         // What waits, each as long as a job takes, shared among the workers.
@@ -224,7 +238,7 @@ impl PoolCell {
     }
 
     pub(crate) fn view(&self) -> PoolView {
-        let watch = self.watch.latest();
+        let (watch, served) = (self.watch.latest(), *self.served.latest());
         let (now, most, stand_ins) = (self.load.read(), self.granted.latest().most, *self.stand_ins.latest());
         PoolView {
             name: self.name.clone(),
@@ -237,6 +251,13 @@ impl PoolCell {
             surge: now.workers.saturating_sub(most).saturating_sub(stand_ins),
             stand_ins,
             utilization: now.utilization,
+            band: Band::of(now.utilization),
+            routed: self.exchange.arrived(),
+            succeeded: served.succeeded,
+            failed: served.failed,
+            timed_out: served.timed_out,
+            p50_ms: served.p50_ms,
+            p99_ms: served.p99_ms,
             health: watch.class(),
             health_why: watch.why(),
         }

@@ -28,6 +28,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long the soft limit has to be kept before passing it is told again.
 const SOFT_QUIET: Duration = Duration::from_secs(10);
 
+/// The tiers whose soft limits are told of: those without the reserve, who are the first to be refused and have one
+/// limit, and the critical one.
+const WARNED: [Tier; 2] = [Tier::Normal, Tier::Critical];
+
 /// What the regulator understands.
 #[derive(Debug)]
 pub(crate) enum RegulatorMsg {
@@ -55,7 +59,8 @@ pub(crate) struct Regulator {
     floor: Arc<Floor>,
     system: System,
     stances: Vec<Jidoka>,
-    soft_passed_at: Option<Timestamp>,
+    /// When the soft limit of each tier of [`WARNED`] was passed last.
+    soft_passed_at: [Option<Timestamp>; WARNED.len()],
 }
 
 impl Regulator {
@@ -63,7 +68,7 @@ impl Regulator {
         let rules = *floor.jidoka.latest();
         let mut stances = (*floor.stances.latest()).clone();
         stances.resize_with(floor.lines.len(), || Jidoka::new(rules));
-        Self { floor, system, stances, soft_passed_at: None }
+        Self { floor, system, stances, soft_passed_at: [None; WARNED.len()] }
     }
 
     fn set_limits(&self, limits: Limits, why: Arc<str>, ctx: &Context<RegulatorMsg>) -> Seq {
@@ -237,17 +242,22 @@ impl Regulator {
     fn tick(&mut self, ctx: &Context<RegulatorMsg>) {
         self.publish(ctx);
         self.judge(ctx);
-        let in_flight = self.floor.ceiling.in_flight();
-        // As a tier without the reserve would find it: those are the first to be refused.
-        let limits = self.floor.ceiling.limits();
-        if admits(in_flight, &limits, Tier::Normal) == Admission::Admit {
-            return;
-        }
-        let soft = limits.soft(Tier::Normal);
-        let quiet = self.soft_passed_at.is_none_or(|at| SOFT_QUIET < ctx.now().since(at));
-        self.soft_passed_at = Some(ctx.now());
-        if quiet {
-            ctx.system().record(None, ctx.path(), Event::SoftLimitPassed { in_flight, soft });
+        self.warn(ctx);
+    }
+
+    /// Tells when more is in flight than the soft limit of a tier.
+    fn warn(&mut self, ctx: &Context<RegulatorMsg>) {
+        let (in_flight, limits) = (self.floor.ceiling.in_flight(), self.floor.ceiling.limits());
+        for (tier, passed_at) in WARNED.into_iter().zip(&mut self.soft_passed_at) {
+            if admits(in_flight, &limits, tier) == Admission::Admit {
+                continue;
+            }
+            let quiet = passed_at.is_none_or(|at| SOFT_QUIET < ctx.now().since(at));
+            *passed_at = Some(ctx.now());
+            if quiet {
+                let event = Event::SoftLimitPassed { in_flight, soft: limits.soft(tier), tier };
+                ctx.system().record(None, ctx.path(), event);
+            }
         }
     }
 
@@ -261,6 +271,12 @@ impl Regulator {
             ("hard_others", limits.hard(Tier::Normal)),
         ] {
             instruments.gauge(&metric::LIMIT, &[word]).set(f64::from(value));
+        }
+        let in_flight = self.floor.ceiling.in_flight();
+        instruments.gauge(&metric::ADMITTED_IN_FLIGHT, &[]).set(f64::from(in_flight));
+        for tier in Tier::ALL {
+            let load = limits.load_ratio(in_flight, tier);
+            instruments.gauge(&metric::LOAD, &[tier.word()]).set(load);
         }
         for line in &self.floor.lines {
             let name = line.name.as_str();
@@ -276,8 +292,6 @@ impl Regulator {
                 instruments.gauge(&metric::RATE_KEYS, &[name]).set(keys as f64);
             }
         }
-        let in_flight = f64::from(self.floor.ceiling.in_flight());
-        instruments.gauge(&metric::ADMITTED_IN_FLIGHT, &[]).set(in_flight);
     }
 }
 

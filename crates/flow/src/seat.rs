@@ -224,7 +224,7 @@ mod tests {
     use crate::gate::Gate;
     use crate::guard::Guard;
     use crate::line::LineCell;
-    use crate::meter::Meter;
+    use crate::meters::Meters;
     use crate::permit::Ceiling;
     use crate::phases::Phases;
     use crate::rate::{RateGate, Rates};
@@ -257,7 +257,7 @@ mod tests {
         let cell = Arc::new(LineCell {
             name,
             gate: Gate::open(),
-            meter: Meter::new(),
+            meter: Meters::new(["echo"]),
             guard,
             phases: Phases::new(),
             follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),

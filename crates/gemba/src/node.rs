@@ -136,7 +136,7 @@ impl NodeBuilder {
         if let Some(Inspect { address, token, place }) = self.inspect {
             let bound = Bound::new(address, token.clone())?;
             let address = bound.address().map_err(|source| InspectError::Bind { address, source })?;
-            added.push((place, bound.child(self.prometheus)));
+            added.push((place, bound.child(self.prometheus.clone())));
             inspector = Some((address, token));
         }
         // The last first, so that the places of the others still hold.
@@ -147,7 +147,7 @@ impl NodeBuilder {
         for child in children {
             kernel = kernel.child(child);
         }
-        Ok(Node { kernel: kernel.start().await?, inspector })
+        Ok(Node { kernel: kernel.start().await?, inspector, prometheus: self.prometheus })
     }
 }
 
@@ -172,6 +172,7 @@ impl NodeBuilder {
 pub struct Node {
     kernel: gemba_kernel::Node,
     inspector: Option<(SocketAddr, Token)>,
+    prometheus: Prometheus,
 }
 
 impl Node {
@@ -194,6 +195,12 @@ impl Node {
     /// Where the inspector listens, and the token it asks for, if there is one.
     pub fn inspector(&self) -> Option<(SocketAddr, &Token)> {
         self.inspector.as_ref().map(|(address, token)| (*address, token))
+    }
+
+    /// The node's metrics as they are now, in the text format of Prometheus: what the inspector serves at
+    /// `/metrics`, for programs that serve it themselves.
+    pub fn metrics(&self) -> String {
+        self.prometheus.render()
     }
 
     /// Waits until the root supervisor ends by itself.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gemba_core::exit::ExitReason;
 use gemba_core::light::Light;
 use gemba_core::metric;
+use gemba_core::name::Name;
 use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
 use tokio::sync::watch;
 
@@ -85,6 +86,16 @@ fn count(to: &Instruments, receipt: &Receipt) {
             to.counter(&metric::MOVES, &[from.as_str(), pool.as_str()]).increment(1);
         }
         Event::SurgeStarted { .. } => to.counter(&metric::SURGES, &[]).increment(1),
+        Event::SoftLimitPassed { tier, .. } => {
+            to.counter(&metric::SOFT_PASSED, &[tier.word()]).increment(1);
+        }
+        Event::LadderMoved { line, defect, to: light, .. } => {
+            to.counter(&metric::LADDER_STEPS, &[line.as_str(), defect.word(), light.colour()]).increment(1);
+        }
+        Event::LevelMoved { line, measure, to: light, .. } => {
+            let of = line.as_ref().map_or("node", Name::as_str);
+            to.counter(&metric::LADDER_STEPS, &[of, measure.word(), light.colour()]).increment(1);
+        }
         Event::CordPulled { line, .. } => to.counter(&metric::CORDS, &[line.as_str()]).increment(1),
         Event::Alerted { light, notice, .. } => {
             to.counter(&metric::ALERTS, &[light.colour(), notice.word()]).increment(1);
@@ -114,9 +125,6 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
         | Event::SettingsChanged { .. }
-        | Event::SoftLimitPassed { .. }
-        | Event::LadderMoved { .. }
-        | Event::LevelMoved { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
@@ -156,7 +164,30 @@ fn log(receipt: &Receipt) {
             )
         };
     }
+    // The names and fields of lights are read by machines: OpenTelemetry has them as events.
+    macro_rules! light {
+        ($level:ident, $station:ident, $from:ident, $to:ident) => {
+            tracing::$level!(
+                name: "gemba.andon.light",
+                target: "gemba::andon",
+                seq = receipt.seq.0,
+                cause = receipt.cause.map(|cause| cause.0),
+                actor = %receipt.path,
+                event = receipt.event.kind(),
+                station = $station.as_str(),
+                from = $from.colour(),
+                light = $to.colour(),
+                "{}",
+                receipt.event
+            )
+        };
+    }
     match &receipt.event {
+        Event::LightChanged { station, from, to, .. } => match to {
+            Light::Green => light!(info, station, from, to),
+            Light::Yellow => light!(warn, station, from, to),
+            Light::Red | Light::Purple => light!(error, station, from, to),
+        },
         Event::SupervisorGaveUp { .. }
         | Event::SupervisorHalted { .. }
         | Event::ChildUnkillable { .. }
@@ -204,7 +235,6 @@ fn log(receipt: &Receipt) {
         | Event::Alerted { .. }
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
-        | Event::SettingsChanged { .. }
-        | Event::LightChanged { .. } => line!(info),
+        | Event::SettingsChanged { .. } => line!(info),
     }
 }

@@ -20,6 +20,7 @@ pub mod gateway_client;
 pub mod host;
 pub mod idempotency;
 mod json;
+pub mod measures;
 pub mod money;
 pub mod pay;
 pub mod payment;

@@ -180,6 +180,7 @@ mod tests {
     use crate::gateway::Dials;
     use crate::gateway::tests::TestGateway;
     use crate::gateway_client::GatewayClient;
+    use crate::measures::Measures;
     use crate::payment::State;
     use crate::store::tests::{open, request};
 
@@ -214,6 +215,42 @@ mod tests {
             Kind::IdempotencyKeyReuse
         );
         assert_eq!(gateway.summary().await.attempts, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_is_counted_once_with_its_amount_and_its_reasons() {
+        let gateway = TestGateway::start(Dials::default()).await;
+        let (_directory, store) = open();
+        let (node, _) = charging(gateway.client.clone(), &store).await;
+        let measures = Measures::of(node.system());
+        measures.begin();
+        let (_other, service) = service(store.measured(measures), gateway.client.clone()).await;
+        for (key, customer, token) in [
+            ("a", "c", "tok_ok"),
+            // A replay is no payment.
+            ("a", "c", "tok_ok"),
+            ("b", "d", "tok_ok"),
+            ("c", "c", "tok_declined"),
+            ("d", "banned", "tok_ok"),
+        ] {
+            take(&service, key, request(customer, token)).await.unwrap();
+        }
+        let page = node.metrics();
+        let money = request("c", "tok_ok").money;
+        for line in [
+            "payment_payments_total{state=\"captured\"} 2".to_owned(),
+            "payment_payments_total{state=\"declined\"} 1".to_owned(),
+            "payment_payments_total{state=\"rejected_by_policy\"} 1".to_owned(),
+            "payment_payments_total{state=\"unknown\"} 0".to_owned(),
+            "payment_violations_total{rule=\"blacklist\"} 1".to_owned(),
+            format!(
+                "payment_captured_minor_units_total{{currency=\"{}\"}} {}",
+                money.currency().code(),
+                2 * money.minor()
+            ),
+        ] {
+            assert!(page.lines().any(|shown| shown == line), "no {line} in\n{page}");
+        }
     }
 
     #[tokio::test]

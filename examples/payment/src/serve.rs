@@ -14,6 +14,7 @@ use crate::facts::{FactBook, Rules};
 use crate::fraud;
 use crate::gateway_client::GatewayClient;
 use crate::host::{self, HostError};
+use crate::measures::Measures;
 use crate::pay::Service;
 use crate::payment::State;
 use crate::plant::{self, Lines};
@@ -50,6 +51,8 @@ pub async fn run(options: ConfigOptions, config: PaymentConfig) -> Result<(), Ho
     if let Some(routes) = config.alerts.routes() {
         node = node.alerts(routes);
     }
+    let measures = Measures::of(node.system());
+    let store = store.measured(measures.clone());
     let policy = fraud::policy();
     let (plant, lines) = plant::plant(node.system(), policy, gateway.clone(), &store, &config.plant)?;
     let inspect = config.inspect.0;
@@ -62,7 +65,7 @@ pub async fn run(options: ConfigOptions, config: PaymentConfig) -> Result<(), Ho
         .child(reload)
         .child(reconciler(store.clone(), gateway, facts, clock))
         .child(confirmations(store.clone(), lines))
-        .child(http(listener, service))
+        .child(http(listener, service, measures))
         .start()
         .await?;
 
@@ -78,9 +81,10 @@ pub async fn run(options: ConfigOptions, config: PaymentConfig) -> Result<(), Ho
 
 /// Takes requests. It is the last to start and the first to stop: what it has accepted finds everything
 /// else still running.
-fn http(listener: std::net::TcpListener, service: Arc<Service>) -> ChildSpec {
+fn http(listener: std::net::TcpListener, service: Arc<Service>, measures: Measures) -> ChildSpec {
     let listener = Arc::new(listener);
     let body = move |ctx: TaskContext| {
+        measures.begin();
         let (listener, service) = (listener.clone(), service.clone());
         async move {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;

@@ -3,12 +3,18 @@
 use gemba::light::Light;
 use gemba::pool_health::PoolHealth;
 use gemba::receipt::BreakerState;
-use gemba::view::{BoardView, BreakerView, LineState, LineView, PoolView, StationView};
+use gemba::verdict::Verdict;
+use gemba::view::{
+    AdmissionView, BoardView, BreakerView, IntakeView, LineState, LineView, PoolView, StationView, TierView,
+};
 
 use crate::show::text::{Page, clean, clock, cut_front, left, right, span, wrap};
 
 /// Width of a station's name.
 const STATION: usize = 24;
+
+/// Width of a pool's name.
+const POOL: usize = 20;
 
 /// Prints the whole board.
 pub(crate) fn board(view: &BoardView, page: Page) -> String {
@@ -18,6 +24,7 @@ pub(crate) fn board(view: &BoardView, page: Page) -> String {
         &clock(view.taken_unix_ms)[..8],
         view.receipt
     )];
+    lines.extend(verdict(view.verdict.as_ref(), page));
     section(&mut lines, "STATIONS", &view.stations, page, |station| {
         station_rows(station, view.taken_unix_ms, page)
     });
@@ -29,8 +36,22 @@ pub(crate) fn board(view: &BoardView, page: Page) -> String {
     }
     section(&mut lines, "BREAKERS", &view.breakers, page, |breaker| vec![breaker_row(breaker, page)]);
     lines.push(String::new());
+    lines.extend(admission(&view.admission));
     lines.push(arrivals(view));
     lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// Whether the node is well, and if not why, each reason in a line of its own.
+fn verdict(verdict: Option<&Verdict>, page: Page) -> Vec<String> {
+    match verdict {
+        None => Vec::new(),
+        Some(Verdict { well: true, .. }) => vec![page.light(Light::Green, "well")],
+        Some(Verdict { why, .. }) => {
+            let reasons = why.iter().flat_map(|why| wrap(&clean(why), page.width - 10).into_iter());
+            let word = |row| if row == 0 { "not well: " } else { "          " };
+            reasons.enumerate().map(|(row, why)| page.light(Light::Red, word(row)) + &why).collect()
+        }
+    }
 }
 
 fn section<T>(
@@ -84,6 +105,7 @@ fn line_rows(line: &LineView, now: u64, page: Page) -> Vec<String> {
         line.p99_ms
     )];
     rows.extend(ends(line));
+    rows.extend(refusals(line));
     if let Some(cord) = &line.cord {
         let since = span(now.saturating_sub(cord.since_unix_ms));
         let note = format!("cord pulled by {} {since} ago: {}", clean(&cord.by), clean(&cord.why));
@@ -104,11 +126,20 @@ fn ends(line: &LineView) -> Vec<String> {
     rows
 }
 
+/// How many it refuses, in each window, once it has refused some lately.
+fn refusals(line: &LineView) -> Option<String> {
+    let rate =
+        |view: &IntakeView| format!("{:.1} in {}", view.refused_per_s, span(u64::from(view.window_s) * 1000));
+    let rates: Vec<_> = line.intake.iter().map(rate).collect();
+    let refuses = line.intake.iter().any(|view| 0.0 < view.refused_per_s);
+    refuses.then(|| format!("           refused per second: {}", rates.join(" · ")))
+}
+
 fn pool_cells(cells: [&str; 6]) -> String {
     let [name, workers, range, busy, queued, utilization] = cells;
     format!(
-        "{} {} {} {} {}   {utilization}",
-        left(name, 24),
+        "{} {} {} {} {}  {utilization}",
+        left(&cut_front(name, POOL), POOL),
         right(workers, 7),
         right(range, 11),
         right(busy, 5),
@@ -119,6 +150,11 @@ fn pool_cells(cells: [&str; 6]) -> String {
 /// A pool; one that is not healthy says why.
 fn pool_rows(pool: &PoolView, page: Page) -> Vec<String> {
     let mut rows = vec![pool_row(pool)];
+    let PoolView { routed, succeeded, failed, timed_out, p50_ms, p99_ms, .. } = pool;
+    rows.push(format!(
+        "  {routed} routed · {succeeded} done · {} failed · p50 {p50_ms:.1} ms · p99 {p99_ms:.1} ms",
+        failed + timed_out
+    ));
     if pool.health != PoolHealth::Healthy {
         let light = pool.health.light();
         let class = left(&format!("{} {}", light.glyph(), pool.health), 10);
@@ -143,7 +179,7 @@ fn pool_row(pool: &PoolView) -> String {
         &format!("{}–{}{beyond}", pool.workers_min, pool.workers_max),
         &pool.busy.to_string(),
         &format!("{}/{}", pool.queued, pool.queue_max),
-        &format!("{} {:>3.0} %", bar(pool.utilization, 8), pool.utilization * 100.0),
+        &format!("{} {:>3.0} % {}", bar(pool.utilization, 8), pool.utilization * 100.0, pool.band),
     ])
 }
 
@@ -169,6 +205,13 @@ fn breaker_row(breaker: &BreakerView, page: Page) -> String {
     )
 }
 
+/// How near each tier is to its limit.
+fn admission(view: &AdmissionView) -> Option<String> {
+    let tier = |tier: &TierView| format!("{} {:.0} % of {}", tier.tier, tier.load_ratio * 100.0, tier.hard);
+    let tiers: Vec<_> = view.tiers.iter().map(tier).collect();
+    (!tiers.is_empty()).then(|| format!("{} in flight · {}", view.in_flight, tiers.join(" · ")))
+}
+
 fn arrivals(view: &BoardView) -> String {
     let baseline = match view.arrivals.baseline_per_s {
         Some(baseline) => format!("baseline {baseline:.1}/s"),
@@ -183,8 +226,10 @@ fn arrivals(view: &BoardView) -> String {
 
 #[cfg(test)]
 pub(crate) mod sample {
+    use gemba::admission::Limits;
+    use gemba::band::Band;
     use gemba::receipt::Seq;
-    use gemba::view::{ArrivalsView, CordView, CostView};
+    use gemba::view::{ArrivalsView, CordView, CostView, IntakeView};
 
     use super::*;
 
@@ -230,6 +275,15 @@ pub(crate) mod sample {
                 failed: 28,
                 timed_out: 3,
                 cancelled: 0,
+                intake: [(10, 190.5, 0.0), (60, 195.25, 0.2), (300, 200.0, 1.25)]
+                    .map(|(window_s, accepted_per_s, refused_per_s)| IntakeView {
+                        window_s,
+                        accepted: 0,
+                        refused: 0,
+                        accepted_per_s,
+                        refused_per_s,
+                    })
+                    .into(),
                 throughput_per_s: 198.25,
                 p50_ms: 4.1,
                 p99_ms: 12.0,
@@ -245,6 +299,13 @@ pub(crate) mod sample {
                 surge: 2,
                 stand_ins: 1,
                 utilization: 0.37,
+                band: Band::Light,
+                routed: 2_311,
+                succeeded: 2_280,
+                failed: 28,
+                timed_out: 3,
+                p50_ms: 4.2,
+                p99_ms: 12.0,
                 health: PoolHealth::Degraded,
                 health_why: "6 of 8 workers answer".into(),
             }],
@@ -256,6 +317,16 @@ pub(crate) mod sample {
             }],
             arrivals: ArrivalsView { fast_per_s: 200.1, baseline_per_s: None, ..ArrivalsView::default() },
             cost: CostView::default(),
+            admission: Limits::default().view(480),
+            verdict: Some(Verdict {
+                well: false,
+                why: vec![
+                    "pool payment is critical: 97 % used, a wait of 1.2s, 1s is the most for \
+                     whoever comes now"
+                        .into(),
+                    "12 of 812 signals refused in the last minute".into(),
+                ],
+            }),
             balance_ratio: 0.98,
             affinity: Vec::new(),
             studies: Vec::new(),
@@ -276,6 +347,9 @@ mod tests {
         let text = board(&sample::troubled(), Page::PLAIN);
         let expected = "\
 ■ critical · 14:02:11 UTC · receipt #1204
+not well: pool payment is critical: 97 % used, a wait of 1.2s, 1s is the most
+          for whoever comes now
+          12 of 812 signals refused in the last minute
 
 STATIONS
 ■ critical breaker:gateway          open: 5 of 5 calls failed; every          1m
@@ -288,20 +362,29 @@ LINES
 ■ stopped  payment      2 in flight · 198.2/s · p50 4.1 ms · p99 12.0 ms
            2400 arrived · 2280 succeeded · 80 rejected · 12 refused · 28 failed
            3 timed out · 0 cancelled
+           refused per second: 0.0 in 10s · 0.2 in 1m · 1.2 in 5m
            cord pulled by ann 12s ago: smoke
 
-POOL                     WORKERS       RANGE  BUSY      QUEUED   UTILIZATION
-payment                        8      4–16+3     3       0/512   ███░░░░░  37 %
+POOL                 WORKERS       RANGE  BUSY      QUEUED  UTILIZATION
+payment                    8      4–16+3     3       0/512  ███░░░░░  37 % light
+  2311 routed · 2280 done · 31 failed · p50 4.2 ms · p99 12.0 ms
   ▲ degraded 6 of 8 workers answer
   1 stand in for workers that hang
 
 BREAKERS
 ■ open      gateway                  5 failures in a row · probe in 18s
 
+480 in flight · critical 40 % of 1200 · normal 50 % of 960 · batch 50 % of 960
 arrivals 200.1/s · no baseline yet · no surge · balance 0.98
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn a_node_that_is_well_says_so_in_a_word() {
+        let view = BoardView { verdict: Some(Verdict { well: true, why: vec![] }), ..BoardView::default() };
+        assert_eq!(board(&view, Page::PLAIN).lines().nth(1), Some("well"));
     }
 
     #[test]

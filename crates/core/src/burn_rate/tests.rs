@@ -56,6 +56,20 @@ fn what_is_sustainable_is_never_told_and_what_is_not_gets_a_ticket() {
 }
 
 #[test]
+fn a_rate_that_is_just_reached_is_told_and_one_below_it_is_not() {
+    // Of 10 000 a half minute: 144 are 14.4 times a budget of 0.1 %, 60 are 6 times, 10 are once.
+    for (failures, light) in
+        [(144, Light::Red), (60, Light::Red), (59, Light::Yellow), (10, Light::Yellow), (9, Light::Green)]
+    {
+        let mut line = Line::new();
+        let lights: Vec<_> = (0..4 * 2880).map(|_| line.half_minute(failures, 10_000)).collect();
+        assert_eq!(*lights.last().unwrap(), light, "{failures} of 10000");
+        let reached = |share: u64| failures >= share;
+        assert_eq!(lights.contains(&Light::Red), reached(60), "{failures} of 10000");
+    }
+}
+
+#[test]
 fn it_is_over_when_the_short_window_is_clean() {
     let mut line = Line::new();
     line.seconds_until_red(0.5);

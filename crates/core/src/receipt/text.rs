@@ -77,8 +77,8 @@ impl fmt::Display for Event {
             Self::LimitsChanged { hard_from, hard_to, why } => {
                 write!(f, "hard limit {hard_from} → {hard_to}: {why}")
             }
-            Self::SoftLimitPassed { in_flight, soft } => {
-                write!(f, "{in_flight} in flight, soft limit {soft}")
+            Self::SoftLimitPassed { in_flight, soft, tier } => {
+                write!(f, "{in_flight} in flight, soft limit {soft} of {tier} signals")
             }
             Self::LadderMoved { line, defect, from, to, failures, outcomes } => {
                 let how = if *defect == Cause::Latency { "ran out of time" } else { "failed" };

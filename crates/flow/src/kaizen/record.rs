@@ -11,7 +11,7 @@ use gemba_core::metric;
 use gemba_core::name::Name;
 use gemba_core::six_sigma::Quality;
 use gemba_core::time::Timestamp;
-use gemba_core::view::{BaselineView, LineView, StudyView};
+use gemba_core::view::{BaselineView, IntakeView, LineView, StudyView};
 use gemba_kernel::Instruments;
 use hdrhistogram::Histogram;
 
@@ -22,7 +22,7 @@ use crate::line::LineCell;
 use crate::meter::{Counts, Ended};
 
 /// Over how many ticks rates and quantiles are taken.
-const WINDOW: usize = 10;
+pub(crate) const WINDOW: usize = 10;
 
 /// Fewer outcomes within [`WINDOW`] hold no percentile against a threshold: the 99th would stand on one of them.
 const LEVEL_OUTCOMES_MIN: u64 = 200;
@@ -67,10 +67,10 @@ impl Recent {
         if self.latency.len() < LEVEL_OUTCOMES_MIN { 0 } else { self.latency.value_at_quantile(quantile) }
     }
 
-    pub(crate) fn view(&self, line: &LineCell) -> LineView {
+    pub(crate) fn view(&self, line: &LineCell, intake: Vec<IntakeView>) -> LineView {
         let milli = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
         let throughput_per_s = if self.seconds > 0.0 { self.outcomes as f64 / self.seconds } else { 0.0 };
-        LineView { throughput_per_s, p50_ms: milli(0.50), p99_ms: milli(0.99), ..line.view() }
+        LineView { throughput_per_s, p50_ms: milli(0.50), p99_ms: milli(0.99), intake, ..line.view() }
     }
 }
 
@@ -107,9 +107,15 @@ impl Record {
         });
     }
 
-    pub(crate) fn measure(&mut self, line: &LineCell, counts: Counts, now: Timestamp, to: &Instruments) {
+    pub(crate) fn measure(
+        &mut self,
+        line: &LineCell,
+        counts: Counts,
+        latency_us: Histogram<u64>,
+        now: Timestamp,
+        to: &Instruments,
+    ) {
         let name = line.name.as_str();
-        let latency_us = line.meter.take_latencies();
         let histogram = to.histogram(&metric::LATENCY, &[name]);
         for bucket in latency_us.iter_recorded() {
             let (micros, count) = (bucket.value_iterated_to(), bucket.count_at_value());
@@ -136,6 +142,7 @@ impl Record {
         if WINDOW < self.seconds.len() {
             self.seconds.pop_front();
         }
+        self.learnt.intake.observe(counts.of(Ended::Refused), counts.arrived, now);
         self.counts = counts;
     }
 

@@ -13,6 +13,7 @@ use crate::clock::unix_ms_now;
 use crate::confirm::Confirmation;
 use crate::gateway_client::GatewayAnswer;
 use crate::idempotency::{Fingerprint, Key};
+use crate::measures::Measures;
 use crate::payment::{Payment, PaymentId, State};
 use crate::request::PaymentRequest;
 
@@ -60,6 +61,7 @@ pub struct Store {
     database: Database,
     /// The last payment begun before this process opened the record.
     inherited: i64,
+    measures: Measures,
 }
 
 impl Store {
@@ -72,7 +74,12 @@ impl Store {
         let (database, inherited) = Database::open(path, schema::SCHEMA, |connection| {
             connection.query_row("SELECT coalesce(max(seq), 0) FROM payment", [], |row| row.get(0))
         })?;
-        Ok(Self { database, inherited })
+        Ok(Self { database, inherited, measures: Measures::default() })
+    }
+
+    /// The same record, which counts every step of a payment.
+    pub fn measured(self, measures: Measures) -> Self {
+        Self { measures, ..self }
     }
 
     /// Records the key and the payment, or says what the key was used for.
@@ -123,8 +130,12 @@ impl Store {
 
     async fn step(&self, payment: &Payment, step: Step) -> Result<Option<Answer>, StoreError> {
         let from = payment.clone();
+        let (state, rejection) = (step.state(), step.rejection().cloned());
         let taken = self.database.write(move |connection| step::take(connection, &from, &step)).await?;
-        taken.map_err(|state| StoreError::Overtaken { payment: payment.id, state })
+        let answer = taken.map_err(|state| StoreError::Overtaken { payment: payment.id, state })?;
+        // What is counted is on the disk.
+        self.measures.moved(state, payment.money, rejection.as_ref());
+        Ok(answer)
     }
 
     /// The answer stored under a key, if there is one yet.

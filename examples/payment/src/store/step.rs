@@ -22,7 +22,16 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const fn state(&self) -> State {
+    pub(super) const fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Self::Rejected(rejection) => Some(rejection),
+            Self::Captured { .. } | Self::Declined { .. } | Self::Unknown { .. } | Self::Abandoned { .. } => {
+                None
+            }
+        }
+    }
+
+    pub(super) const fn state(&self) -> State {
         match self {
             Self::Captured { .. } => State::Captured,
             Self::Declined { .. } => State::Declined,
