@@ -1,19 +1,20 @@
-//! Pools: who stands in for workers that hang, and which keys belong where.
+//! Pools: who stands in for workers that hang, which keys belong where, and a child for each signal.
 
 use std::time::Duration;
 
 use gemba::admission::Tier;
 use gemba::affinity::AFFINITY_LASTS;
 use gemba::control::Control;
+use gemba::name::ActorPath;
 use gemba::receipt::{Event, Receipt, Seq};
 use gemba::routing::key_hash;
 use gemba::stand_in::STAY;
-use gemba::{Line, LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
+use gemba::{Line, LineSpec, Node, PerSignal, Plant, PoolSpec, Signal, SubmitError};
 use gemba_kit::{board, finish, receipt, story, workers};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::plant::{Failed, Input, Work, start_with, teach};
+use crate::plant::{Failed, Input, Work, patient, start_with, teach};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -225,5 +226,79 @@ async fn a_bound_key_goes_elsewhere_when_its_pool_is_full_or_down_and_is_free_af
     let sentence = format!("group large belongs to pool {other} no more: it was bound 300 s ago");
     assert_eq!(ended.event.to_string(), sentence);
     assert_eq!(pool_of(&node, &line, b"customer 7").await, own);
+    finish(node).await;
+}
+
+/// The children that work on a signal just now.
+fn children(node: &Node) -> Vec<ActorPath> {
+    node.system().children(&"/signals".parse().expect("a path"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_signal_has_a_child_of_its_own_that_ends_with_it() {
+    let node = Node::builder("test");
+    let (action, supervisor) = PerSignal::new("signals", Work);
+    let mut plant = Plant::builder(node.system()).pool(patient(3, 3));
+    let line = plant.line(LineSpec::<_>::new("work", action));
+    let node = node.child(supervisor).child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 3).await;
+    assert_eq!(line.submit(Signal::new(Input::Answer(7)), &()).await.unwrap(), 7);
+
+    // As many as there are workers, each for one signal; what is over waits.
+    let mut jobs = JoinSet::new();
+    for _ in 0..4 {
+        let line = line.clone();
+        jobs.spawn(async move { line.submit(Signal::new(Input::Sleep(SECOND)), &()).await });
+    }
+    tokio::time::sleep(SECOND / 2).await;
+    let first = children(&node);
+    assert_eq!(first.len(), 3);
+    tokio::time::sleep(SECOND).await;
+    let then = children(&node);
+    assert_eq!((then.len(), first.contains(&then[0])), (1, false), "no child has two signals");
+    while let Some(done) = jobs.join_next().await {
+        assert_eq!(done.unwrap().unwrap(), 0);
+    }
+
+    // The deadline holds, and ends the child too.
+    let late = line.submit(Signal::new(Input::Sleep(3600 * SECOND)).deadline(SECOND), &()).await;
+    assert!(matches!(late, Err(SubmitError::TimedOut)), "{late:?}");
+    assert!(matches!(line.submit(Signal::new(Input::Fail), &()).await, Err(SubmitError::Failed(Failed))));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(children(&node), []);
+
+    // A child that dies is an answer, and the next one is not its successor.
+    assert!(matches!(line.submit(Signal::new(Input::Panic), &()).await, Err(SubmitError::WorkerDied)));
+    let (killed, ()) = tokio::join!(line.submit(Signal::new(Input::Sleep(SECOND)), &()), async {
+        tokio::time::sleep(SECOND / 2).await;
+        node.system().kill(&children(&node)[0], "ann").unwrap();
+    });
+    assert!(matches!(killed, Err(SubmitError::WorkerDied)), "{killed:?}");
+    workers(node.system(), "work", 3).await;
+    assert_eq!(line.submit(Signal::new(Input::Answer(8)), &()).await.unwrap(), 8);
+    assert_eq!(children(&node), []);
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_before_the_start_leaves_no_child_and_a_killed_worker_neither() {
+    let node = Node::builder("test");
+    let (action, supervisor) = PerSignal::new("signals", Work);
+    let mut plant = Plant::builder(node.system()).pool(patient(1, 1));
+    let line = plant.line(LineSpec::<_>::new("work", action));
+    let node = node.child(supervisor).child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 1).await;
+    let (lost, ()) = tokio::join!(line.submit(Signal::new(Input::Sleep(3600 * SECOND)), &()), async {
+        tokio::time::sleep(SECOND).await;
+        let queued = line.submit(Signal::new(Input::Sleep(3600 * SECOND)), &());
+        let gone = tokio::time::timeout(SECOND, queued).await;
+        assert!(gone.is_err(), "the only worker is at another: {gone:?}");
+        assert_eq!(children(&node).len(), 1);
+        let worker = "/plant/pools/work/workers/1".parse().unwrap();
+        node.system().kill(&worker, "ann").unwrap();
+    });
+    assert!(matches!(lost, Err(SubmitError::WorkerDied)), "{lost:?}");
+    workers(node.system(), "work", 1).await;
+    assert_eq!(children(&node), []);
     finish(node).await;
 }

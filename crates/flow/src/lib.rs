@@ -23,6 +23,7 @@ mod meter;
 mod meters;
 #[cfg(all(test, feature = "loom"))]
 mod models;
+mod per_signal;
 mod permit;
 mod phases;
 mod plant;
@@ -44,6 +45,7 @@ pub use action::{Action, JobContext};
 pub use follow_up::{FOLLOW_UP_WITHIN, FollowUp};
 pub use health::{Check, HealthSpec};
 pub use line::{DEADLINE, FOLLOW_UP_MAX, Line, LineSpec};
+pub use per_signal::PerSignal;
 pub use permit::Permit;
 pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};
 pub use pool::{PoolHandle, PoolSpec, QUEUE_MAX, Resized};

@@ -462,17 +462,15 @@ fn assemble(
     let for_kaizen = floor.clone();
     let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), kaizen_rules.clone()));
     let kaizen_address = kaizen.address();
-    let for_balancer = floor.clone();
+    let (for_balancer, for_burst, for_health) = (floor.clone(), floor.clone(), floor.clone());
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let balancer_address = balancer.address();
     let board = server("board", move || {
         let (kaizen, balancer) = (kaizen_address.clone(), balancer_address.clone());
         AndonBoard::new(for_board.clone(), regulator_address.clone(), kaizen, balancer)
     });
-    let for_burst = floor.clone();
     let burst = server("burst", move || BurstHandler::new(for_burst.clone()));
 
-    let for_health = floor.clone();
     let health = server("health", move || Monitor::new(for_health.clone(), sources.clone()));
 
     let board_address = board.address();

@@ -118,9 +118,9 @@ pub use gemba_core::{
 };
 pub use gemba_flow::{
     Action, ApplyError, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec, JobContext,
-    Line, LineSpec, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX,
-    RateScope, Refusal, RefusalReason, RegionGuard, RegionGuardError, RegionPass, RegulatorHandle, Resized,
-    SettingError, Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch,
+    Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec,
+    QUEUE_MAX, RateScope, Refusal, RefusalReason, RegionGuard, RegionGuardError, RegionPass, RegulatorHandle,
+    Resized, SettingError, Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba_core::affinity::AffinityError;
 use gemba_core::control::{Control, ControlError};
 use gemba_core::health::HealthState;
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
+use gemba_core::routing::key_hash;
 use gemba_core::view::{ActorState, BoardView, StationView};
 use gemba_inspect::{Client, ClientError, InspectConfig, Inspector, Readiness, Token};
 use gemba_kernel::{Context, Node, Server, Stop, Supervisor, System, server};
@@ -242,9 +244,7 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
             | Control::Silence { .. }
             | Control::AcceptBaseline { .. }
             | Control::BindKeys { .. }
-            | Control::ClearKeys { .. } => {
-                return reply.send(Err(ControlError::Unavailable));
-            }
+            | Control::ClearKeys { .. } => return reply.send(Err(ControlError::Unavailable)),
             Control::ForceBreaker { breaker, .. } if breaker.as_str() != "payment" => {
                 return reply.send(Err(ControlError::UnknownBreaker { breaker, known: "payment".into() }));
             }
@@ -304,9 +304,7 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
             | Control::ResetCord { .. }
             | Control::ForceBreaker { .. }
             | Control::BindKeys { .. }
-            | Control::ClearKeys { .. } => {
-                return reply.send(Err(ControlError::Unavailable));
-            }
+            | Control::ClearKeys { .. } => return reply.send(Err(ControlError::Unavailable)),
         };
         reply.send(Ok(system.record(None, &ActorPath::root(), event)));
     });
@@ -339,6 +337,50 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
         let request = bench.ask("POST", address).body(body);
         let request = if token { request.bearer_auth(TOKEN) } else { request };
         assert_eq!(request.send().await.unwrap().status(), status, "{address} {body}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_bound_to_a_pool_and_a_group_is_cleared() {
+    let bench = Bench::start().await;
+    let system = bench.system().clone();
+    bench.system().on_control(move |control, reply| {
+        let event = match control {
+            Control::BindKeys { keys, .. } if keys.is_empty() => {
+                return reply.send(Err(AffinityError::NoKeys.into()));
+            }
+            Control::BindKeys { group, pool, keys, by, why } => {
+                assert_eq!(keys, [key_hash(b"customer 7"), key_hash(b"customer 8")]);
+                Event::AffinityBound { group, pool, keys: keys.len() as u32, by, why }
+            }
+            Control::ClearKeys { group, .. } if group.as_str() != "large" => {
+                return reply.send(Err(ControlError::UnknownGroup { group, known: "large".into() }));
+            }
+            Control::ClearKeys { group, by } => {
+                Event::AffinityEnded { group, pool: "spare".parse().unwrap(), why: by }
+            }
+            Control::PullCord { .. }
+            | Control::ResetCord { .. }
+            | Control::ForceBreaker { .. }
+            | Control::Acknowledge { .. }
+            | Control::Silence { .. }
+            | Control::AcceptBaseline { .. } => return reply.send(Err(ControlError::Unavailable)),
+        };
+        reply.send(Ok(system.record(None, &ActorPath::root(), event)));
+    });
+    let body = r#"{"pool":"spare","keys":["customer 7","customer 8"],"by":"ann","why":"a large import"}"#;
+    for (method, group, body, status, kind) in [
+        ("POST", "large", body, 200, Some("affinity_bound")),
+        ("POST", "large", r#"{"pool":"spare"}"#, 400, None),
+        ("DELETE", "large", "", 200, Some("affinity_ended")),
+        ("DELETE", "small", "", 404, None),
+    ] {
+        let request = bench.ask(method, &format!("/api/v1/affinity/{group}")).bearer_auth(TOKEN);
+        let answer = request.body(body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {group}");
+        if let Some(kind) = kind {
+            bench.receipt(|receipt| receipt.event.kind() == kind).await;
+        }
     }
 }
 
