@@ -127,6 +127,7 @@ impl AndonBoard {
                 p50_ms: rates.p50_ms,
                 p99_ms: rates.p99_ms,
                 intake: rates.intake.clone(),
+                success_ratio: rates.success_ratio,
                 ..counted
             })
         };
