@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use gemba_core::control::ControlError;
 use gemba_core::lending::{Lender, Lending, Moved};
 use gemba_core::metric;
-use gemba_core::receipt::Event;
+use gemba_core::receipt::{Event, Seq};
 use gemba_core::routing::{PoolLoad, RouteError, balance, route};
-use gemba_kernel::{Context, Server, Stop};
+use gemba_kernel::{Context, Reply, Server, Stop};
 
 use crate::floor::Floor;
 use crate::pool::PoolCell;
@@ -65,6 +66,11 @@ impl Routes {
 #[derive(Debug)]
 pub(crate) enum BalancerMsg {
     Tick,
+    /// Moves capacity because somebody asks.
+    Rebalance {
+        by: Arc<str>,
+        reply: Reply<Result<Seq, ControlError>>,
+    },
 }
 
 /// The actor.
@@ -94,22 +100,32 @@ impl Balancer {
 }
 
 impl Balancer {
+    fn lenders(&self) -> Vec<Lender> {
+        let lender = |pool: &Arc<PoolCell>| {
+            let (load, rules) = (pool.load.read(), pool.rules());
+            let (workers_min, workers_max) = (rules.workers_min(), rules.workers_max());
+            Lender { utilization: load.utilization, workers: load.workers, workers_min, workers_max }
+        };
+        self.floor.pools.iter().map(lender).collect()
+    }
+
     /// Lets a pool with little to do lend a worker's worth of capacity to one at its maximum.
     fn level(&mut self, ctx: &Context<BalancerMsg>) {
-        let pools = &self.floor.pools;
-        let lenders: Vec<_> = pools
-            .iter()
-            .map(|pool| {
-                let load = pool.load.read();
-                let (workers_min, workers_max) = (pool.rules().workers_min(), pool.rules().workers_max());
-                Lender { utilization: load.utilization, workers: load.workers, workers_min, workers_max }
-            })
-            .collect();
-        let Some(Moved { from, to }) = self.lending.observe(&lenders, ctx.now()) else { return };
+        if let Some(moved) = self.lending.observe(&self.lenders(), ctx.now()) {
+            self.tell(moved, None, ctx);
+        }
+    }
+
+    fn rebalance(&mut self, by: Arc<str>, ctx: &Context<BalancerMsg>) -> Result<Seq, ControlError> {
+        let moved = self.lending.order(&self.lenders(), ctx.now()).ok_or(ControlError::NothingToMove)?;
+        Ok(self.tell(moved, Some(by), ctx))
+    }
+
+    fn tell(&self, Moved { from, to }: Moved, by: Option<Arc<str>>, ctx: &Context<BalancerMsg>) -> Seq {
         self.floor.lending.publish(self.lending.clone());
         let balance_milli = (self.floor.routes.balance() * 1e3).round() as u32;
-        let (from, to) = (pools[from].name.clone(), pools[to].name.clone());
-        ctx.system().record(None, ctx.path(), Event::CapacityMoved { from, to, balance_milli });
+        let [from, to] = [from, to].map(|index| self.floor.pools[index].name.clone());
+        ctx.system().record(None, ctx.path(), Event::CapacityMoved { from, to, balance_milli, by })
     }
 }
 
@@ -128,6 +144,7 @@ impl Server for Balancer {
                 self.publish(ctx);
                 self.level(ctx);
             }
+            BalancerMsg::Rebalance { by, reply } => reply.send(self.rebalance(by, ctx)),
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use gemba_core::verdict::judge;
 use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
+use crate::balancer::BalancerMsg;
 use crate::floor::Floor;
 use crate::kaizen::KaizenMsg;
 use crate::line::LineCell;
@@ -39,6 +40,7 @@ pub(crate) struct AndonBoard {
     floor: Arc<Floor>,
     regulator: Address<RegulatorMsg>,
     kaizen: Address<KaizenMsg>,
+    balancer: Address<BalancerMsg>,
     board: Board,
     read: Seq,
 }
@@ -48,8 +50,9 @@ impl AndonBoard {
         floor: Arc<Floor>,
         regulator: Address<RegulatorMsg>,
         kaizen: Address<KaizenMsg>,
+        balancer: Address<BalancerMsg>,
     ) -> Self {
-        Self { floor, regulator, kaizen, board: Board::new(BoardRules::default()), read: Seq(0) }
+        Self { floor, regulator, kaizen, balancer, board: Board::new(BoardRules::default()), read: Seq(0) }
     }
 
     fn fold(&mut self, ctx: &Context<BoardMsg>) {
@@ -81,6 +84,9 @@ impl AndonBoard {
             }
             Control::AcceptBaseline { line, by } => {
                 let _ = self.kaizen.cast(KaizenMsg::Accept { line, by, reply });
+            }
+            Control::Rebalance { by } => {
+                let _ = self.balancer.cast(BalancerMsg::Rebalance { by, reply });
             }
             Control::Acknowledge { station, by } => reply.send(self.acknowledge(station, by, ctx)),
             Control::Silence { stations, for_ms, by, why } => {

@@ -460,11 +460,13 @@ fn assemble(
     let for_kaizen = floor.clone();
     let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), kaizen_rules.clone()));
     let kaizen_address = kaizen.address();
-    let board = server("board", move || {
-        AndonBoard::new(for_board.clone(), regulator_address.clone(), kaizen_address.clone())
-    });
     let for_balancer = floor.clone();
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
+    let balancer_address = balancer.address();
+    let board = server("board", move || {
+        let (regulator, kaizen) = (regulator_address.clone(), kaizen_address.clone());
+        AndonBoard::new(for_board.clone(), regulator, kaizen, balancer_address.clone())
+    });
     let for_burst = floor.clone();
     let burst = server("burst", move || BurstHandler::new(for_burst.clone()));
 

@@ -167,10 +167,11 @@ impl Regulator {
                 self.set(index, None);
                 Ok(receipt)
             }
-            // The board and kaizen take these.
-            Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
-                Err(ControlError::Unavailable)
-            }
+            // The board, the balancer and kaizen take these.
+            Control::Rebalance { .. }
+            | Control::Acknowledge { .. }
+            | Control::Silence { .. }
+            | Control::AcceptBaseline { .. } => Err(ControlError::Unavailable),
         }
     }
 

@@ -162,6 +162,7 @@ impl From<ControlError> for Problem {
             ControlError::AlreadyPulled { .. }
             | ControlError::NotPulled { .. }
             | ControlError::Green { .. }
+            | ControlError::NothingToMove
             | ControlError::TooFewOutcomes { .. } => Kind::Conflict,
             ControlError::TooLong { .. } => Kind::BadRequest,
             ControlError::Unavailable | _ => Kind::Unavailable,
