@@ -42,11 +42,11 @@ bench-otp *ARGS:
 # Flow control beside eight others, in real and in virtual time, and what things cost: targets, figures, verdicts; plots in
 # target/experiments/. Words select (`virtual`, `E1`, `crash`), --quick, --rounds N, --json.
 experiments *ARGS:
-    cargo run --release --quiet -p gemba-experiments -- {{ARGS}}
+    cargo run --release --quiet --bin gemba-experiments -- {{ARGS}}
 
 # Random scenarios on our supervisors and on Erlang's own: `just conformance --scenarios 5000 --seed 7`.
 conformance *ARGS:
-    cargo run --release -p conformance -- {{ARGS}}
+    cargo run --release --bin conformance -- {{ARGS}}
 
 # Whether that comparison finds bugs put into `core::supervision` on purpose.
 mutants:
@@ -55,7 +55,7 @@ mutants:
 # The real actors under chaos in virtual time, every seed twice: `just determinism --seeds 1000 --seed 1`; `--show 7`
 # writes the log of one.
 determinism *ARGS:
-    cargo run --release --quiet -p gemba-determinism -- {{ARGS}}
+    cargo run --release --quiet --bin determinism -- {{ARGS}}
 
 # The cells of crates/flow in every order in which threads may run (loom).
 models *WORD:
@@ -69,7 +69,7 @@ docs:
 
 # The adapter for Kubernetes against an API server of the tests, which is held to a recording of a real one.
 kubernetes *ARGS:
-    cargo test -p gemba-deployment --features kubernetes {{ARGS}}
+    cargo test -p gemba-deployment adapter {{ARGS}}
 
 # Records a real API server anew, from an empty cluster without controllers (docs/testing.md); needs KUBECONFIG.
 kubernetes-record:

@@ -372,11 +372,13 @@ impl Rollout {
 
     fn harm(&self) -> Option<Harm> {
         let limits = [self.rules.failures_limit().is_some(), self.rules.latency_limit().is_some()];
-        let tests = 3 + limits.into_iter().filter(|is_set| *is_set).count();
-        // The chance of a false alarm is shared by all; latencies begin anew with every stage.
-        let alpha = self.rules.alpha() / tests as f64;
+        let others = 2 + limits.into_iter().filter(|is_set| *is_set).count();
+        // The chance of a false alarm is shared by all, and the test that users wait for has half of it; latencies
+        // begin anew with every stage.
+        let of_failures = self.rules.alpha() / 2.0;
+        let alpha = (self.rules.alpha() - of_failures) / others as f64;
         let alpha_stage = alpha / self.rules.stages().len() as f64;
-        if self.failures.is_certain(alpha) {
+        if self.failures.is_certain(of_failures) {
             Some(Harm::Failures)
         } else if self.latency.is_certain(self.rules.latency_ratio(), alpha_stage)
             || self.tail.is_certain(alpha)

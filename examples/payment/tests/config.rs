@@ -109,6 +109,21 @@ async fn the_page_shows_what_is_really_said() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[tokio::test]
+async fn the_settings_that_the_page_on_production_recommends_are_right() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/production.md")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("p.toml");
+    let blocks: Vec<_> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    assert_eq!(blocks.len(), 3, "small, medium and large");
+    for block in blocks {
+        fs::write(&file, block).unwrap();
+        let checked = payment(&["config", "check", "--config", file.to_str().unwrap()], &[]).await;
+        assert_eq!(checked.status.code(), Some(0), "{block}{}", text(&checked.stderr));
+    }
+}
+
 /// A service with a configuration that can be changed; without a gateway.
 struct Service {
     child: Child,

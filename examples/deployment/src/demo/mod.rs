@@ -3,6 +3,7 @@
 
 mod face;
 pub(crate) mod load;
+mod picture;
 mod report;
 pub(crate) mod stage;
 

@@ -22,8 +22,11 @@ pub(crate) struct Version {
     pub(crate) slower: f64,
 }
 
-/// What runs today: one request in a hundred fails, and two in a hundred are slow.
-pub(crate) const TODAY: Version = Version { failing: 0.01, slow: 0.02, slower: 1.0 };
+/// What runs today: one request in a thousand fails, and two in a hundred are slow.
+pub(crate) const TODAY: Version = Version { failing: 0.001, slow: 0.02, slower: 1.0 };
+
+/// One in a hundred fails already: against that, ten failures of a hundred say less.
+pub(crate) const AILING: Version = Version { failing: 0.01, ..TODAY };
 
 impl Version {
     fn latency(self, draw: &mut Draw) -> Duration {
@@ -44,8 +47,8 @@ pub(crate) struct Ended {
     pub(crate) saw: f64,
 }
 
-/// Delivers `next` where [`TODAY`] runs. The same seed and number give the same delivery.
-pub(crate) fn deliver(next: Version, seed: u64, number: u64) -> Ended {
+/// Delivers `next` where `today` runs. The same seed and number give the same delivery.
+pub(crate) fn deliver(today: Version, next: Version, seed: u64, number: u64) -> Ended {
     let mut draw = Draw::new(seed, number);
     let rules = Care::default().rules().expect("the defaults are sound");
     let at = |second: u64| Timestamp::from_secs(second * LOOK.as_secs());
@@ -57,7 +60,7 @@ pub(crate) fn deliver(next: Version, seed: u64, number: u64) -> Ended {
         let Some(share) = delivery.rollout().map(gemba::rollout::Rollout::share) else { break };
         let new = draw.hits(RATE, share);
         (got, all) = (got + new, all + RATE);
-        for (side, version, requests) in [(Side::Candidate, next, new), (Side::Baseline, TODAY, RATE - new)] {
+        for (side, version, requests) in [(Side::Candidate, next, new), (Side::Baseline, today, RATE - new)] {
             let failures = draw.hits(requests, version.failing);
             let latencies: Vec<_> = (failures..requests).map(|_| version.latency(&mut draw)).collect();
             delivery.observe(side, failures, requests, latencies.into_iter());
