@@ -192,7 +192,7 @@ mod tests {
         terminal.draw(|frame| draw(frame, scene)).unwrap();
         let symbols: Vec<_> =
             terminal.backend().buffer().content().iter().map(ratatui::buffer::Cell::symbol).collect();
-        symbols.chunks(width.into()).map(|row| row.concat()).collect()
+        symbols.chunks(width.into()).map(<[&str]>::concat).collect()
     }
 
     #[test]
