@@ -8,6 +8,7 @@ mod health;
 mod limits;
 mod overload;
 mod plant;
+mod pools;
 mod seeds;
 mod spans;
 mod status;

@@ -143,6 +143,7 @@ impl Board {
     /// [`Event::LightChanged`] changes none: it is what became of an earlier answer.
     pub fn apply(&mut self, receipt: &Receipt) -> Vec<LightChange> {
         let mut fold = Fold { board: self, receipt, touched: Vec::new(), changes: Vec::new() };
+        let itself = Station::Supervisor(&receipt.path);
         match &receipt.event {
             Event::NodeStarted { .. } => fold.board.add(Station::Node, receipt.unix_ms),
             Event::NodeStopping { .. } => fold.raise(Station::Node, Trouble::Stopping, Light::Purple, None),
@@ -159,15 +160,9 @@ impl Board {
             }
             Event::HandlerStuck { .. } => fold.handler_stuck(),
             Event::HandlerRecovered { .. } => fold.clear_child(Trouble::Stuck),
-            Event::SupervisorGaveUp { .. } => {
-                fold.raise(Station::Supervisor(&receipt.path), Trouble::GaveUp, Light::Red, None);
-            }
-            Event::SupervisorHalted { .. } => {
-                fold.raise(Station::Supervisor(&receipt.path), Trouble::Halted, Light::Red, None);
-            }
-            Event::SupervisorResumed { .. } => {
-                fold.clear(Station::Supervisor(&receipt.path), &Trouble::Halted);
-            }
+            Event::SupervisorGaveUp { .. } => fold.raise(itself, Trouble::GaveUp, Light::Red, None),
+            Event::SupervisorHalted { .. } => fold.raise(itself, Trouble::Halted, Light::Red, None),
+            Event::SupervisorResumed { .. } => fold.clear(itself, &Trouble::Halted),
             Event::BreakerMoved { breaker, to, .. } => fold.breaker_moved(breaker, *to),
             Event::PoolResized { pool, .. } => fold.board.add(Station::Pool(pool), receipt.unix_ms),
             Event::SurgeStarted { .. } => fold.raise(Station::Node, Trouble::Surge, Light::Yellow, None),
@@ -238,6 +233,8 @@ impl Board {
             | Event::AlertAcknowledged { .. }
             | Event::AlertsSilenced { .. }
             | Event::CapacityMoved { .. }
+            | Event::AffinityBound { .. }
+            | Event::AffinityEnded { .. }
             | Event::LightChanged { .. } => {}
         }
         fold.finish()

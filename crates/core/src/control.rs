@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::affinity::AffinityError;
 use crate::alert::SILENCE_MAX;
 use crate::name::Name;
 use crate::receipt::BreakerState;
@@ -66,6 +67,26 @@ pub enum Control {
     AcceptBaseline {
         /// The line.
         line: Name,
+        /// Who asks.
+        by: Arc<str>,
+    },
+    /// Let keys belong to a pool for [`AFFINITY_LASTS`](crate::affinity::AFFINITY_LASTS), as one group.
+    BindKeys {
+        /// The group's name; one of the same name is replaced.
+        group: Name,
+        /// The pool.
+        pool: Name,
+        /// The keys, by their [hash](crate::routing::key_hash).
+        keys: Vec<u64>,
+        /// Who asks.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// End an affinity group.
+    ClearKeys {
+        /// The group.
+        group: Name,
         /// Who asks.
         by: Arc<str>,
     },
@@ -143,6 +164,25 @@ pub enum ControlError {
         /// Outcomes it takes.
         needed: u64,
     },
+    /// No pool has this name.
+    #[error("no pool is called '{pool}'; the pools are: {known}")]
+    UnknownPool {
+        /// The name asked for.
+        pool: Name,
+        /// The pools there are.
+        known: Arc<str>,
+    },
+    /// No affinity group has this name.
+    #[error("no affinity group is called '{group}'; the groups are: {known}")]
+    UnknownGroup {
+        /// The name asked for.
+        group: Name,
+        /// The groups there are.
+        known: Arc<str>,
+    },
+    /// The keys cannot be bound.
+    #[error(transparent)]
+    Affinity(#[from] AffinityError),
     /// Nothing on this node takes such requests, or it is just restarting.
     #[error("no board answers on this node now; it has no plant, or the plant is restarting: try again")]
     Unavailable,

@@ -10,9 +10,11 @@ use crate::queue::{NOBODY, Tenant};
 use crate::scaling::Sample;
 use crate::time::Timestamp;
 use crate::wait::WaitRules;
+use lost::Lost;
 pub use outcome::{Dismissed, Next, Offered, Resize, Turn};
 use usage::Usage;
 
+mod lost;
 mod outcome;
 mod usage;
 
@@ -144,6 +146,9 @@ pub struct Crew<R, T: Task> {
     learnt_at: Timestamp,
     is_open: bool,
     usage: Usage,
+    lost: Lost,
+    /// Up to when that has been counted.
+    lost_until: Timestamp,
 }
 
 #[derive(Debug)]
@@ -161,6 +166,9 @@ enum State<H> {
         tier: Tier,
         tenant: Tenant,
         deadline: Timestamp,
+        since: Timestamp,
+        /// Whether it has been counted as an outlier.
+        is_outlier: bool,
         trace: H,
     },
 }
@@ -179,6 +187,8 @@ impl<R: Clone, T: Task> Crew<R, T> {
             learnt_at: Timestamp::START,
             is_open: false,
             usage: Usage::since(now),
+            lost: Lost::default(),
+            lost_until: now,
         }
     }
 
@@ -191,7 +201,8 @@ impl<R: Clone, T: Task> Crew<R, T> {
             // An idle worker is on the roster and has a life: both end together.
             let Some(hand) = self.roster.get_mut(&worker) else { continue };
             let Some((incarnation, reach)) = hand.life.clone() else { continue };
-            hand.state = State::Busy { tier, tenant, deadline, trace: task.trace() };
+            let (since, is_outlier, trace) = (now, false, task.trace());
+            hand.state = State::Busy { tier, tenant, deadline, since, is_outlier, trace };
             self.usage.note(self.busy, self.roster.len() as u32, now);
             self.busy += 1;
             self.passed[tier as usize] += 1;
@@ -305,7 +316,8 @@ impl<R: Clone, T: Task> Crew<R, T> {
                     let trace = item.trace();
                     self.usage.note(self.busy, self.roster.len() as u32, now);
                     self.busy += 1;
-                    self.set(worker, State::Busy { tier, tenant, deadline, trace });
+                    let (since, is_outlier) = (now, false);
+                    self.set(worker, State::Busy { tier, tenant, deadline, since, is_outlier, trace });
                     return Next { turn: Turn::Work(item), dismissed };
                 }
             }

@@ -286,6 +286,11 @@ impl<T> Leveller<T> {
         self.services[tier as usize].add(took, self.rules.memory);
     }
 
+    /// How long work takes as a rule, whatever its tier; `None` before any is known.
+    pub fn mean(&self) -> Option<Duration> {
+        self.service.mean().map(|nanos| Duration::from_nanos(nanos as u64))
+    }
+
     /// What the next signal of each tier has to expect while `idle` workers have nothing to do.
     pub fn forecast(&mut self, idle: u32, now: Timestamp) -> Forecast {
         let mut forecast = Forecast {

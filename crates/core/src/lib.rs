@@ -6,6 +6,7 @@
 pub mod ab_test;
 pub mod adaptive;
 pub mod admission;
+pub mod affinity;
 pub mod alert;
 pub mod band;
 pub mod baseline;
@@ -44,6 +45,7 @@ pub mod sample;
 pub mod sampling;
 pub mod scaling;
 pub mod six_sigma;
+pub mod stand_in;
 pub mod stuck;
 pub mod supervision;
 pub mod sys;

@@ -66,6 +66,7 @@ metrics! {
     RATE_LIMITED = Counter "gemba_line_rate_limited_total" ["line", "scope"] "Signals refused because the rate of the line or of their key was used up.";
     RATE_KEYS = Gauge "gemba_line_rate_keys" ["line"] "Keys whose rate is remembered.";
     WORKERS = Gauge "gemba_pool_workers" ["pool", "state"] "Workers of a pool.";
+    STAND_INS = Gauge "gemba_pool_stand_in_workers" ["pool"] "Workers of a pool, beyond its size, that stand in for those that hang.";
     QUEUED = Gauge "gemba_pool_queued_jobs" ["pool"] "Jobs that wait for a worker.";
     UTILIZATION = Gauge "gemba_pool_utilization_ratio" ["pool"] "Busy time over worker time in the last window.";
     UTILIZATION_BAND = Gauge "gemba_pool_utilization_band" ["pool", "band"] "1 for the band its utilization is in, 0 for the others: idle (below 20 %), light, good (60 to 80 %), busy, full (above 95 %).";

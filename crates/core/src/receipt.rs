@@ -169,6 +169,28 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Arc<str>>,
     },
+    /// Keys belong to a pool from now on.
+    AffinityBound {
+        /// Their group.
+        group: Name,
+        /// The pool.
+        pool: Name,
+        /// How many keys.
+        keys: u32,
+        /// Who asked for it.
+        by: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
+    /// The keys of a group belong to no pool any more.
+    AffinityEnded {
+        /// The group.
+        group: Name,
+        /// The pool they belonged to.
+        pool: Name,
+        /// Why: who cleared it, or that its time was over.
+        why: Arc<str>,
+    },
     /// More arrives than the baseline explains.
     SurgeStarted {
         /// Arrivals per second now, times 1000.

@@ -82,8 +82,18 @@ pub fn key_hash(key: &[u8]) -> u64 {
 /// [`RouteError`]; a full pool and one without workers are never named.
 #[doc(alias = "heijunka")]
 pub fn route(key: Option<u64>, loads: &[PoolLoad]) -> Result<usize, RouteError> {
+    route_home(key, None, loads)
+}
+
+/// [`route`] for a key that belongs to the pool whose name has the hash `home`: that pool is the first in the
+/// order of the key, and is passed over at the same bounds.
+///
+/// # Errors
+///
+/// As [`route`].
+pub fn route_home(key: Option<u64>, home: Option<u64>, loads: &[PoolLoad]) -> Result<usize, RouteError> {
     let chosen = match key {
-        Some(key) => by_key(key, loads),
+        Some(key) => by_key(key, home, loads),
         None => least_loaded(loads),
     };
     chosen.ok_or_else(|| {
@@ -97,7 +107,7 @@ pub fn route(key: Option<u64>, loads: &[PoolLoad]) -> Result<usize, RouteError> 
     })
 }
 
-fn by_key(key: u64, loads: &[PoolLoad]) -> Option<usize> {
+fn by_key(key: u64, home: Option<u64>, loads: &[PoolLoad]) -> Option<usize> {
     let mut total = Total::default();
     let mut all_busy = true;
     for pool in loads.iter().filter(|pool| 0 < pool.workers) {
@@ -108,13 +118,13 @@ fn by_key(key: u64, loads: &[PoolLoad]) -> Option<usize> {
     // One pass finds the first of either kind in the order of the key: a maximum needs no sorting.
     let (mut preferred, mut possible) = (None, None);
     for (index, pool) in loads.iter().enumerate().filter(|(_, pool)| pool.has_room()) {
-        let ranked = Some((pool.rank(key), index));
+        let ranked = Some((home == Some(pool.hash), pool.rank(key), index));
         possible = possible.max(ranked);
         if pool.is_within_bound(total) && (all_busy || !pool.is_busy()) {
             preferred = preferred.max(ranked);
         }
     }
-    preferred.or(possible).map(|(_, index)| index)
+    preferred.or(possible).map(|(_, _, index)| index)
 }
 
 fn least_loaded(loads: &[PoolLoad]) -> Option<usize> {
@@ -169,6 +179,23 @@ mod tests {
             let loads = [pool(0, first.0, first.1), pool(1, other.0, other.1)];
             assert_eq!(route(Some(key_of(0)), &loads), Ok(usize::from(!stays)), "{first:?} {other:?}: {why}");
         }
+    }
+
+    #[test]
+    fn a_key_leaves_the_pool_it_belongs_to_at_the_same_bounds() {
+        for (home, other, stays, why) in [
+            ((10, 8), (10, 5), true, "8 is below 1.25 × 14 / 2 = 8.75"),
+            ((10, 8), (10, 3), false, "8 is above 1.25 × 12 / 2 = 7.5"),
+            ((100, 90), (100, 80), false, "over 85 %, the other is not"),
+            ((10, 20), (10, 3), false, "full"),
+            ((0, 0), (10, 9), false, "it has no worker"),
+        ] {
+            let loads = [pool(0, other.0, other.1), pool(1, home.0, home.1)];
+            assert_eq!(route_home(Some(key_of(0)), Some(1), &loads), Ok(usize::from(stays)), "{why}");
+        }
+        let even = [pool(0, 10, 0), pool(1, 10, 0)];
+        assert_eq!(route_home(Some(key_of(0)), Some(2), &even), Ok(0), "its pool does not serve the line");
+        assert_eq!(route_home(None, Some(1), &even), route(None, &even), "what has no key belongs nowhere");
     }
 
     #[test]

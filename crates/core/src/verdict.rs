@@ -98,6 +98,7 @@ mod tests {
             workers_min: 2,
             workers_max: 2,
             surge: 0,
+            stand_ins: 0,
             utilization,
             band: Band::of(utilization),
             routed: 0,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::Tier;
+use crate::affinity::AffinityView;
 use crate::band::Band;
 use crate::baseline::Comparison;
 use crate::bottleneck::Finding;
@@ -191,6 +192,8 @@ pub struct BoardView {
     pub admission: AdmissionView,
     /// Whether the node is well; `None` if nobody has judged it.
     pub verdict: Option<Verdict>,
+    /// Which keys belong to which pool, by groups.
+    pub affinity: Vec<AffinityView>,
     /// What kaizen has learnt of each line.
     pub studies: Vec<StudyView>,
     /// What the checks of the node found.
@@ -393,6 +396,9 @@ pub struct PoolView {
     pub workers_max: u32,
     /// Workers added for a surge.
     pub surge: u32,
+    /// Workers that stand in for those that hang.
+    #[serde(default)]
+    pub stand_ins: u32,
     /// Busy time over worker time in the last window, 0 to 1.
     pub utilization: f64,
     /// What that means for its size.

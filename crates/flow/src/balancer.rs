@@ -1,14 +1,17 @@
 //! The balancer: publishes which pools a line may go to and how evenly they are loaded, and moves capacity.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use gemba_core::control::ControlError;
+use gemba_core::affinity::{AFFINITY_LASTS, Affinity};
+use gemba_core::control::{Control, ControlError};
 use gemba_core::lending::{Lender, Lending, Moved};
 use gemba_core::metric;
+use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
-use gemba_core::routing::{PoolLoad, RouteError, balance, route};
+use gemba_core::routing::{PoolLoad, RouteError, balance, key_hash, route_home};
 use gemba_kernel::{Context, Reply, Server, Stop};
 
 use crate::floor::Floor;
@@ -27,6 +30,8 @@ pub(crate) struct Routes(ArcSwap<Table>);
 #[derive(Debug, Default)]
 struct Table {
     lines: Vec<Vec<Arc<PoolCell>>>,
+    /// Of each key that belongs to a pool, the hash of the pool's name.
+    homes: Arc<BTreeMap<u64, u64>>,
     balance: f64,
 }
 
@@ -54,7 +59,8 @@ impl Routes {
         for (load, pool) in loads.iter_mut().zip(pools) {
             *load = pool.routing_load();
         }
-        route(key, loads).map(|index| then(&pools[index]))
+        let home = key.and_then(|key| table.homes.get(&key).copied());
+        route_home(key, home, loads).map(|index| then(&pools[index]))
     }
 
     pub(crate) fn balance(&self) -> f64 {
@@ -66,9 +72,9 @@ impl Routes {
 #[derive(Debug)]
 pub(crate) enum BalancerMsg {
     Tick,
-    /// Moves capacity because somebody asks.
-    Rebalance {
-        by: Arc<str>,
+    /// Binds keys to a pool, clears a group, or moves capacity, because somebody asks.
+    Control {
+        control: Control,
         reply: Reply<Result<Seq, ControlError>>,
     },
 }
@@ -77,12 +83,16 @@ pub(crate) enum BalancerMsg {
 pub(crate) struct Balancer {
     floor: Arc<Floor>,
     lending: Lending,
+    affinity: Affinity,
+    homes: Arc<BTreeMap<u64, u64>>,
 }
 
 impl Balancer {
     pub(crate) fn new(floor: Arc<Floor>) -> Self {
         let lending = (*floor.lending.latest()).clone();
-        Self { floor, lending }
+        let affinity = (*floor.affinity.latest()).clone();
+        let homes = Arc::new(homes(&affinity));
+        Self { floor, lending, affinity, homes }
     }
 
     /// Leaves out pools whose dispatcher is down while there is another one to go to.
@@ -93,7 +103,8 @@ impl Balancer {
             if alive.is_empty() { pools } else { alive }
         });
         let utilizations: Vec<_> = self.floor.pools.iter().map(|pool| pool.load.read().utilization).collect();
-        let table = Table { lines: lines.collect(), balance: balance(&utilizations) };
+        let (lines, homes) = (lines.collect(), self.homes.clone());
+        let table = Table { lines, homes, balance: balance(&utilizations) };
         ctx.system().instruments().gauge(&metric::BALANCE, &[]).set(table.balance);
         self.floor.routes.0.store(Arc::new(table));
     }
@@ -116,17 +127,68 @@ impl Balancer {
         }
     }
 
-    fn rebalance(&mut self, by: Arc<str>, ctx: &Context<BalancerMsg>) -> Result<Seq, ControlError> {
-        let moved = self.lending.order(&self.lenders(), ctx.now()).ok_or(ControlError::NothingToMove)?;
-        Ok(self.tell(moved, Some(by), ctx))
-    }
-
     fn tell(&self, Moved { from, to }: Moved, by: Option<Arc<str>>, ctx: &Context<BalancerMsg>) -> Seq {
         self.floor.lending.publish(self.lending.clone());
         let balance_milli = (self.floor.routes.balance() * 1e3).round() as u32;
         let [from, to] = [from, to].map(|index| self.floor.pools[index].name.clone());
         ctx.system().record(None, ctx.path(), Event::CapacityMoved { from, to, balance_milli, by })
     }
+
+    /// Binds keys to a pool, clears a group, or moves capacity.
+    fn control(&mut self, control: Control, ctx: &Context<BalancerMsg>) -> Result<Seq, ControlError> {
+        let event = match control {
+            Control::Rebalance { by } => {
+                let moved = self.lending.order(&self.lenders(), ctx.now());
+                return Ok(self.tell(moved.ok_or(ControlError::NothingToMove)?, Some(by), ctx));
+            }
+            Control::BindKeys { group, pool, keys, by, why } => {
+                if !self.floor.pools.iter().any(|cell| cell.name == pool) {
+                    return Err(ControlError::UnknownPool { pool, known: self.floor.pool_names().into() });
+                }
+                let keys = self.affinity.bind(group.clone(), pool.clone(), keys, ctx.now())?;
+                Event::AffinityBound { group, pool, keys, by, why }
+            }
+            Control::ClearKeys { group, by } => match self.affinity.clear(&group) {
+                Some(pool) => Event::AffinityEnded { group, pool, why: format!("cleared by {by}").into() },
+                None => {
+                    return Err(ControlError::UnknownGroup { group, known: self.affinity.names().into() });
+                }
+            },
+            Control::PullCord { .. }
+            | Control::ResetCord { .. }
+            | Control::ForceBreaker { .. }
+            | Control::AcceptBaseline { .. }
+            | Control::Acknowledge { .. }
+            | Control::Silence { .. } => return Err(ControlError::Unavailable),
+        };
+        self.bound(ctx);
+        Ok(ctx.system().record(None, ctx.path(), event))
+    }
+
+    /// Ends the groups that are too old.
+    fn age(&mut self, ctx: &Context<BalancerMsg>) {
+        let over = self.affinity.expire(ctx.now());
+        if over.is_empty() {
+            return;
+        }
+        self.bound(ctx);
+        for (group, pool) in over {
+            let why = format!("it was bound {} s ago", AFFINITY_LASTS.as_secs()).into();
+            ctx.system().record(None, ctx.path(), Event::AffinityEnded { group, pool, why });
+        }
+    }
+
+    /// Publishes what belongs where.
+    fn bound(&mut self, ctx: &Context<BalancerMsg>) {
+        self.homes = Arc::new(homes(&self.affinity));
+        self.floor.affinity.publish(self.affinity.clone());
+        self.publish(ctx);
+    }
+}
+
+fn homes(affinity: &Affinity) -> BTreeMap<u64, u64> {
+    let hash = |pool: &Name| key_hash(pool.as_str().as_bytes());
+    affinity.homes().into_iter().map(|(key, pool)| (key, hash(pool))).collect()
 }
 
 impl Server for Balancer {
@@ -140,11 +202,12 @@ impl Server for Balancer {
 
     async fn handle(&mut self, msg: BalancerMsg, ctx: &mut Context<BalancerMsg>) -> Result<(), Stop> {
         match msg {
+            BalancerMsg::Control { control, reply } => reply.send(self.control(control, ctx)),
             BalancerMsg::Tick => {
+                self.age(ctx);
                 self.publish(ctx);
                 self.level(ctx);
             }
-            BalancerMsg::Rebalance { by, reply } => reply.send(self.rebalance(by, ctx)),
         }
         Ok(())
     }

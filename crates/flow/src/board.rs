@@ -52,7 +52,8 @@ impl AndonBoard {
         kaizen: Address<KaizenMsg>,
         balancer: Address<BalancerMsg>,
     ) -> Self {
-        Self { floor, regulator, kaizen, balancer, board: Board::new(BoardRules::default()), read: Seq(0) }
+        let board = Board::new(BoardRules::default());
+        Self { floor, regulator, kaizen, balancer, board, read: Seq(0) }
     }
 
     fn fold(&mut self, ctx: &Context<BoardMsg>) {
@@ -85,8 +86,8 @@ impl AndonBoard {
             Control::AcceptBaseline { line, by } => {
                 let _ = self.kaizen.cast(KaizenMsg::Accept { line, by, reply });
             }
-            Control::Rebalance { by } => {
-                let _ = self.balancer.cast(BalancerMsg::Rebalance { by, reply });
+            Control::BindKeys { .. } | Control::ClearKeys { .. } | Control::Rebalance { .. } => {
+                let _ = self.balancer.cast(BalancerMsg::Control { control, reply });
             }
             Control::Acknowledge { station, by } => reply.send(self.acknowledge(station, by, ctx)),
             Control::Silence { stations, for_ms, by, why } => {
@@ -152,6 +153,7 @@ impl AndonBoard {
             cost: *self.floor.cost.latest(),
             admission: self.floor.ceiling.limits().view(self.floor.ceiling.in_flight()),
             balance_ratio,
+            affinity: self.floor.affinity.latest().view(ctx.now()),
             health: (*self.floor.health_view.latest()).clone(),
             studies: (*self.floor.studies.latest()).clone(),
             bottlenecks: (*self.floor.bottlenecks.latest()).clone(),

@@ -11,6 +11,7 @@ use gemba_core::name::{ActorPath, Name};
 use gemba_core::pool_health::Liveness;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::scaling::{Load, Scale, Scaler};
+use gemba_core::stand_in::StandIns;
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Context, DynamicRef, Reply, Server, Shutdown, Stop, server};
 
@@ -51,20 +52,32 @@ pub(crate) struct Dispatcher {
     pool: Arc<PoolCell>,
     supervisor: DynamicRef,
     scaler: Scaler,
+    stand_ins: StandIns,
     /// What the workers said last.
     roll: Roll,
 }
 
 impl Dispatcher {
     pub(crate) fn new(pool: Arc<PoolCell>, supervisor: DynamicRef) -> Self {
-        Self { pool, supervisor, scaler: Scaler::new(Timestamp::START), roll: Roll::default() }
+        let (scaler, stand_ins) = (Scaler::new(Timestamp::START), StandIns::default());
+        Self { pool, supervisor, scaler, stand_ins, roll: Roll::default() }
+    }
+
+    /// How many workers there are to be, without those that stand in for others.
+    fn size(&self) -> u32 {
+        self.pool.exchange.wanted().saturating_sub(self.stand_ins.present())
+    }
+
+    /// Brings the pool to a size, not counting who stands in for others.
+    fn set_workers(&mut self, workers: u32, why: &str, cause: Option<Seq>, ctx: &Context<PoolMsg>) {
+        if workers != self.size() {
+            self.set_roster(workers + self.stand_ins.present(), why, cause, ctx);
+            self.scaler.changed(ctx.now());
+        }
     }
 
     /// Brings the roster to `workers`; a worker that has to go finishes what it has.
-    fn set_workers(&mut self, workers: u32, why: &str, cause: Option<Seq>, ctx: &Context<PoolMsg>) {
-        if workers == self.pool.exchange.wanted() {
-            return;
-        }
+    fn set_roster(&self, workers: u32, why: &str, cause: Option<Seq>, ctx: &Context<PoolMsg>) {
         let resize = self.pool.exchange.resize(workers, ctx.now());
         for life in resize.retired {
             // One whose life is over has nothing to end; its successor is told when it joins.
@@ -73,7 +86,6 @@ impl Dispatcher {
         for id in resize.hired {
             self.start(id);
         }
-        self.scaler.changed(ctx.now());
         let (from, pool) = (resize.from, self.pool.name.clone());
         let event = Event::PoolResized { pool, from, to: workers, why: why.into() };
         ctx.system().record(cause, ctx.path(), event);
@@ -91,7 +103,7 @@ impl Dispatcher {
         let sample = self.pool.exchange.sample(now);
         let reading = self.pool.load.read();
         let (running, queued) = (reading.busy, reading.queued);
-        let wanted = self.pool.exchange.wanted();
+        let wanted = self.size();
         let load = Load { workers: wanted, running, queued };
         let granted = self.pool.granted.latest();
         let scale = self.scaler.observe(sample, load, &self.pool.rules(), granted.bounds, now);
@@ -117,6 +129,26 @@ impl Dispatcher {
         }
     }
 
+    /// Answers and lets go what is late, and sees that somebody stands in for workers that hang.
+    fn sweep(&mut self, ctx: &Context<PoolMsg>) {
+        let now = ctx.now();
+        let lost = self.pool.exchange.sweep(now);
+        let may = self.pool.may_stand_in && 1 < self.pool.rules().workers_max();
+        let lost = if may { lost } else { 0 };
+        let (before, size) = (self.stand_ins.present(), self.size());
+        let present = self.stand_ins.observe(lost, size, now);
+        if present == before {
+            return;
+        }
+        self.pool.stand_ins.publish(present);
+        let why = if before < present {
+            format!("{lost} lost to work that takes far longer than others, {present} stand in")
+        } else {
+            format!("nothing hangs any more, {present} stand in")
+        };
+        self.set_roster(size + present, &why, None, ctx);
+    }
+
     /// Asks every worker at once, beside everything else.
     fn ask(&self, ctx: &Context<PoolMsg>) {
         let (system, me, workers) = (ctx.system().clone(), ctx.pinned(), workers_of(ctx));
@@ -129,7 +161,7 @@ impl Dispatcher {
     }
 
     fn resize(&mut self, workers: u32, ctx: &Context<PoolMsg>) -> Resized {
-        let from = self.pool.exchange.wanted();
+        let from = self.size();
         let bounds = self.pool.granted.latest().bounds;
         let to = workers.clamp(bounds.workers_min, bounds.workers_max);
         self.set_workers(to, "asked for", None, ctx);
@@ -156,6 +188,7 @@ impl Server for Dispatcher {
         self.scaler = Scaler::new(now);
         self.pool.exchange.open(&workers(ctx), now);
         let _ = self.pool.exchange.sample(now);
+        self.pool.stand_ins.publish(0);
         for _ in self.pool.exchange.wanted()..self.pool.granted.latest().bounds.workers_min {
             self.start(self.pool.exchange.hire(now));
         }
@@ -176,7 +209,7 @@ impl Server for Dispatcher {
                 self.pool.liveness.publish(Some(Liveness { asked, alive }));
                 self.roll = roll;
             }
-            PoolMsg::Sweep => self.pool.exchange.sweep(ctx.now()),
+            PoolMsg::Sweep => self.sweep(ctx),
         }
         Ok(())
     }

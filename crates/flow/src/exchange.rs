@@ -120,16 +120,18 @@ impl<R: Inbox> Exchange<R> {
     }
 
     /// Gives back what has waited too long, and drops what nobody waits for: neither may wait until a worker comes
-    /// to it. Answers for workers that cannot: their threads are blocked.
-    pub(crate) fn sweep(&self, now: Timestamp) {
+    /// to it. Answers for workers that cannot: their threads are blocked. Tells how many are lost to outliers.
+    pub(crate) fn sweep(&self, now: Timestamp) -> u32 {
         let due = now - ANSWER_GRACE;
-        let (dismissed, overdue) = self.with(|crew| (crew.sweep(now, Job::is_abandoned), crew.overdue(due)));
+        let (dismissed, overdue, lost) =
+            self.with(|crew| (crew.sweep(now, Job::is_abandoned), crew.overdue(due), crew.lost(now)));
         for dismissed in dismissed {
             answer(dismissed);
         }
         for seat in overdue {
             seat.overdue();
         }
+        lost
     }
 
     pub(crate) fn hire(&self, now: Timestamp) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gemba_core::affinity::Affinity;
 use gemba_core::baseline::{Baselines, Comparison};
 use gemba_core::bottleneck::Finding;
 use gemba_core::burn_rate::{BurnRate, Objective};
@@ -52,6 +53,8 @@ pub(crate) struct Floor {
     pub baselines: Publisher<Baselines>,
     /// What pools have lent each other; published by the balancer, so that its next life goes on from there.
     pub lending: Publisher<Lending>,
+    /// Which keys belong to which pool; published by the balancer, so that its next life goes on from there.
+    pub affinity: Publisher<Affinity>,
     /// What burst goes by; set by the regulator, and in force across restarts, as are the rules of lines.
     pub levelling: Publisher<Levelling>,
     pub jidoka: Publisher<JidokaRules>,
@@ -132,6 +135,11 @@ impl Floor {
     /// The names of all lines, for an error that helps.
     pub(crate) fn line_names(&self) -> String {
         self.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The names of all pools, likewise.
+    pub(crate) fn pool_names(&self) -> String {
+        self.pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// What a pool has done since the node started, for all its lines.

@@ -275,6 +275,7 @@ impl Kaizen {
             to.gauge(&metric::WORKERS, &[name, "busy"]).set(f64::from(load.busy));
             to.gauge(&metric::WORKERS, &[name, "idle"])
                 .set(f64::from(load.workers.saturating_sub(load.busy)));
+            to.gauge(&metric::STAND_INS, &[name]).set(f64::from(*pool.stand_ins.latest()));
             to.gauge(&metric::QUEUED, &[name]).set(f64::from(load.queued));
             to.gauge(&metric::UTILIZATION, &[name]).set(load.utilization);
             let band = Band::of(load.utilization);

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gemba_core::admission::Limits;
+use gemba_core::affinity::Affinity;
 use gemba_core::baseline::{BaselineRules, Baselines};
 use gemba_core::burst::BurstRules;
 use gemba_core::cost::Prices;
@@ -367,6 +368,7 @@ impl PlantBuilder {
             bottlenecks: Publisher::new(Vec::new()),
             baselines: Publisher::new(baselines),
             lending: Publisher::new(Lending::default()),
+            affinity: Publisher::new(Affinity::default()),
             levelling: Publisher::new(self.levelling),
             jidoka: Publisher::new(self.jidoka),
             health: Publisher::new(Wellness { health, receipt: None }),
@@ -464,8 +466,8 @@ fn assemble(
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let balancer_address = balancer.address();
     let board = server("board", move || {
-        let (regulator, kaizen) = (regulator_address.clone(), kaizen_address.clone());
-        AndonBoard::new(for_board.clone(), regulator, kaizen, balancer_address.clone())
+        let (kaizen, balancer) = (kaizen_address.clone(), balancer_address.clone());
+        AndonBoard::new(for_board.clone(), regulator_address.clone(), kaizen, balancer)
     });
     let for_burst = floor.clone();
     let burst = server("burst", move || BurstHandler::new(for_burst.clone()));

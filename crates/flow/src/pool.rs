@@ -39,6 +39,7 @@ pub struct PoolSpec {
     pub(crate) wait: WaitRulesBuilder,
     pub(crate) intensity: Intensity,
     pub(crate) stop_within: Duration,
+    pub(crate) stand_ins: bool,
 }
 
 impl PoolSpec {
@@ -51,6 +52,7 @@ impl PoolSpec {
             wait: WaitRules::builder(),
             intensity: Intensity { restarts: 10, period: Duration::from_secs(60) },
             stop_within: Duration::from_secs(5),
+            stand_ins: true,
         }
     }
 
@@ -106,6 +108,17 @@ impl PoolSpec {
         self.stop_within = limit;
         self
     }
+
+    /// Nobody stands in for workers that hang: for work that bears no more of its kind than the workers there are,
+    /// the hanging ones included, as with a fixed number of connections.
+    ///
+    /// Otherwise a pool has up to [`STAND_INS_PERCENT`](gemba_core::stand_in::STAND_INS_PERCENT) more workers than
+    /// its size while others are at work that takes far longer than work does, and for a while after. A pool of
+    /// one worker at most never has more than that one.
+    pub fn without_stand_ins(mut self) -> Self {
+        self.stand_ins = false;
+        self
+    }
 }
 
 /// How large a pool may be just now, and the receipt of the surge because of which; set by burst.
@@ -158,6 +171,10 @@ pub(crate) struct PoolCell {
     /// How well it is; published by kaizen, so that its next life goes on from there.
     pub watch: Publisher<PoolWatch>,
     pub stop_within: Duration,
+    /// Whether somebody may stand in for a worker that hangs.
+    pub may_stand_in: bool,
+    /// Workers that do, beyond the pool's size; published by the dispatcher.
+    pub stand_ins: Publisher<u32>,
     pub address: Address<PoolMsg>,
 }
 
@@ -188,6 +205,8 @@ impl PoolCell {
             exchange: Exchange::new(wait, spec.queue_max, load.clone()),
             load,
             stop_within: spec.stop_within,
+            may_stand_in: spec.stand_ins,
+            stand_ins: Publisher::new(0),
             address,
         }
     }
@@ -220,7 +239,7 @@ impl PoolCell {
 
     pub(crate) fn view(&self) -> PoolView {
         let (watch, served) = (self.watch.latest(), *self.served.latest());
-        let (now, most) = (self.load.read(), self.granted.latest().most);
+        let (now, most, stand_ins) = (self.load.read(), self.granted.latest().most, *self.stand_ins.latest());
         PoolView {
             name: self.name.clone(),
             workers: now.workers,
@@ -229,7 +248,8 @@ impl PoolCell {
             queue_max: self.queue_max,
             workers_min: self.rules().workers_min(),
             workers_max: most,
-            surge: now.workers.saturating_sub(most),
+            surge: now.workers.saturating_sub(most).saturating_sub(stand_ins),
+            stand_ins,
             utilization: now.utilization,
             band: Band::of(now.utilization),
             routed: self.exchange.arrived(),

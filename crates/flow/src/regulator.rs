@@ -168,10 +168,12 @@ impl Regulator {
                 Ok(receipt)
             }
             // The board, the balancer and kaizen take these.
-            Control::Rebalance { .. }
-            | Control::Acknowledge { .. }
+            Control::Acknowledge { .. }
             | Control::Silence { .. }
-            | Control::AcceptBaseline { .. } => Err(ControlError::Unavailable),
+            | Control::AcceptBaseline { .. }
+            | Control::BindKeys { .. }
+            | Control::ClearKeys { .. }
+            | Control::Rebalance { .. } => Err(ControlError::Unavailable),
         }
     }
 

@@ -22,7 +22,8 @@ impl<I> Signal<I> {
         Self { input, key: None, tenant: NOBODY, tier: None, deadline: None }
     }
 
-    /// Signals of one key go to one pool while it has room.
+    /// Signals of one key go to one pool while it has room: one that follows from the key, or the one it was
+    /// [bound](gemba_core::affinity) to.
     pub fn key(mut self, key: &[u8]) -> Self {
         self.key = Some(key_hash(key));
         self

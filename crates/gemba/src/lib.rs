@@ -111,10 +111,10 @@ pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 #[cfg(feature = "config")]
 pub use gemba_config as config;
 pub use gemba_core::{
-    ab_test, adaptive, admission, alert, band, baseline, board, bottleneck, breaker, burn_rate, burst,
-    control, cost, exit, forecast, health, jidoka, kanban, ladder, leveller, light, machine, metric, name,
-    policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling, six_sigma, supervision,
-    sys, time, verdict, view, wait,
+    ab_test, adaptive, admission, affinity, alert, band, baseline, board, bottleneck, breaker, burn_rate,
+    burst, control, cost, exit, forecast, health, jidoka, kanban, ladder, leveller, light, machine, metric,
+    name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling, six_sigma,
+    stand_in, supervision, sys, time, verdict, view, wait,
 };
 pub use gemba_flow::{
     Action, ApplyError, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec, JobContext,

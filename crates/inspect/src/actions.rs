@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use gemba_core::control::Control;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Seq};
+use gemba_core::routing::key_hash;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Kind, Problem};
@@ -39,6 +40,12 @@ pub(crate) struct Ask {
     /// For how long, in seconds; silences only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) for_s: Option<u64>,
+    /// The pool that keys are to belong to; affinity groups only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pool: Option<String>,
+    /// The keys; affinity groups only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) keys: Vec<String>,
 }
 
 /// What a change answers with.
@@ -141,6 +148,34 @@ pub(crate) async fn silence(
         Ok(Control::Silence { stations: stations.as_str().into(), for_ms, by: ask.by(), why: ask.why() })
     };
     control(&shared, body, silence).await
+}
+
+/// `POST /api/v1/affinity/{group}`, with `{"pool": "large", "keys": ["customer 7"]}`.
+pub(crate) async fn bind_keys(
+    State(shared): State<Arc<Shared>>,
+    Path(group): Path<String>,
+    body: Body,
+) -> Answer {
+    let group = name("group", &group)?;
+    let bind = |ask: &Ask| {
+        let pool = ask.pool.as_deref().ok_or_else(|| {
+            let example = "say where the keys belong: {\"pool\": \"large\", \"keys\": [\"customer 7\"]}";
+            Problem::new(Kind::BadRequest, example)
+        })?;
+        let keys = ask.keys.iter().map(|key| key_hash(key.as_bytes())).collect();
+        Ok(Control::BindKeys { group, pool: name("pool", pool)?, keys, by: ask.by(), why: ask.why() })
+    };
+    control(&shared, body, bind).await
+}
+
+/// `DELETE /api/v1/affinity/{group}`.
+pub(crate) async fn clear_keys(
+    State(shared): State<Arc<Shared>>,
+    Path(group): Path<String>,
+    body: Body,
+) -> Answer {
+    let group = name("group", &group)?;
+    control(&shared, body, |ask| Ok(Control::ClearKeys { group, by: ask.by() })).await
 }
 
 /// `POST /api/v1/breakers/{breaker}/{state}`, with `open`, `half_open` or `closed` for the state.

@@ -194,7 +194,7 @@ impl Client {
     /// [`ClientError::NotFound`] says which path may have been meant; [`ClientError::Unauthorized`] without the
     /// token; after [`ClientError::Unreachable`] it may have been halted.
     pub async fn halt(&self, path: &ActorPath, by: &str, why: Option<&str>) -> Result<Seq, ClientError> {
-        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), for_s: None };
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), ..Ask::default() };
         self.change(Method::POST, &actor(path, "halt"), &ask).await
     }
 
@@ -215,7 +215,7 @@ impl Client {
     /// [`ClientError::NotFound`] if there is no such line, [`ClientError::Unauthorized`] without the token; after
     /// [`ClientError::Unreachable`] the line may have been stopped.
     pub async fn pull_cord(&self, line: &Name, by: &str, why: Option<&str>) -> Result<Seq, ClientError> {
-        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), for_s: None };
+        let ask = Ask { by: Some(by.to_owned()), why: why.map(str::to_owned), ..Ask::default() };
         self.change(Method::POST, &format!("api/v1/lines/{line}/cord"), &ask).await
     }
 
@@ -274,7 +274,7 @@ impl Client {
         why: Option<&str>,
     ) -> Result<Seq, ClientError> {
         let (by, why) = (Some(by.to_owned()), why.map(str::to_owned));
-        let ask = Ask { by, why, for_s: Some(lasts.as_secs()) };
+        let ask = Ask { by, why, for_s: Some(lasts.as_secs()), ..Ask::default() };
         self.change(Method::POST, &format!("api/v1/alerts/{stations}/silence"), &ask).await
     }
 

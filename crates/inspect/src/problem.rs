@@ -158,13 +158,15 @@ impl From<ControlError> for Problem {
         let kind = match &error {
             ControlError::UnknownLine { .. }
             | ControlError::UnknownStation { .. }
-            | ControlError::UnknownBreaker { .. } => Kind::NotFound,
+            | ControlError::UnknownBreaker { .. }
+            | ControlError::UnknownPool { .. }
+            | ControlError::UnknownGroup { .. } => Kind::NotFound,
             ControlError::AlreadyPulled { .. }
             | ControlError::NotPulled { .. }
             | ControlError::Green { .. }
             | ControlError::NothingToMove
             | ControlError::TooFewOutcomes { .. } => Kind::Conflict,
-            ControlError::TooLong { .. } => Kind::BadRequest,
+            ControlError::TooLong { .. } | ControlError::Affinity(_) => Kind::BadRequest,
             ControlError::Unavailable | _ => Kind::Unavailable,
         };
         Self::new(kind, error.to_string())

@@ -78,6 +78,7 @@ impl Inspector {
     pub fn router(&self) -> Router {
         let state = Arc::clone(&self.shared);
         let with_token = from_fn_with_state(Arc::clone(&state), gate::token);
+        let affinity = post(actions::bind_keys).delete(actions::clear_keys);
         let cord = post(actions::pull_cord).delete(actions::reset_cord);
         Router::new()
             .route("/livez", get(reads::livez))
@@ -103,6 +104,7 @@ impl Inspector {
                 "/api/v1/alerts/{stations}/silence",
                 post(actions::silence).route_layer(with_token.clone()),
             )
+            .route("/api/v1/affinity/{group}", affinity.route_layer(with_token.clone()))
             .route("/api/v1/breakers/{breaker}/{state}", post(actions::force_breaker).route_layer(with_token))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)

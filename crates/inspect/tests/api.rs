@@ -160,6 +160,8 @@ async fn a_change_without_the_token_changes_nothing() {
             ("POST", kill),
             ("POST", "/api/v1/lines/payment/cord"),
             ("DELETE", "/api/v1/lines/two words/cord"),
+            ("POST", "/api/v1/affinity/large"),
+            ("DELETE", "/api/v1/affinity/large"),
         ] {
             let mut request = bench.ask(method, address).body(body.clone());
             if let Some(authorization) = authorization {
@@ -237,7 +239,11 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
             }
             Control::ResetCord { line, by } => Event::CordReset { line, by },
             Control::Rebalance { .. } => return reply.send(Err(ControlError::NothingToMove)),
-            Control::Acknowledge { .. } | Control::Silence { .. } | Control::AcceptBaseline { .. } => {
+            Control::Acknowledge { .. }
+            | Control::Silence { .. }
+            | Control::AcceptBaseline { .. }
+            | Control::BindKeys { .. }
+            | Control::ClearKeys { .. } => {
                 return reply.send(Err(ControlError::Unavailable));
             }
             Control::ForceBreaker { breaker, .. } if breaker.as_str() != "payment" => {
@@ -301,7 +307,11 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
                 let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
                 Event::CapacityMoved { from, to, balance_milli: 500, by: Some(by) }
             }
-            Control::PullCord { .. } | Control::ResetCord { .. } | Control::ForceBreaker { .. } => {
+            Control::PullCord { .. }
+            | Control::ResetCord { .. }
+            | Control::ForceBreaker { .. }
+            | Control::BindKeys { .. }
+            | Control::ClearKeys { .. } => {
                 return reply.send(Err(ControlError::Unavailable));
             }
         };
@@ -371,6 +381,11 @@ async fn a_wrong_request_is_answered_with_a_problem() {
         ("POST", "/api/v1/actors/idle/kill", &large, 413, "16384"),
         ("POST", "/api/v1/lines/two words/cord", "", 400, "name"),
         ("POST", "/api/v1/lines/payment/cord", "", 503, "board"),
+        ("POST", "/api/v1/affinity/large", "", 400, "pool"),
+        ("POST", "/api/v1/affinity/large", r#"{"pool":"two words"}"#, 400, "name"),
+        ("POST", "/api/v1/affinity/large", r#"{"pool":"a","keys":"one"}"#, 400, "body"),
+        ("POST", "/api/v1/affinity/large", r#"{"pool":"a","keys":["one"]}"#, 503, "board"),
+        ("DELETE", "/api/v1/affinity/large", "", 503, "board"),
     ] {
         let request = bench.ask(method, address).bearer_auth(TOKEN).body(body.to_owned());
         let response = request.send().await.unwrap();

@@ -133,6 +133,8 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::AlertAcknowledged { .. }
         | Event::AlertsSilenced { .. }
         | Event::LineMoved { .. }
+        | Event::AffinityBound { .. }
+        | Event::AffinityEnded { .. }
         | Event::LightChanged { .. } => {}
     }
 }
@@ -222,6 +224,8 @@ fn log(receipt: &Receipt) {
         | Event::KillRequested { .. }
         | Event::PoolResized { .. }
         | Event::CapacityMoved { .. }
+        | Event::AffinityBound { .. }
+        | Event::AffinityEnded { .. }
         | Event::SurgeEnded { .. }
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }

@@ -164,15 +164,19 @@ fn pool_rows(pool: &PoolView, page: Page) -> Vec<String> {
             _ => format!("{}{why}", " ".repeat(13)),
         }));
     }
+    if 0 < pool.stand_ins {
+        rows.push(format!("  {} stand in for workers that hang", pool.stand_ins));
+    }
     rows
 }
 
 fn pool_row(pool: &PoolView) -> String {
-    let surge = if pool.surge == 0 { String::new() } else { format!("+{}", pool.surge) };
+    let beyond = pool.surge + pool.stand_ins;
+    let beyond = if beyond == 0 { String::new() } else { format!("+{beyond}") };
     pool_cells([
         pool.name.as_str(),
         &pool.workers.to_string(),
-        &format!("{}–{}{surge}", pool.workers_min, pool.workers_max),
+        &format!("{}–{}{beyond}", pool.workers_min, pool.workers_max),
         &pool.busy.to_string(),
         &format!("{}/{}", pool.queued, pool.queue_max),
         &format!("{} {:>3.0} % {}", bar(pool.utilization, 8), pool.utilization * 100.0, pool.band),
@@ -294,6 +298,7 @@ pub(crate) mod sample {
                 workers_min: 4,
                 workers_max: 16,
                 surge: 2,
+                stand_ins: 1,
                 utilization: 0.37,
                 band: Band::Light,
                 routed: 2_311,
@@ -324,6 +329,7 @@ pub(crate) mod sample {
                 ],
             }),
             balance_ratio: 0.98,
+            affinity: Vec::new(),
             studies: Vec::new(),
             bottlenecks: Vec::new(),
             health: gemba::health::HealthView::default(),
@@ -361,9 +367,10 @@ LINES
            cord pulled by ann 12s ago: smoke
 
 POOL                 WORKERS       RANGE  BUSY      QUEUED  UTILIZATION
-payment                    8      4–16+2     3       0/512  ███░░░░░  37 % light
+payment                    8      4–16+3     3       0/512  ███░░░░░  37 % light
   2311 routed · 2280 done · 31 failed · p50 4.2 ms · p99 12.0 ms
   ▲ degraded 6 of 8 workers answer
+  1 stand in for workers that hang
 
 BREAKERS
 ■ open      gateway                  5 failures in a row · probe in 18s

@@ -458,3 +458,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whose_work_is_an_outlier_is_lost_from_the_start_of_that_work() {
+    let later = |ms| NOW + Duration::from_millis(ms);
+    let mut crew = crew(4, 10);
+    let (a, b) = (job(1, Tier::Normal), job(2, Tier::Normal));
+    assert!(matches!(crew.offer(a, 0, NOW), Offered::Given(..)));
+    assert_eq!(crew.lost(later(90_000)), 0, "nobody knows yet how long work takes");
+    let took = Some(Duration::from_millis(40));
+    assert_eq!(crew.done(4, Incarnation(1), took, 0, NOW).turn, Turn::Wait);
+
+    assert!(matches!(crew.offer(a, 0, later(100_000)), Offered::Given(..)));
+    for (ms, lost) in [(319, 0), (320, 0), (950, 0), (1_000, 1), (1_900, 1), (9_000, 1)] {
+        // Two others have been at work for a little while only.
+        for _ in 0..2 {
+            assert!(matches!(crew.offer(b, 0, later(100_000 + ms)), Offered::Given(..)));
+        }
+        assert_eq!(crew.lost(later(100_000 + ms)), lost, "{ms} ms");
+        for worker in [2, 3] {
+            assert_eq!(crew.done(worker, Incarnation(1), took, 0, later(100_000 + ms)).turn, Turn::Wait);
+        }
+    }
+    assert_eq!(crew.lost(later(109_000)), 0, "nobody else has anything to do: nobody is missed");
+    for _ in 0..2 {
+        assert!(matches!(crew.offer(b, 0, later(109_000)), Offered::Given(..)));
+    }
+    assert_eq!(crew.lost(later(109_000)), 1);
+    assert_eq!(crew.lost(later(109_400)), 0, "all are at long work: it is the work that is slow");
+    for worker in [4, 3, 2] {
+        assert_eq!(crew.done(worker, Incarnation(1), None, 0, later(109_500)).turn, Turn::Wait);
+    }
+    assert_eq!(crew.lost(later(110_000)), 1, "for a while it counts that it was lost");
+    assert_eq!(crew.lost(later(112_000)), 0, "then all are well again");
+}

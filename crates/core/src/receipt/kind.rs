@@ -22,6 +22,8 @@ impl Event {
             Self::BreakerMoved { .. } => "breaker_moved",
             Self::PoolResized { .. } => "pool_resized",
             Self::CapacityMoved { .. } => "capacity_moved",
+            Self::AffinityBound { .. } => "affinity_bound",
+            Self::AffinityEnded { .. } => "affinity_ended",
             Self::SurgeStarted { .. } => "surge_started",
             Self::SurgeEnded { .. } => "surge_ended",
             Self::CordPulled { .. } => "cord_pulled",

@@ -43,6 +43,12 @@ impl fmt::Display for Event {
                 write!(f, "pool {from} lends a worker to pool {to}: balance {balance:.2}")?;
                 by.as_ref().map_or(Ok(()), |by| write!(f, ", asked for by {by}"))
             }
+            Self::AffinityBound { group, pool, keys, by, why } => {
+                write!(f, "{keys} keys of group {group} belong to pool {pool}, by {by}: {why}")
+            }
+            Self::AffinityEnded { group, pool, why } => {
+                write!(f, "group {group} belongs to pool {pool} no more: {why}")
+            }
             Self::SurgeStarted { fast_milli, baseline_milli } => write!(
                 f,
                 "surge: {:.1}/s against a baseline of {:.1}/s",

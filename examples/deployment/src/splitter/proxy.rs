@@ -160,11 +160,12 @@ impl Proxy {
             .then(|| (head.method.clone(), head.uri.clone(), head.headers.clone()));
         let body = upload.as_ref().map_or(Outgoing::Nothing, |upload| Outgoing::Stream(body, upload.clone()));
         let mut request = Request::from_parts(head, body);
-        let (mut attempt, mut place) = (0, point.place(instances.len()));
+        let (mut attempt, mut place, mut is_stale) = (0, point.place(instances.len()), false);
         let mut why = String::new();
         while attempt < ATTEMPTS_MAX {
             let instance = instances[place];
-            let kept = self.pool.take(instance);
+            // One that died closed them all, and the next one kept may not have noticed yet.
+            let kept = if is_stale { None } else { self.pool.take(instance) };
             let is_kept = kept.is_some();
             let connected = match kept {
                 Some(sender) => Ok(sender),
@@ -174,7 +175,7 @@ impl Proxy {
                 Ok(sender) => sender,
                 Err(error) => {
                     why = format!("{instance}: {}", crate::chain(&error));
-                    (attempt, place) = (attempt + 1, (place + 1) % instances.len());
+                    (attempt, place, is_stale) = (attempt + 1, (place + 1) % instances.len(), false);
                     continue;
                 }
             };
@@ -211,7 +212,7 @@ impl Proxy {
             if !is_kept {
                 place = (place + 1) % instances.len();
             }
-            attempt += 1;
+            (attempt, is_stale) = (attempt + 1, is_kept);
         }
         Err(NoAnswer::Instance(StatusCode::BAD_GATEWAY, why))
     }
