@@ -299,7 +299,15 @@ async fn an_idle_pool_lends_its_capacity_to_one_at_its_maximum() {
         .collect();
     let moved = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "capacity_moved").await;
     assert!(moved.event.to_string().starts_with("pool idle lends a worker to pool work"), "{}", moved.event);
+    // The next would be due in half a minute.
+    board(node.system(), |board| board.pools[0].workers == 5).await;
+    let order = || node.system().control(Control::Rebalance { by: "ann".into() });
+    let ordered = order().await.unwrap();
+    let told = receipt(node.system(), moved.seq, |receipt| receipt.seq == ordered).await;
+    assert!(told.event.to_string().ends_with("asked for by ann"), "{}", told.event);
     let lent = board(node.system(), |board| board.pools[0].workers == 6).await;
+    assert!(told.at.since(moved.at) < 30 * SECOND, "{told:?}");
+    assert_eq!(order().await, Err(ControlError::NothingToMove), "the other has its fewest");
     let maxima: Vec<_> = lent.pools.iter().map(|pool| (pool.workers_max, pool.surge)).collect();
     assert_eq!(maxima, [(6, 0), (2, 0)], "never below its minimum");
     for job in jobs {

@@ -173,12 +173,13 @@ impl Regulator {
                 self.set(index, None);
                 Ok(receipt)
             }
-            // The board and kaizen take these.
+            // The board, the balancer and kaizen take these.
             Control::Acknowledge { .. }
             | Control::Silence { .. }
             | Control::AcceptBaseline { .. }
             | Control::BindKeys { .. }
-            | Control::ClearKeys { .. } => Err(ControlError::Unavailable),
+            | Control::ClearKeys { .. }
+            | Control::Rebalance { .. } => Err(ControlError::Unavailable),
         }
     }
 
