@@ -25,12 +25,6 @@ mod text;
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
-impl fmt::Display for Seq {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
-    }
-}
-
 /// What happened, to whom, when, and because of what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {

@@ -376,6 +376,7 @@ async fn keys_are_bound_to_a_pool_and_a_group_is_cleared() {
             | Control::ForceBreaker { .. }
             | Control::Acknowledge { .. }
             | Control::Silence { .. }
+            | Control::Rebalance { .. }
             | Control::AcceptBaseline { .. } => return reply.send(Err(ControlError::Unavailable)),
         };
         reply.send(Ok(system.record(None, &ActorPath::root(), event)));

@@ -2,10 +2,16 @@
 
 use std::fmt;
 
-use super::Event;
+use super::{Event, Seq};
 use crate::admission::Tier;
 use crate::jidoka::Cause;
 use crate::light::Light;
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
 
 impl fmt::Display for Event {
     #[allow(clippy::too_many_lines, reason = "one sentence for each event")]
