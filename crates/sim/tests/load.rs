@@ -12,7 +12,7 @@ use gemba_sim::experiments::{
     Experiment, Scale, ab_test, breaker, burn_rate, burst, canary, determinism, drift, goodput, priority,
     rate, scaling, table,
 };
-use gemba_sim::outcome::Outcome;
+use gemba_sim::outcome::{Outcome, TierCounts};
 use gemba_sim::workload::{Model, Phase, Trouble, Workload};
 
 const fn secs(seconds: u64) -> Duration {
@@ -57,6 +57,22 @@ fn overload_costs_no_goodput_and_the_critical_tier_notices_nothing() {
 fn nothing_is_shed_without_need() {
     let outcome = run(Contender::Ours, &steady(0.7, 20), Client::ONCE);
     assert_eq!(outcome.tiers.map(|tier| tier.shed), [0; 3]);
+}
+
+#[test]
+fn at_its_baseline_a_pool_answers_all_but_one_in_ten_thousand_in_time() {
+    let deadline = Duration::from_secs(4);
+    let model = Model { workers: 152, deadline, ..Model::default() };
+    let workload = Workload::poisson(&model, &[model.phase(secs(300), 0.7)], 1);
+    let measured_from = Timestamp::from_secs(3);
+    let outcome =
+        Run { model, workload: &workload, client: Client::ONCE, seed: 1, measured_from, sizing: None }
+            .through(&mut *Contender::Ours.controller(&model));
+    let [offered, good] = [|tier: &TierCounts| tier.offered, |tier| tier.good]
+        .map(|of| outcome.tiers.iter().map(of).sum::<u64>());
+    // 2 500 signals a second for 300 s.
+    assert!(2_450 * 297 < offered, "{offered}");
+    assert!((offered - good) * 10_000 <= offered, "{good} of {offered}");
 }
 
 #[test]
