@@ -299,7 +299,15 @@ async fn an_idle_pool_lends_its_capacity_to_one_at_its_maximum() {
         .collect();
     let moved = receipt(node.system(), Seq(0), |receipt| receipt.event.kind() == "capacity_moved").await;
     assert!(moved.event.to_string().starts_with("pool idle lends a worker to pool work"), "{}", moved.event);
+    // The next would be due in half a minute.
+    board(node.system(), |board| board.pools[0].workers == 5).await;
+    let order = || node.system().control(Control::Rebalance { by: "ann".into() });
+    let ordered = order().await.unwrap();
+    let told = receipt(node.system(), moved.seq, |receipt| receipt.seq == ordered).await;
+    assert!(told.event.to_string().ends_with("asked for by ann"), "{}", told.event);
     let lent = board(node.system(), |board| board.pools[0].workers == 6).await;
+    assert!(told.at.since(moved.at) < 30 * SECOND, "{told:?}");
+    assert_eq!(order().await, Err(ControlError::NothingToMove), "the other has its fewest");
     let maxima: Vec<_> = lent.pools.iter().map(|pool| (pool.workers_max, pool.surge)).collect();
     assert_eq!(maxima, [(6, 0), (2, 0)], "never below its minimum");
     for job in jobs {
@@ -310,7 +318,9 @@ async fn an_idle_pool_lends_its_capacity_to_one_at_its_maximum() {
 
 #[tokio::test(start_paused = true)]
 async fn settings_are_applied_together_or_not_at_all() {
-    use gemba::{ApplyError, SettingError, Settings, burst::BurstRules, scaling::ScaleRules};
+    use gemba::{
+        ApplyError, SettingError, Settings, burst::BurstRules, scaling::ScaleRules, wait::WaitRules,
+    };
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(2, 4));
     let _line = plant.line(LineSpec::<Work>::new("work", Work));
@@ -323,27 +333,33 @@ async fn settings_are_applied_together_or_not_at_all() {
         .limits(0, 0.2, 0.83)
         .pool("work", ScaleRules::builder().workers(9, 3))
         .pool("wrok", ScaleRules::builder())
+        .waiting("wrok", WaitRules::builder().shares(0.0, 0.1), 10)
         .burst(BurstRules::builder().burst(0.5, 10.0))
         .jidoka(JidokaRules::builder().stopped_max(0.9));
     let error = regulator.apply(faulty, "test").await.unwrap_err();
     let ApplyError::Settings(errors) = &error else { panic!("{error}") };
-    assert_eq!(errors.0.len(), 4, "{error}");
+    assert_eq!(errors.0.len(), 5, "{error}");
     assert!(errors.0.iter().any(|error| matches!(error, SettingError::UnknownPool { .. })), "{error}");
     assert_eq!(regulator.limits().hard(Tier::Critical), 1200, "the old ones stay in force");
 
     let sound = Settings::new()
         .limits(600, 0.2, 0.83)
         .pool("work", ScaleRules::builder().workers(3, 6))
+        .waiting("work", WaitRules::builder().shares(1.0, 1.0), 1)
         .burst(BurstRules::builder().disabled());
     let changed = regulator.apply(sound, "the night").await.unwrap();
     let told = receipt(node.system(), Seq(changed.0 - 1), |receipt| receipt.seq == changed).await;
-    assert_eq!(told.event.to_string(), "settings changed: limits, pool work, burst: the night");
+    assert_eq!(
+        told.event.to_string(),
+        "settings changed: limits, pool work, waiting for pool work, burst: the night"
+    );
     let Event::SettingsChanged { changes, .. } = &told.event else { panic!("{told:?}") };
     assert!(changes[0].from.contains("1200") && changes[0].to.contains("600"), "{changes:?}");
     assert_eq!(regulator.limits().hard(Tier::Critical), 600);
     workers(node.system(), "work", 3).await;
     let seen = board(node.system(), |board| !board.arrivals.enabled).await;
     assert_eq!((seen.pools[0].workers_min, seen.pools[0].workers_max), (3, 6));
+    assert_eq!(seen.pools[0].queue_max, 1);
     // They outlive the regulator that took them.
     let kill = node.system().kill(&"/plant/regulator".parse().unwrap(), "test").unwrap();
     receipt(node.system(), kill, |receipt| receipt.path.name() == "kaizen").await;

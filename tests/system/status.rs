@@ -98,6 +98,8 @@ async fn the_node_is_judged_and_a_pool_tells_what_it_did() {
     assert!((19.0..23.0).contains(&near.p50_ms) && near.p99_ms < 100.0, "{near:?}");
     let view = counted.lines.iter().find(|line| line.name.as_str() == "work").unwrap();
     assert_eq!((view.arrived, view.succeeded, view.failed), (40, 36, 4), "the line is the sum of its pools");
+    assert_eq!(view.success_ratio, Some(0.9));
+    shows(&node, "gemba_line_success_ratio{line=\"work\"}", 0.9).await;
     shows(&node, "gemba_pool_routed_jobs_total{pool=\"other\"}", 3.0).await;
     shows(&node, "gemba_pool_signals_total{pool=\"other\",outcome=\"succeeded\"}", 3.0).await;
     shows(&node, "gemba_pool_duration_seconds_count{pool=\"other\"}", 3.0).await;

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Acknowledge an alert, or silence some for a while
     Alerts(AlertsArgs),
+    /// Move a worker's worth of capacity from an idle pool to an overloaded one now
+    Rebalance(RebalanceArgs),
     /// Take how a line is now for what it is compared with
     Baseline(BaselineArgs),
     /// Show the chain of causes that led to a receipt, the first cause last
@@ -364,6 +366,12 @@ pub(crate) enum AlertsAction {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct RebalanceArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct BaselineArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -456,6 +464,7 @@ mod tests {
             "gemba alerts acknowledge line:payment",
             "gemba alerts silence pool:* --minutes 30 --why maintenance",
             "gemba baseline payment",
+            "gemba rebalance",
             "gemba tree --token sixteen-letters! --depth 2",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");

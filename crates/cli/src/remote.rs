@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::args::{
     AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HaltArgs, HealthArgs, KillArgs,
-    NodeArgs, ReceiptsArgs, ResumeArgs, ReviewArgs, TreeArgs, WhyArgs,
+    NodeArgs, RebalanceArgs, ReceiptsArgs, ResumeArgs, ReviewArgs, TreeArgs, WhyArgs,
 };
 use crate::exit::{Exit, sentence};
 use crate::review::Review;
@@ -132,6 +132,15 @@ pub(crate) async fn alerts(args: AlertsArgs) -> Exit {
                 done(&node, receipt, &format!("silenced {stations} for {minutes} min"))
             }
         }
+    })
+    .await
+}
+
+/// `gemba rebalance`.
+pub(crate) async fn rebalance(args: RebalanceArgs) -> Exit {
+    end(async {
+        let receipt = connect(&args.node)?.rebalance(&operator()).await?;
+        done(&args.node, receipt, "a worker's worth of capacity was moved")
     })
     .await
 }

@@ -58,6 +58,11 @@ pub enum Control {
         /// Why.
         why: Arc<str>,
     },
+    /// Move a worker's worth of capacity from an idle pool to an overloaded one now, not when it is due.
+    Rebalance {
+        /// Who asks.
+        by: Arc<str>,
+    },
     /// Compare a line with how it is now, not with its baseline so far.
     AcceptBaseline {
         /// The line.
@@ -141,6 +146,12 @@ pub enum ControlError {
         /// What was asked for, in milliseconds.
         for_ms: u64,
     },
+    /// No capacity can be moved.
+    #[error(
+        "nothing to move: no pool is used above 80 % with all the workers it may have, beside one that has more \
+         than its fewest and less to do; see `gemba board`"
+    )]
+    NothingToMove,
     /// The line has not been measured for long enough.
     #[error(
         "line '{line}' has {outcomes} outcomes in its window, a baseline takes {needed}; try again later"

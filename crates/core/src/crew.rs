@@ -192,6 +192,12 @@ impl<R: Clone, T: Task> Crew<R, T> {
         }
     }
 
+    /// By which rules jobs wait from now on, and how many; what waits beyond that goes on waiting.
+    pub fn set_waiting(&mut self, rules: WaitRules, queue_max: usize, now: Timestamp) {
+        self.queue.set_rules(rules, now);
+        self.queue.set_capacity(queue_max);
+    }
+
     /// Gives the job to the worker that was idle the shortest, at this place (any number) if there is one, or queues
     /// it if its wait leaves it time.
     pub fn offer(&mut self, task: T, place: usize, now: Timestamp) -> Offered<R, T> {

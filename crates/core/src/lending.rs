@@ -79,6 +79,18 @@ impl Lending {
         if BALANCE_MIN <= balance(&utilizations) {
             return None;
         }
+        self.shift(pools, now)
+    }
+
+    /// Moves a worker's worth now because somebody asked for it: between the same pools as
+    /// [`observe`](Self::observe), which then rests as after a move of its own, but whatever the coefficient is and
+    /// however recent the last move.
+    pub fn order(&mut self, pools: &[Lender], now: Timestamp) -> Option<Moved> {
+        self.lent.resize(pools.len(), 0);
+        self.shift(pools, now)
+    }
+
+    fn shift(&mut self, pools: &[Lender], now: Timestamp) -> Option<Moved> {
         let to = self.neediest(pools)?;
         let from = self.idlest(pools, to)?;
         self.lent[from] -= 1;
@@ -147,6 +159,23 @@ mod tests {
         }
         let moved = Lending::new(2).observe(&[pool(0.95, 10), pool(0.1, 2)], at(0));
         assert_eq!(moved, Some(Moved { from: 1, to: 0 }));
+    }
+
+    #[test]
+    fn an_order_waits_for_no_turn_but_moves_nothing_to_who_cannot_use_it() {
+        let pools = [pool(0.85, 10), pool(0.76, 10)];
+        let mut lending = Lending::new(2);
+        assert_eq!(lending.observe(&pools, at(0)), None, "level enough");
+        assert_eq!(lending.order(&pools, at(1)), Some(Moved { from: 1, to: 0 }));
+        let grown = [pool(0.95, 11), pool(0.1, 2)];
+        assert_eq!(lending.order(&grown, at(2)), Some(Moved { from: 1, to: 0 }));
+        assert_eq!(
+            lending.observe(&[pool(0.95, 12), pool(0.1, 2)], at(20)),
+            None,
+            "it rests after an order too"
+        );
+        assert_eq!(lending.order(&[pool(0.95, 9), pool(0.1, 2)], at(40)), None, "it may grow by itself");
+        assert_eq!([0, 1].map(|index| lending.workers_max(index, 10)), [12, 8]);
     }
 
     #[test]

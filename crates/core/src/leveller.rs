@@ -152,6 +152,11 @@ impl<T> Leveller<T> {
         self.rules = rules;
     }
 
+    /// How many may wait from now on; what waits beyond it goes on waiting.
+    pub const fn set_capacity(&mut self, capacity: usize) {
+        self.queue.set_capacity(capacity);
+    }
+
     /// Counts a signal that an idle worker took at once: it is an arrival like those that wait.
     pub fn passed(&mut self, tier: Tier, now: Timestamp) {
         self.passed_many(tier, 1, now);

@@ -194,6 +194,11 @@ impl<T> TieredQueue<T> {
         self.capacity
     }
 
+    /// Changes it. What waits beyond it goes on waiting.
+    pub const fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
     /// Empties the queue, in the order in which the items would have been served.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         let served = |tier: &mut Lanes<T>| std::iter::from_fn(|| tier.pop_front()).collect::<Vec<_>>();
@@ -280,6 +285,18 @@ mod tests {
         queue.push_front(1, Tier::Normal, DUE);
         assert_eq!(queue.push(3, Tier::Normal, DUE), Pushed::Full(3));
         assert_eq!(served(&mut queue), [1, 2]);
+    }
+
+    #[test]
+    fn a_queue_made_smaller_keeps_what_waits_and_takes_no_more() {
+        let mut queue = TieredQueue::new(3);
+        for item in ["a", "b", "c"] {
+            assert_eq!(queue.push(item, Tier::Normal, DUE), Pushed::Queued);
+        }
+        queue.set_capacity(1);
+        assert_eq!(queue.push("d", Tier::Normal, DUE), Pushed::Full("d"));
+        assert_eq!(queue.drain().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(queue.push("d", Tier::Normal, DUE), Pushed::Queued);
     }
 
     #[test]

@@ -165,6 +165,9 @@ pub enum Event {
         to: Name,
         /// How evenly the pools were loaded, in thousandths.
         balance_milli: u32,
+        /// Who asked for it, if somebody did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Arc<str>>,
     },
     /// Keys belong to a pool from now on.
     AffinityBound {

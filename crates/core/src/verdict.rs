@@ -81,6 +81,7 @@ mod tests {
             cancelled: 0,
             // What is over and what has just begun counts for nothing.
             intake: vec![window(10, 0, 900), window(60, accepted, refused), window(300, 0, 900)],
+            success_ratio: None,
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,

@@ -340,6 +340,9 @@ pub struct LineView {
     /// What it took and refused lately, the shortest window first.
     #[serde(default)]
     pub intake: Vec<IntakeView>,
+    /// Successes among what was worked on in the last 10 s, 0 to 1; `None` without an outcome.
+    #[serde(default)]
+    pub success_ratio: Option<f64>,
     /// Outcomes per second over the last 10 s.
     pub throughput_per_s: f64,
     /// Median latency of the last 10 s, in milliseconds.

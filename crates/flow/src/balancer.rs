@@ -72,7 +72,7 @@ impl Routes {
 #[derive(Debug)]
 pub(crate) enum BalancerMsg {
     Tick,
-    /// Bind keys to a pool, or clear a group.
+    /// Binds keys to a pool, clears a group, or moves capacity, because somebody asks.
     Control {
         control: Control,
         reply: Reply<Result<Seq, ControlError>>,
@@ -111,27 +111,36 @@ impl Balancer {
 }
 
 impl Balancer {
-    /// Lets a pool with little to do lend a worker's worth of capacity to one at its maximum.
-    fn level(&mut self, ctx: &Context<BalancerMsg>) {
-        let pools = &self.floor.pools;
-        let lenders: Vec<_> = pools
-            .iter()
-            .map(|pool| {
-                let load = pool.load.read();
-                let (workers_min, workers_max) = (pool.rules().workers_min(), pool.rules().workers_max());
-                Lender { utilization: load.utilization, workers: load.workers, workers_min, workers_max }
-            })
-            .collect();
-        let Some(Moved { from, to }) = self.lending.observe(&lenders, ctx.now()) else { return };
-        self.floor.lending.publish(self.lending.clone());
-        let balance_milli = (self.floor.routes.balance() * 1e3).round() as u32;
-        let (from, to) = (pools[from].name.clone(), pools[to].name.clone());
-        ctx.system().record(None, ctx.path(), Event::CapacityMoved { from, to, balance_milli });
+    fn lenders(&self) -> Vec<Lender> {
+        let lender = |pool: &Arc<PoolCell>| {
+            let (load, rules) = (pool.load.read(), pool.rules());
+            let (workers_min, workers_max) = (rules.workers_min(), rules.workers_max());
+            Lender { utilization: load.utilization, workers: load.workers, workers_min, workers_max }
+        };
+        self.floor.pools.iter().map(lender).collect()
     }
 
-    /// Binds keys to a pool, or clears a group.
+    /// Lets a pool with little to do lend a worker's worth of capacity to one at its maximum.
+    fn level(&mut self, ctx: &Context<BalancerMsg>) {
+        if let Some(moved) = self.lending.observe(&self.lenders(), ctx.now()) {
+            self.tell(moved, None, ctx);
+        }
+    }
+
+    fn tell(&self, Moved { from, to }: Moved, by: Option<Arc<str>>, ctx: &Context<BalancerMsg>) -> Seq {
+        self.floor.lending.publish(self.lending.clone());
+        let balance_milli = (self.floor.routes.balance() * 1e3).round() as u32;
+        let [from, to] = [from, to].map(|index| self.floor.pools[index].name.clone());
+        ctx.system().record(None, ctx.path(), Event::CapacityMoved { from, to, balance_milli, by })
+    }
+
+    /// Binds keys to a pool, clears a group, or moves capacity.
     fn control(&mut self, control: Control, ctx: &Context<BalancerMsg>) -> Result<Seq, ControlError> {
         let event = match control {
+            Control::Rebalance { by } => {
+                let moved = self.lending.order(&self.lenders(), ctx.now());
+                return Ok(self.tell(moved.ok_or(ControlError::NothingToMove)?, Some(by), ctx));
+            }
             Control::BindKeys { group, pool, keys, by, why } => {
                 if !self.floor.pools.iter().any(|cell| cell.name == pool) {
                     return Err(ControlError::UnknownPool { pool, known: self.floor.pool_names().into() });

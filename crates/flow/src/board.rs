@@ -86,7 +86,7 @@ impl AndonBoard {
             Control::AcceptBaseline { line, by } => {
                 let _ = self.kaizen.cast(KaizenMsg::Accept { line, by, reply });
             }
-            Control::BindKeys { .. } | Control::ClearKeys { .. } => {
+            Control::BindKeys { .. } | Control::ClearKeys { .. } | Control::Rebalance { .. } => {
                 let _ = self.balancer.cast(BalancerMsg::Control { control, reply });
             }
             Control::Acknowledge { station, by } => reply.send(self.acknowledge(station, by, ctx)),
@@ -134,6 +134,7 @@ impl AndonBoard {
                 p50_ms: rates.p50_ms,
                 p99_ms: rates.p99_ms,
                 intake: rates.intake.clone(),
+                success_ratio: rates.success_ratio,
                 ..counted
             })
         };

@@ -38,6 +38,14 @@ impl Inbox for Reach {
     }
 }
 
+/// How jobs wait for a pool.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Waiting {
+    pub rules: WaitRules,
+    /// How many may.
+    pub queue_max: u32,
+}
+
 /// The crew of a pool. It outlives the dispatcher that governs it.
 pub(crate) struct Exchange<R = Reach> {
     crew: Mutex<Crew<R, Job>>,
@@ -46,7 +54,14 @@ pub(crate) struct Exchange<R = Reach> {
 
 impl<R: Inbox> Exchange<R> {
     pub(crate) fn new(rules: WaitRules, queue_max: u32, load: Arc<LoadCell>) -> Self {
+        load.set_queue_max(queue_max);
         Self { crew: Mutex::new(Crew::new(rules, queue_max as usize, Timestamp::START)), load }
+    }
+
+    /// By which rules jobs wait from now on, and how many.
+    pub(crate) fn set_waiting(&self, Waiting { rules, queue_max }: Waiting, now: Timestamp) {
+        self.with(|crew| crew.set_waiting(rules, queue_max as usize, now));
+        self.load.set_queue_max(queue_max);
     }
 
     fn crew(&self) -> MutexGuard<'_, Crew<R, Job>> {

@@ -101,8 +101,9 @@ impl Monitor {
                 Source::Processor | Source::Memory => {}
                 Source::Queue => {
                     let pools = self.floor.pools.iter();
-                    let queues =
-                        pools.map(|pool| (pool.name.as_str(), pool.load.read().queued, pool.queue_max));
+                    let queues = pools
+                        .map(|pool| (pool.name.as_str(), pool.load.read()))
+                        .map(|(name, now)| (name, now.queued, now.queue_max));
                     self.health.note(check, check::queue(queues), Duration::ZERO, ctx.now());
                 }
                 Source::Disk(look) => match self.asked[check].as_ref().filter(|asked| rests(asked.began)) {

@@ -130,6 +130,9 @@ impl Kaizen {
             record.time(line, instruments);
             line.follow_ups.tell(&line.name, ctx.system(), ctx.path());
             let recent = record.recent();
+            if let Some(ratio) = recent.success_ratio() {
+                instruments.gauge(&metric::SUCCESS, &[line.name.as_str()]).set(ratio);
+            }
             let queued =
                 || serves.iter().map(|pool| u64::from(self.floor.pools[*pool].load.read().queued)).sum();
             let known = |measure| match measure {

@@ -179,6 +179,7 @@ impl LineCell {
             timed_out: counts.of(Ended::TimedOut),
             cancelled: counts.of(Ended::Cancelled),
             intake: Vec::new(),
+            success_ratio: None,
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,

@@ -16,7 +16,7 @@ use gemba_core::wait::{WaitRules, WaitRulesBuilder};
 use gemba_kernel::{Address, CallError, Publisher};
 
 use crate::dispatcher::PoolMsg;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Waiting};
 use crate::load::LoadCell;
 
 /// How many jobs may wait for a worker of a pool, unless its spec says otherwise.
@@ -157,7 +157,8 @@ pub(crate) struct PoolCell {
     pub name: Name,
     pub hash: u64,
     pub rules: Publisher<ScaleRules>,
-    pub queue_max: u32,
+    /// How jobs wait; the regulator changes it.
+    pub waiting: Publisher<Waiting>,
     pub load: Arc<LoadCell>,
     pub exchange: Exchange,
     pub granted: Publisher<Granted>,
@@ -191,7 +192,7 @@ impl PoolCell {
             hash: key_hash(name.as_str().as_bytes()),
             name,
             rules: Publisher::new(rules),
-            queue_max: spec.queue_max,
+            waiting: Publisher::new(Waiting { rules: wait, queue_max: spec.queue_max }),
             granted: Publisher::new(Granted {
                 bounds: Bounds::of(&rules),
                 most: rules.workers_max(),
@@ -219,7 +220,7 @@ impl PoolCell {
     pub(crate) fn routing_load(&self) -> PoolLoad {
         let now = self.load.read();
         let in_hand = now.busy.saturating_add(now.queued);
-        PoolLoad { hash: self.hash, workers: now.workers, in_hand, queue_max: self.queue_max }
+        PoolLoad { hash: self.hash, workers: now.workers, in_hand, queue_max: now.queue_max }
     }
 
     /// What is known of its health, but how its work ended.
@@ -245,7 +246,7 @@ impl PoolCell {
             workers: now.workers,
             busy: now.busy,
             queued: now.queued,
-            queue_max: self.queue_max,
+            queue_max: now.queue_max,
             workers_min: self.rules().workers_min(),
             workers_max: most,
             surge: now.workers.saturating_sub(most).saturating_sub(stand_ins),

@@ -86,7 +86,7 @@ impl Regulator {
         why: Arc<str>,
         ctx: &Context<RegulatorMsg>,
     ) -> Result<Seq, SettingsErrors> {
-        let Checked { limits, pools, burst, jidoka, prices, rates } = settings.check(&self.floor)?;
+        let Checked { limits, pools, waiting, burst, jidoka, prices, rates } = settings.check(&self.floor)?;
         let floor = self.floor.clone();
         let mut changes = Vec::new();
         let mut note = |setting: &str, from: &dyn Debug, to: &dyn Debug| {
@@ -104,6 +104,12 @@ impl Regulator {
             let pool = &floor.pools[index];
             note(&format!("pool {}", pool.name), &pool.rules(), &rules);
             pool.rules.publish(rules);
+        }
+        for (index, waiting) in waiting {
+            let pool = &floor.pools[index];
+            note(&format!("waiting for pool {}", pool.name), &*pool.waiting.latest(), &waiting);
+            pool.exchange.set_waiting(waiting, ctx.now());
+            pool.waiting.publish(waiting);
         }
         for (index, rates) in rates {
             let line = &floor.lines[index];
@@ -167,12 +173,13 @@ impl Regulator {
                 self.set(index, None);
                 Ok(receipt)
             }
-            // The board and kaizen take these.
+            // The board, the balancer and kaizen take these.
             Control::Acknowledge { .. }
             | Control::Silence { .. }
             | Control::AcceptBaseline { .. }
             | Control::BindKeys { .. }
-            | Control::ClearKeys { .. } => Err(ControlError::Unavailable),
+            | Control::ClearKeys { .. }
+            | Control::Rebalance { .. } => Err(ControlError::Unavailable),
         }
     }
 

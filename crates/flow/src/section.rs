@@ -96,7 +96,7 @@ impl Default for LimitsSection {
     }
 }
 
-/// A pool. How many workers it has and when it grows can be changed while it runs.
+/// A pool. Most of it can be changed while it runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct PoolSection {
@@ -124,12 +124,12 @@ pub struct PoolSection {
     /// Within which time waiting jobs are to be done.
     #[schemars(range(min = 1))]
     pub drain_within_s: u32,
-    /// Jobs that may wait; set at the start.
+    /// Jobs that may wait.
     pub queue_max: u32,
-    /// The share of its deadline a signal may wait; set at the start.
+    /// The share of its deadline a signal may wait.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub wait_calm_ratio: f64,
-    /// The same in an overload that lasts; set at the start.
+    /// The same in an overload that lasts.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub wait_lasting_ratio: f64,
     /// Crashes of workers within the crash period before the pool is started anew; set at the start.
@@ -235,8 +235,7 @@ impl PoolSection {
 
     /// The part that is set at the start.
     fn at_start(&self) -> impl PartialEq + use<> {
-        let crashes = (self.crashes_max, self.crash_period_s, self.stop_within_ms);
-        (self.queue_max, self.wait_calm_ratio, self.wait_lasting_ratio, crashes)
+        (self.crashes_max, self.crash_period_s, self.stop_within_ms)
     }
 }
 
@@ -250,7 +249,7 @@ impl PlantSection {
             .jidoka(self.jidoka.rules())
             .prices(self.prices.prices());
         for (name, pool) in &self.pools {
-            settings = settings.pool(name, pool.scaling());
+            settings = settings.pool(name, pool.scaling()).waiting(name, pool.wait(), pool.queue_max);
         }
         for (name, line) in &self.lines {
             settings = settings.rates(name, line.rate(), line.rate_per_key(), KEYS_MAX);
@@ -502,11 +501,13 @@ mod tests {
     #[test]
     fn what_is_set_at_the_start_alone_is_named() {
         let one = load("[pools.a]\nworkers_min = 3\n[lines.a.rate]\ncount = 5\n").unwrap();
-        let running =
-            load("[limits]\nhard = 7\n[pools.a]\nworkers_min = 4\n[lines.a.rate]\ncount = 6\n").unwrap();
+        let running = load(
+            "[limits]\nhard = 7\n[pools.a]\nworkers_min = 4\nqueue_max = 1\n[lines.a.rate]\ncount = 6\n",
+        )
+        .unwrap();
         assert_eq!(one.needs_restart(&running), Vec::<String>::new());
         let other = load(
-            "[pools.a]\nqueue_max = 1\n[lines.a]\ndeadline_ms = 5\n[ladder]\nwindow_s = 61\n[pools.b]\n",
+            "[pools.a]\ncrashes_max = 1\n[lines.a]\ndeadline_ms = 5\n[ladder]\nwindow_s = 61\n[pools.b]\n",
         );
         assert_eq!(one.needs_restart(&other.unwrap()), ["ladder", "pools", "pools.a", "lines.a"]);
     }

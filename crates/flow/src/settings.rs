@@ -8,8 +8,10 @@ use gemba_core::cost::Prices;
 use gemba_core::jidoka::{JidokaRules, JidokaRulesBuilder, JidokaRulesError};
 use gemba_core::rate::{Rate, RateError};
 use gemba_core::scaling::{ScaleRules, ScaleRulesBuilder, ScaleRulesError};
+use gemba_core::wait::{WaitRulesBuilder, WaitRulesErrors};
 use gemba_kernel::CallError;
 
+use crate::exchange::Waiting;
 use crate::floor::Floor;
 use crate::rate::Rates;
 
@@ -32,6 +34,7 @@ use crate::rate::Rates;
 pub struct Settings {
     limits: Option<(u32, f64, f64)>,
     pools: Vec<(String, ScaleRulesBuilder)>,
+    waiting: Vec<(String, WaitRulesBuilder, u32)>,
     burst: Option<BurstRulesBuilder>,
     jidoka: Option<JidokaRulesBuilder>,
     prices: Option<Prices>,
@@ -53,6 +56,12 @@ impl Settings {
     /// How large a pool is, and when it grows and shrinks.
     pub fn pool(mut self, pool: &str, rules: ScaleRulesBuilder) -> Self {
         self.pools.push((pool.to_owned(), rules));
+        self
+    }
+
+    /// How jobs wait for a pool, and how many may. What waits already goes on waiting.
+    pub fn waiting(mut self, pool: &str, rules: WaitRulesBuilder, queue_max: u32) -> Self {
+        self.waiting.push((pool.to_owned(), rules, queue_max));
         self
     }
 
@@ -89,18 +98,16 @@ impl Settings {
         let jidoka = self.jidoka.map(JidokaRulesBuilder::build).transpose();
         let mut pools = Vec::new();
         for (name, rules) in &self.pools {
-            let index = floor.pools.iter().position(|pool| pool.name.as_str() == name);
-            match (index, rules.build()) {
-                (Some(index), Ok(rules)) => pools.push((index, rules)),
-                (index, rules) => {
-                    if index.is_none() {
-                        let known = floor.pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>();
-                        let known = known.join(", ").into();
-                        errors.push(SettingError::UnknownPool { pool: name.clone(), known });
-                    }
-                    errors.extend(rules.err().map(|error| SettingError::Pool { pool: name.clone(), error }));
-                }
-            }
+            let index = index_of(floor, name, &mut errors);
+            let error = |error| errors.push(SettingError::Pool { pool: name.clone(), error });
+            pools.extend(index.zip(rules.build().map_err(error).ok()));
+        }
+        let mut waiting = Vec::new();
+        for (name, rules, queue_max) in &self.waiting {
+            let index = index_of(floor, name, &mut errors);
+            let error = |error| errors.push(SettingError::Wait { pool: name.clone(), error });
+            let rules = rules.build().map_err(error).ok();
+            waiting.extend(index.zip(rules.map(|rules| Waiting { rules, queue_max: *queue_max })));
         }
         let rates = self.check_rates(floor, &mut errors);
         let limits = limits.map_err(|error| errors.push(error.into()));
@@ -108,7 +115,7 @@ impl Settings {
         let jidoka = jidoka.map_err(|error| errors.push(error.into()));
         match (limits, burst, jidoka) {
             (Ok(limits), Ok(burst), Ok(jidoka)) if errors.is_empty() => {
-                Ok(Checked { limits, pools, burst, jidoka, prices: self.prices, rates })
+                Ok(Checked { limits, pools, waiting, burst, jidoka, prices: self.prices, rates })
             }
             _ => Err(SettingsErrors(errors)),
         }
@@ -130,11 +137,22 @@ impl Settings {
     }
 }
 
+/// The pool of this name; that there is none is told once.
+fn index_of(floor: &Floor, name: &str, errors: &mut Vec<SettingError>) -> Option<usize> {
+    let index = floor.pools.iter().position(|pool| pool.name.as_str() == name);
+    let unknown = SettingError::UnknownPool { pool: name.to_owned(), known: floor.pool_names().into() };
+    if index.is_none() && !errors.contains(&unknown) {
+        errors.push(unknown);
+    }
+    index
+}
+
 /// Settings that may be applied.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub limits: Option<Limits>,
     pub pools: Vec<(usize, ScaleRules)>,
+    pub waiting: Vec<(usize, Waiting)>,
     pub burst: Option<BurstRules>,
     pub jidoka: Option<JidokaRules>,
     pub prices: Option<Prices>,
@@ -161,6 +179,14 @@ pub enum SettingError {
         pool: String,
         /// What is wrong.
         error: ScaleRulesError,
+    },
+    /// How jobs wait for a pool.
+    #[error("pool '{pool}': {error}")]
+    Wait {
+        /// The pool.
+        pool: String,
+        /// All that is wrong.
+        error: WaitRulesErrors,
     },
     /// The rates of a line.
     #[error("line '{line}': {error}")]

@@ -102,6 +102,11 @@ pub(crate) async fn reset_cord(
     control(&shared, body, |ask| Ok(Control::ResetCord { line, by: ask.by() })).await
 }
 
+/// `POST /api/v1/pools/balance`.
+pub(crate) async fn rebalance(State(shared): State<Arc<Shared>>, body: Body) -> Answer {
+    control(&shared, body, |ask| Ok(Control::Rebalance { by: ask.by() })).await
+}
+
 /// `POST /api/v1/lines/{line}/baseline`.
 pub(crate) async fn accept_baseline(
     State(shared): State<Arc<Shared>>,

@@ -229,6 +229,16 @@ impl Client {
         self.change(Method::DELETE, &format!("api/v1/lines/{line}/cord"), &ask).await
     }
 
+    /// Moves a worker's worth of capacity from an idle pool to an overloaded one now.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] if there is nothing to move.
+    pub async fn rebalance(&self, by: &str) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.change(Method::POST, "api/v1/pools/balance", &ask).await
+    }
+
     /// Compares a line with how it is now from here on.
     ///
     /// # Errors

@@ -164,6 +164,7 @@ impl From<ControlError> for Problem {
             ControlError::AlreadyPulled { .. }
             | ControlError::NotPulled { .. }
             | ControlError::Green { .. }
+            | ControlError::NothingToMove
             | ControlError::TooFewOutcomes { .. } => Kind::Conflict,
             ControlError::TooLong { .. } | ControlError::Affinity(_) => Kind::BadRequest,
             ControlError::Unavailable | _ => Kind::Unavailable,

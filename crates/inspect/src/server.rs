@@ -91,6 +91,7 @@ impl Inspector {
             .route("/api/v1/events", get(events::events))
             .route("/api/v1/actors/{*rest}", post(actions::actor).route_layer(with_token.clone()))
             .route("/api/v1/lines/{line}/cord", cord.route_layer(with_token.clone()))
+            .route("/api/v1/pools/balance", post(actions::rebalance).route_layer(with_token.clone()))
             .route(
                 "/api/v1/lines/{line}/baseline",
                 post(actions::accept_baseline).route_layer(with_token.clone()),

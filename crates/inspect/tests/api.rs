@@ -240,6 +240,7 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
                 return reply.send(Err(ControlError::NotPulled { line }));
             }
             Control::ResetCord { line, by } => Event::CordReset { line, by },
+            Control::Rebalance { .. } => return reply.send(Err(ControlError::NothingToMove)),
             Control::Acknowledge { .. }
             | Control::Silence { .. }
             | Control::AcceptBaseline { .. }
@@ -277,6 +278,8 @@ async fn a_cord_is_pulled_and_reset_with_who_and_why() {
     assert!(matches!(unknown, Err(ClientError::NotFound { .. })), "{unknown:?}");
     let idle = client.reset_cord(&other, "ann").await;
     assert!(matches!(idle, Err(ClientError::Failed { status: StatusCode::CONFLICT, .. })), "{idle:?}");
+    let level = client.rebalance("ann").await;
+    assert!(matches!(level, Err(ClientError::Failed { status: StatusCode::CONFLICT, .. })), "{level:?}");
     let bare = bench.ask("POST", "/api/v1/lines/payment/cord").bearer_auth(TOKEN).send().await.unwrap();
     assert_eq!(bare.status(), StatusCode::OK, "a body may be left out");
 }
@@ -299,6 +302,10 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
             }
             Control::AcceptBaseline { line, by } => {
                 Event::BaselineSet { line, p95_us: 1, outcomes: 2, why: by }
+            }
+            Control::Rebalance { by } => {
+                let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
+                Event::CapacityMoved { from, to, balance_milli: 500, by: Some(by) }
             }
             Control::PullCord { .. }
             | Control::ResetCord { .. }
@@ -325,6 +332,10 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
     let seq = client.accept_baseline(&"payment".parse().unwrap(), "ann").await.unwrap();
     assert_eq!(bench.receipt(|candidate| candidate.seq == seq).await.event.kind(), "baseline_set");
 
+    let seq = client.rebalance("ann").await.unwrap();
+    let moved = bench.receipt(|candidate| candidate.seq == seq).await.event.to_string();
+    assert_eq!(moved, "pool a lends a worker to pool b: balance 0.50, asked for by ann");
+
     for (address, token, body, status) in [
         ("/api/v1/alerts/pool:a/silence", true, "", 400),
         ("/api/v1/alerts/two%20words*/silence", true, r#"{"for_s":1}"#, 400),
@@ -333,6 +344,7 @@ async fn an_alert_is_acknowledged_silenced_with_an_end_and_a_baseline_accepted()
         ("/api/v1/alerts/pool:a/acknowledgement", false, "", 401),
         ("/api/v1/alerts/pool:a/silence", false, r#"{"for_s":1}"#, 401),
         ("/api/v1/lines/payment/baseline", false, "", 401),
+        ("/api/v1/pools/balance", false, "", 401),
     ] {
         let request = bench.ask("POST", address).body(body);
         let request = if token { request.bearer_auth(TOKEN) } else { request };

@@ -15,16 +15,23 @@ const METADATA: Metadata<'static> = Metadata::new("gemba", Level::INFO, None);
 impl Instruments {
     /// Instruments that write to `recorder`, which learns the whole table at once.
     pub fn new(recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
-        for metric in ALL {
+        let instruments = Self(recorder);
+        instruments.describe(ALL);
+        instruments
+    }
+
+    /// Says what metrics of the program's own are, so that the page explains them as it does those of the table. Once,
+    /// before or after the first of them is counted.
+    pub fn describe(&self, metrics: &[Metric]) {
+        for metric in metrics {
             let unit = metric.name.ends_with("_seconds").then_some(Unit::Seconds);
             let (name, help) = (metric.name.into(), metric.help.into());
             match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, unit, help),
-                Kind::Gauge => recorder.describe_gauge(name, unit, help),
-                Kind::Histogram => recorder.describe_histogram(name, unit, help),
+                Kind::Counter => self.0.describe_counter(name, unit, help),
+                Kind::Gauge => self.0.describe_gauge(name, unit, help),
+                Kind::Histogram => self.0.describe_histogram(name, unit, help),
             }
         }
-        Self(recorder)
     }
 
     /// The counter of this metric with these values of its labels, in the order of the table.

@@ -6,6 +6,7 @@ mod support;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_deployment::splitter::Counted;
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use support::{SOON, at, port, run, sample};
@@ -182,6 +183,33 @@ async fn what_was_not_sent_is_sent_elsewhere_and_what_was_only_if_it_may_be_repe
         let request = client.get(format!("http://{listen}/")).header("x-user", user.to_string());
         assert_eq!(request.send().await.unwrap().status(), 200, "a GET may be repeated");
     }
+}
+
+/// An instance that dies closes all its connections at once, and a splitter does not hear of all at once.
+#[tokio::test]
+async fn however_many_kept_connections_are_dead_the_next_request_gets_through() {
+    const KEPT: usize = 5;
+    let come = Arc::new(Semaphore::new(0));
+    let all = come.clone();
+    let instance = instance(move |mut stream| {
+        let come = come.clone();
+        async move {
+            if head(&mut stream).await.is_none() {
+                return;
+            }
+            // So that each has a connection of its own.
+            come.add_permits(1);
+            drop(come.acquire_many(KEPT as u32).await.unwrap());
+            stream.write_all(OK).await.unwrap();
+            // Dead when it is asked again.
+            let _ = head(&mut stream).await;
+        }
+    })
+    .await;
+    let (_splitter, listen, _) = in_front_of(instance, &["--threads", "1"]).await;
+    let get = || async move { reqwest::get(format!("http://{listen}/")).await.unwrap().status().as_u16() };
+    assert_eq!(futures_util::future::join_all((0..KEPT).map(|_| get())).await, [200; KEPT]);
+    assert_eq!((all.available_permits(), get().await), (KEPT, 200));
 }
 
 #[tokio::test]

@@ -46,10 +46,11 @@ impl Measures {
         Self(Some(system.clone()))
     }
 
-    /// Puts every state on the page, so that the first payment that comes to one is an increase. To be called once
-    /// the node starts.
+    /// Explains the metrics, and puts every state on the page, so that the first payment that comes to one is an
+    /// increase. To be called once the node starts.
     pub fn begin(&self) {
         if let Some(system) = &self.0 {
+            system.instruments().describe(&[PAYMENTS, CAPTURED, VIOLATIONS]);
             for state in STATES {
                 system.instruments().counter(&PAYMENTS, &[state.word()]).increment(0);
             }

@@ -180,7 +180,7 @@ mod tests {
     use crate::gateway::Dials;
     use crate::gateway::tests::TestGateway;
     use crate::gateway_client::GatewayClient;
-    use crate::measures::Measures;
+    use crate::measures::{Measures, VIOLATIONS};
     use crate::payment::State;
     use crate::store::tests::{open, request};
 
@@ -243,6 +243,7 @@ mod tests {
             "payment_payments_total{state=\"rejected_by_policy\"} 1".to_owned(),
             "payment_payments_total{state=\"unknown\"} 0".to_owned(),
             "payment_violations_total{rule=\"blacklist\"} 1".to_owned(),
+            format!("# HELP payment_violations_total {}", VIOLATIONS.help),
             format!(
                 "payment_captured_minor_units_total{{currency=\"{}\"}} {}",
                 money.currency().code(),

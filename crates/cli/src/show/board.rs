@@ -284,6 +284,7 @@ pub(crate) mod sample {
                         refused_per_s,
                     })
                     .into(),
+                success_ratio: Some(0.98),
                 throughput_per_s: 198.25,
                 p50_ms: 4.1,
                 p99_ms: 12.0,

@@ -38,11 +38,11 @@ impl fmt::Display for Event {
             Self::PoolResized { pool, from, to, why } => {
                 write!(f, "pool {pool} {from} → {to} workers: {why}")
             }
-            Self::CapacityMoved { from, to, balance_milli } => write!(
-                f,
-                "pool {from} lends a worker to pool {to}: balance {:.2}",
-                f64::from(*balance_milli) / 1e3
-            ),
+            Self::CapacityMoved { from, to, balance_milli, by } => {
+                let balance = f64::from(*balance_milli) / 1e3;
+                write!(f, "pool {from} lends a worker to pool {to}: balance {balance:.2}")?;
+                by.as_ref().map_or(Ok(()), |by| write!(f, ", asked for by {by}"))
+            }
             Self::AffinityBound { group, pool, keys, by, why } => {
                 write!(f, "{keys} keys of group {group} belong to pool {pool}, by {by}: {why}")
             }

@@ -48,6 +48,9 @@ pub(crate) struct Record {
 /// One tick of a line.
 struct Second {
     outcomes: u64,
+    /// Successes, and what was worked on.
+    succeeded: u64,
+    worked_on: u64,
     lasted: Duration,
     latency_us: Histogram<u64>,
     at: Timestamp,
@@ -57,6 +60,8 @@ struct Second {
 pub(crate) struct Recent {
     latency: Histogram<u64>,
     outcomes: u64,
+    succeeded: u64,
+    worked_on: u64,
     seconds: f64,
 }
 
@@ -67,10 +72,23 @@ impl Recent {
         if self.latency.len() < LEVEL_OUTCOMES_MIN { 0 } else { self.latency.value_at_quantile(quantile) }
     }
 
+    /// Successes among what was worked on.
+    pub(crate) fn success_ratio(&self) -> Option<f64> {
+        (0 < self.worked_on).then(|| self.succeeded as f64 / self.worked_on as f64)
+    }
+
     pub(crate) fn view(&self, line: &LineCell, intake: Vec<IntakeView>) -> LineView {
         let milli = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
+        let success_ratio = self.success_ratio();
         let throughput_per_s = if self.seconds > 0.0 { self.outcomes as f64 / self.seconds } else { 0.0 };
-        LineView { throughput_per_s, p50_ms: milli(0.50), p99_ms: milli(0.99), intake, ..line.view() }
+        LineView {
+            throughput_per_s,
+            p50_ms: milli(0.50),
+            p99_ms: milli(0.99),
+            intake,
+            success_ratio,
+            ..line.view()
+        }
     }
 }
 
@@ -138,7 +156,17 @@ impl Record {
             to.gauge(&metric::BURN, &[name, window]).set(rate);
         }
         let last = self.seconds.back().map_or(now - TICK, |second| second.at);
-        self.seconds.push_back(Second { outcomes, lasted: now.since(last), latency_us, at: now });
+        let (before, after) = (quality(self.counts), quality(counts));
+        let worked_on = after.opportunities - before.opportunities;
+        let succeeded = counts.of(Ended::Succeeded) - self.counts.of(Ended::Succeeded);
+        self.seconds.push_back(Second {
+            outcomes,
+            succeeded,
+            worked_on,
+            lasted: now.since(last),
+            latency_us,
+            at: now,
+        });
         if WINDOW < self.seconds.len() {
             self.seconds.pop_front();
         }
@@ -200,13 +228,15 @@ impl Record {
     /// What the last ticks say together.
     pub(crate) fn recent(&self) -> Recent {
         let mut latency = Histogram::<u64>::new(2).expect("two digits are in range");
-        let (mut outcomes, mut seconds) = (0, 0.0);
+        let (mut outcomes, mut succeeded, mut worked_on, mut seconds) = (0, 0, 0, 0.0);
         for second in &self.seconds {
             latency.add(&second.latency_us).expect("it grows as needed");
             outcomes += second.outcomes;
+            succeeded += second.succeeded;
+            worked_on += second.worked_on;
             seconds += second.lasted.as_secs_f64();
         }
-        Recent { latency, outcomes, seconds }
+        Recent { latency, outcomes, succeeded, worked_on, seconds }
     }
 
     pub(crate) fn study_view(

@@ -172,6 +172,7 @@ fn line_view(shop: &Shop) -> LineView {
         timed_out: 0,
         cancelled: 0,
         intake: Vec::new(),
+        success_ratio: Some(1.0),
         throughput_per_s: shop.throughput_per_s,
         p50_ms: 4.3,
         p99_ms: 9.6,
