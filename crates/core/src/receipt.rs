@@ -485,16 +485,6 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-impl fmt::Display for BreakerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

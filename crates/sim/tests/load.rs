@@ -68,8 +68,8 @@ fn at_its_baseline_a_pool_answers_all_but_one_in_ten_thousand_in_time() {
     let outcome =
         Run { model, workload: &workload, client: Client::ONCE, seed: 1, measured_from, sizing: None }
             .through(&mut *Contender::Ours.controller(&model));
-    let [offered, good] = [|tier: &TierCounts| tier.offered, |tier| tier.good]
-        .map(|of| outcome.tiers.iter().map(of).sum::<u64>());
+    let sum = |of: fn(&TierCounts) -> u64| outcome.tiers.iter().map(of).sum::<u64>();
+    let (offered, good) = (sum(|tier| tier.offered), sum(|tier| tier.good));
     // 2 500 signals a second for 300 s.
     assert!(2_450 * 297 < offered, "{offered}");
     assert!((offered - good) * 10_000 <= offered, "{good} of {offered}");

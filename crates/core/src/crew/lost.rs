@@ -55,10 +55,10 @@ impl Lost {
 }
 
 impl<R: Clone, T: Task> Crew<R, T> {
-    /// How many workers' time has gone into outliers over the last
-    /// [`LOST_WITHIN`](crate::stand_in::LOST_WITHIN): work that takes far longer than work does. To be asked every
-    /// so often; a job counts from its start once it is an outlier. None is lost while most of those that have work
-    /// are at an outlier: that work is what it is.
+    /// How many workers' time has gone into outliers over the last [`LOST_WITHIN`]: work that takes far longer than
+    /// work does. To be asked every so often; a job counts from its start once it is an outlier.
+    ///
+    /// None is lost while half of those that have work are at an outlier: that work is what it is.
     pub fn lost(&mut self, now: Timestamp) -> u32 {
         let from = std::mem::replace(&mut self.lost_until, now);
         let Some(after) = self.queue.mean().map(outlier_after) else { return 0 };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Event, Seq};
+use super::{BreakerState, Event, Seq};
 use crate::admission::Tier;
 use crate::jidoka::Cause;
 use crate::light::Light;
@@ -151,5 +151,15 @@ impl fmt::Display for Event {
             Self::PoolHealthMoved { pool, from, to, why } => write!(f, "pool {pool} {from} → {to}: {why}"),
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
+    }
+}
+
+impl fmt::Display for BreakerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        })
     }
 }
