@@ -1,6 +1,5 @@
 //! Receipts: what happened, in order, each naming its cause.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
