@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::time::Timestamp;
 
 /// Work that takes this many times the mean is an outlier. Of work whose times spread as those of random arrivals do
-/// (exponentially), one in 3000 is; ten thousand times fewer than take thrice the mean.
+/// (exponentially), one in 3000 does; thrice the mean takes one in 20.
 pub const OUTLIER_TIMES: u32 = 8;
 
 /// Work is no outlier before this, however short the mean: two sweeps of the pool's dispatcher.

@@ -1,4 +1,4 @@
-//! What is not built into routing, and why: the measured reasons of decision 0025.
+//! What is not built into routing, and why: the measured reasons of decision 0023.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

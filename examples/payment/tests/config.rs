@@ -250,7 +250,7 @@ async fn a_good_file_is_taken_and_a_bad_one_leaves_the_old_settings_in_force() {
         );
     }
     service.reload("database = \"other.db\"\n[fraud]\namount_main_max = 5000\n[ladder]\n", 1).await;
-    service.reload("[plant.ladder]\nwindow_s = 120\n[plant.pools.payment]\nqueue_max = 9\n", 1).await;
+    service.reload("[plant.ladder]\nwindow_s = 120\n[plant.pools.payment]\ncrashes_max = 9\n", 1).await;
     let fixed = "can be set at the start only: plant.ladder, plant.pools.payment; restart the service";
     assert!(service.log().contains(fixed), "{}", service.log());
     assert_eq!(service.pay("c").await, rejected);
