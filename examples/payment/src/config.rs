@@ -316,8 +316,7 @@ mod tests {
     #[test]
     fn what_cannot_be_changed_while_it_runs_is_named() {
         let start = load("").unwrap();
-        let running =
-            "[fraud]\nattempts_max = 9\n[plant.pools.payment]\nworkers_max = 31\nqueue_max = 9\n[plant.limits]\nhard = 9\n";
+        let running = "[fraud]\nattempts_max = 9\n[plant.pools.payment]\nworkers_max = 31\nqueue_max = 9\n[plant.limits]\nhard = 9\n";
         assert_eq!(start.needs_restart(&load(running).unwrap()), Vec::<String>::new());
         let other = "listen = \"127.0.0.1:1\"\n[plant.pools.payment]\ncrashes_max = 9\n[alerts]\nslack_url = \"https://example.com\"\n";
         assert_eq!(start.needs_restart(&load(other).unwrap()), ["listen", "alerts", "plant.pools.payment"]);
