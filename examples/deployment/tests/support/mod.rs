@@ -20,9 +20,9 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_deployment");
 pub(crate) fn port() -> u16 {
     let start = std::process::id() as u16 % 5_000 + 12_000;
     let mut ports = (start..20_000).filter(|port| {
-        // One of each: a test of this file may have got the same one.
+        // One of each: a test of this file may have got the same one, and its program is about to bind it.
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("port-{}-{port}", std::process::id()));
-        TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok() && std::fs::File::create_new(file).is_ok()
+        std::fs::File::create_new(file).is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()
     });
     ports.next().unwrap()
 }
