@@ -23,6 +23,10 @@ use evidence::{Count, FailureTest, LatencyTest, LimitTest, Pair, TailTest, exces
 /// The share of successes that may be slower than the limit of latency: a limit is one of the 99th percentile.
 const SLOW_SHARE: f64 = 0.01;
 
+/// Which part of the chance of a false alarm the comparison of failures has: it is the one that people wait for. The
+/// other tests share what is left.
+const ALPHA_OF_FAILURES: f64 = 0.5;
+
 /// From which part of the limit of failures on a candidate is not given more (docs/seeds.md, S2-JID-06 and S2-AND-05:
 /// within half of a limit is marginal).
 const MARGIN: f64 = 0.5;
@@ -373,9 +377,8 @@ impl Rollout {
     fn harm(&self) -> Option<Harm> {
         let limits = [self.rules.failures_limit().is_some(), self.rules.latency_limit().is_some()];
         let others = 2 + limits.into_iter().filter(|is_set| *is_set).count();
-        // The chance of a false alarm is shared by all, and the test that users wait for has half of it; latencies
-        // begin anew with every stage.
-        let of_failures = self.rules.alpha() / 2.0;
+        // Latencies begin anew with every stage.
+        let of_failures = self.rules.alpha() * ALPHA_OF_FAILURES;
         let alpha = (self.rules.alpha() - of_failures) / others as f64;
         let alpha_stage = alpha / self.rules.stages().len() as f64;
         if self.failures.is_certain(of_failures) {

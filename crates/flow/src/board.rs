@@ -129,14 +129,15 @@ impl AndonBoard {
             let rates = measured.iter().find(|view| view.name == line.name);
             // Counts of this moment, rates of the last second.
             let counted = line.view();
-            rates.map_or(counted.clone(), |rates| LineView {
+            let Some(rates) = rates else { return counted };
+            LineView {
                 throughput_per_s: rates.throughput_per_s,
                 p50_ms: rates.p50_ms,
                 p99_ms: rates.p99_ms,
                 intake: rates.intake.clone(),
                 success_ratio: rates.success_ratio,
                 ..counted
-            })
+            }
         };
         let lines: Vec<_> = self.floor.lines.iter().map(line_view).collect();
         let pools: Vec<_> = self.floor.pools.iter().map(|pool| pool.view()).collect();

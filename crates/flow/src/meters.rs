@@ -1,8 +1,9 @@
 //! The counts of a line, apart for each pool that does its work: what a line did is the sum, and costs no more.
 
+use std::time::Duration;
+
 use gemba_core::routing::key_hash;
 use hdrhistogram::Histogram;
-use std::time::Duration;
 
 use crate::meter::{Counts, Ended, Meter, histogram};
 

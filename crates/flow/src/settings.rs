@@ -140,9 +140,11 @@ impl Settings {
 /// The pool of this name; that there is none is told once.
 fn index_of(floor: &Floor, name: &str, errors: &mut Vec<SettingError>) -> Option<usize> {
     let index = floor.pools.iter().position(|pool| pool.name.as_str() == name);
-    let unknown = SettingError::UnknownPool { pool: name.to_owned(), known: floor.pool_names().into() };
-    if index.is_none() && !errors.contains(&unknown) {
-        errors.push(unknown);
+    if index.is_none() {
+        let unknown = SettingError::UnknownPool { pool: name.to_owned(), known: floor.pool_names().into() };
+        if !errors.contains(&unknown) {
+            errors.push(unknown);
+        }
     }
     index
 }

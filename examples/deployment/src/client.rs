@@ -147,17 +147,7 @@ pub async fn status(client: &Client, service: &str, watch: bool) -> Result<(), C
 /// A service as text.
 pub fn text(view: &ServiceView) -> String {
     let mut text = match &view.delivery {
-        Some(delivery) => format!(
-            "{} {} → {}: {} in {}, stage {} of {}, {:.1} s left\n",
-            view.service,
-            delivery.from.as_deref().unwrap_or("nothing"),
-            delivery.to,
-            delivery.state,
-            delivery.region,
-            delivery.stage.0,
-            delivery.stage.1,
-            delivery.left_ms as f64 / 1e3,
-        ),
+        Some(delivery) => format!("{} {delivery}\n", view.service),
         None => format!("{} runs {}\n", view.service, view.stable.as_deref().unwrap_or("nothing")),
     };
     if let Some(waiting) = &view.waiting {

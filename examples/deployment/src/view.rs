@@ -1,5 +1,7 @@
 //! A service as it is shown: to people, to the commands, to the policy.
 
+use std::fmt;
+
 use gemba::light::Light;
 use gemba::rollout::State;
 use gemba::time::Timestamp;
@@ -49,6 +51,14 @@ pub struct DeliveryView {
     pub share: f64,
     /// How long the stage lasts still at least.
     pub left_ms: u64,
+}
+
+impl fmt::Display for DeliveryView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, region, state, stage: (at, last), .. } = self;
+        let (from, left_s) = (self.from.as_deref().unwrap_or("nothing"), self.left_ms as f64 / 1e3);
+        write!(f, "{from} → {to}: {state} in {region}, stage {at} of {last}, {left_s:.1} s left")
+    }
 }
 
 impl DeliveryView {

@@ -70,16 +70,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
 /// What goes on, and what callers get.
 fn headline(scene: &Scene) -> Vec<Line<'static>> {
     let now = match &scene.view.delivery {
-        Some(delivery) => format!(
-            "{} → {}  {} in {}, stage {}/{}, {:.1} s left",
-            delivery.from.as_deref().unwrap_or("nothing"),
-            delivery.to,
-            delivery.state,
-            delivery.region,
-            delivery.stage.0,
-            delivery.stage.1,
-            delivery.left_ms as f64 / 1e3
-        ),
+        Some(delivery) => delivery.to_string(),
         None => format!("{} runs", scene.view.stable.as_deref().unwrap_or("nothing")),
     };
     let tallied = &scene.tallied;
