@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Rebalance(RebalanceArgs),
     /// Read the configuration of the service again: all of it is applied, or every fault is told
     Reload(ReloadArgs),
-    /// Let keys belong to a pool for a day, or end such a group
+    /// Let keys belong to a pool for five minutes, or end such a group
     Affinity(AffinityArgs),
     /// Take how a line is now for what it is compared with
     Baseline(BaselineArgs),

@@ -160,15 +160,12 @@ pub(crate) async fn affinity(args: AffinityArgs) -> Exit {
     end(async {
         let AffinityArgs { node, group, pool, key, why, .. } = args;
         let client = connect(&node)?;
-        match pool {
-            Some(pool) => {
-                let receipt = client.bind_keys(&group, &pool, &key, &operator(), why.as_deref()).await?;
-                done(&node, receipt, &format!("group {group} belongs to pool {pool}"))
-            }
-            None => {
-                let receipt = client.clear_keys(&group, &operator()).await?;
-                done(&node, receipt, &format!("group {group} belongs to no pool any more"))
-            }
+        if let Some(pool) = pool {
+            let receipt = client.bind_keys(&group, &pool, &key, &operator(), why.as_deref()).await?;
+            done(&node, receipt, &format!("group {group} belongs to pool {pool}"))
+        } else {
+            let receipt = client.clear_keys(&group, &operator()).await?;
+            done(&node, receipt, &format!("group {group} belongs to no pool any more"))
         }
     })
     .await

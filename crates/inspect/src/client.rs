@@ -311,7 +311,8 @@ impl Client {
         self.call(self.http.post(self.at("api/v1/reload")?).json(&ask)).await
     }
 
-    /// Lets keys belong to a pool for a day, as one group; a group of the same name is replaced.
+    /// Lets keys belong to a pool for [`AFFINITY_LASTS`](gemba_core::affinity::AFFINITY_LASTS), as one group; a group of
+    /// the same name is replaced.
     ///
     /// # Errors
     ///

@@ -36,10 +36,7 @@ mod tests {
     #[test]
     fn each_setting_stands_with_what_it_was_and_what_it_is() {
         let nothing = Reloaded { receipt: Seq(7), changes: Vec::new() };
-        assert_eq!(
-            super::reloaded(&nothing, Page::PLAIN),
-            "read again, and nothing has changed (receipt #7)\n"
-        );
+        assert_eq!(reloaded(&nothing, Page::PLAIN), "read again, and nothing has changed (receipt #7)\n");
         let change = |setting: &str, from: &str, to: &str| SettingChange {
             setting: setting.into(),
             from: from.into(),
@@ -47,7 +44,7 @@ mod tests {
         };
         let changes =
             vec![change("fraud.attempts_max", "5", "9\u{1b}[2J"), change("limits", &"x ".repeat(60), "y")];
-        let text = super::reloaded(&Reloaded { receipt: Seq(8), changes }, Page::PLAIN);
+        let text = reloaded(&Reloaded { receipt: Seq(8), changes }, Page::PLAIN);
         let begins = "2 settings changed (receipt #8)\n  fraud.attempts_max\n      5\n    → 9";
         assert!(text.starts_with(begins) && !text.contains('\u{1b}'), "{text}");
         assert!(text.ends_with("    → y\n") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
