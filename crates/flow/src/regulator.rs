@@ -102,10 +102,12 @@ impl Regulator {
                 let mut breakers = self.floor.lines.iter().map(|line| &line.guard);
                 match breakers.find(|guard| *guard.name() == breaker) {
                     Some(guard) => Ok(guard.force(to, &by, &why)),
-                    // Each line has a breaker of its own name.
-                    None => {
-                        Err(ControlError::UnknownBreaker { breaker, known: self.floor.line_names().into() })
-                    }
+                    // Each line has a breaker of its own name; others are of regions.
+                    None => ctx.system().force_breaker(&breaker, to, &by, &why).map_err(|others| {
+                        let others = others.iter().map(|name| format!(", {name}"));
+                        let known = self.floor.line_names() + &others.collect::<String>();
+                        ControlError::UnknownBreaker { breaker, known: known.into() }
+                    }),
                 }
             }
             Control::ResetCord { line, by } => {

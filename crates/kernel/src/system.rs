@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::Incarnation;
 use gemba_core::name::{ActorPath, Name};
-use gemba_core::receipt::{Event, Seq};
+use gemba_core::receipt::{BreakerState, Event, Seq};
 use gemba_core::reload::{ReloadError, Reloaded};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::address::Reply;
+use crate::breakers::{Breakers, Offered};
 use crate::groups::Groups;
 use crate::instruments::Instruments;
 use crate::journal::Journal;
@@ -71,6 +72,7 @@ struct Inner {
     board: Publisher<BoardView>,
     controls: ArcSwapOption<Controls>,
     reloads: ArcSwapOption<Reloads>,
+    breakers: Offered,
     incarnations: AtomicU64,
     phase: watch::Sender<Phase>,
     instruments: OnceLock<Instruments>,
@@ -157,6 +159,7 @@ impl System {
             board: Publisher::new(BoardView::default()),
             controls: ArcSwapOption::empty(),
             reloads: ArcSwapOption::empty(),
+            breakers: Offered::default(),
             incarnations: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Starting),
             instruments: OnceLock::new(),
@@ -347,6 +350,26 @@ impl System {
         reloads: impl Fn(Arc<str>, Reply<Result<Reloaded, ReloadError>>) + Send + Sync + 'static,
     ) {
         self.0.reloads.store(Some(Arc::new(Box::new(reloads))));
+    }
+
+    /// Lets an operator force these breakers by name, as long as they are there.
+    pub fn offer_breakers(&self, breakers: &Weak<dyn Breakers>) {
+        self.0.breakers.add(breakers);
+    }
+
+    /// Puts a breaker that was [offered](Self::offer_breakers) into a state, and answers with the receipt.
+    ///
+    /// # Errors
+    ///
+    /// The names of those there are, if none has this one.
+    pub fn force_breaker(
+        &self,
+        breaker: &Name,
+        to: BreakerState,
+        by: &str,
+        why: &str,
+    ) -> Result<Seq, Vec<Name>> {
+        self.0.breakers.force(breaker, to, by, why).ok_or_else(|| self.0.breakers.names())
     }
 
     pub(crate) fn all_groups(&self) -> &Groups {

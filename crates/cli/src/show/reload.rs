@@ -16,11 +16,11 @@ pub(crate) fn reloaded(reloaded: &Reloaded, page: Page) -> String {
         more => format!("{more} settings changed (receipt {receipt})\n"),
     };
     for change in changes {
-        text.push_str(&format!("  {}\n", clean(&change.setting)));
+        text += &["  ", &clean(&change.setting), "\n"].concat();
         for (arrow, value) in [("  ", &change.from), ("→ ", &change.to)] {
             for (row, part) in wrap(&clean(value), page.width - INDENT.len() - 2).iter().enumerate() {
                 let lead = if row == 0 { arrow } else { "  " };
-                text.push_str(&format!("{INDENT}{lead}{part}\n"));
+                text += &[INDENT, lead, part, "\n"].concat();
             }
         }
     }
