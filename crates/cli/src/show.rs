@@ -3,6 +3,7 @@
 mod board;
 mod health;
 mod receipts;
+mod reload;
 mod review;
 mod text;
 mod tree;
@@ -11,6 +12,7 @@ mod why;
 pub(crate) use board::{bar, board};
 pub(crate) use health::health;
 pub(crate) use receipts::receipts;
+pub(crate) use reload::reloaded;
 pub(crate) use review::review;
 pub(crate) use text::{Page, clean, clock, colours_are_wanted, cut, left, right, span};
 pub(crate) use tree::{state_light, tree};

@@ -226,6 +226,7 @@ impl Board {
             Event::KillRequested { .. }
             | Event::CardDied { .. }
             | Event::SettingsChanged { .. }
+            | Event::SettingsRefused { .. }
             | Event::LimitsChanged { .. }
             | Event::BaselineSet { .. }
             | Event::TestDecided { .. }

@@ -17,7 +17,10 @@ use crate::time::Timestamp;
 use crate::view::LineState;
 
 mod kind;
+mod settings;
 mod text;
+
+pub use settings::{FAULT_CHARS_MAX, FAULTS_MAX, SettingChange};
 
 /// The number of a receipt. The first is 1; numbers have no gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -232,6 +235,15 @@ pub enum Event {
     SettingsChanged {
         /// Each setting, before and after.
         changes: Vec<SettingChange>,
+        /// What for, in words.
+        why: Arc<str>,
+    },
+    /// Settings were to be changed, and none was, because of what is wrong with them.
+    SettingsRefused {
+        /// What is wrong, in words: the first [`FAULTS_MAX`].
+        faults: Vec<Arc<str>>,
+        /// How many faults there are.
+        faults_total: u32,
         /// What for, in words.
         why: Arc<str>,
     },
@@ -458,17 +470,6 @@ pub enum Event {
         /// Why, in words.
         why: Arc<str>,
     },
-}
-
-/// One setting, before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SettingChange {
-    /// Which.
-    pub setting: Arc<str>,
-    /// Its value before.
-    pub from: Arc<str>,
-    /// Its value now.
-    pub to: Arc<str>,
 }
 
 /// Where a breaker stands.

@@ -125,6 +125,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
         | Event::SettingsChanged { .. }
+        | Event::SettingsRefused { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
@@ -216,6 +217,7 @@ fn log(receipt: &Receipt) {
         | Event::LineMoved { .. }
         | Event::CheckMoved { .. }
         | Event::PoolHealthMoved { .. }
+        | Event::SettingsRefused { .. }
         | Event::HealthMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }
