@@ -31,7 +31,8 @@ pub(crate) struct Guard {
 }
 
 /// What nearly every call reads, and only a change writes: leave for every call while the breaker is closed, 0
-/// otherwise, and whether calls to the downstream have a limit. Padded to two cache lines, which processors fetch together, because outcomes are written beside it.
+/// otherwise, and whether calls to the downstream have a limit. Padded to two cache lines, which processors fetch
+/// together, because outcomes are written beside it.
 #[repr(align(128))]
 struct Free {
     closed: AtomicU64,
