@@ -30,7 +30,7 @@ check:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Admission, a signal's way to a worker and back, a worker's way back from a panic; a word selects one.
+# Admission, routing, a signal's way to a worker and back, a worker's way back from a panic; a word selects one.
 bench *WORD:
     cargo bench -p gemba-tests --bench spine -- {{WORD}}
 

@@ -113,9 +113,9 @@ pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 pub use gemba_config as config;
 pub use gemba_core::{
     ab_test, adaptive, admission, affinity, alert, band, baseline, board, bottleneck, breaker, burn_rate,
-    burst, control, cost, demand, exit, forecast, health, jidoka, kanban, ladder, leveller, light, machine,
-    metric, name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling, six_sigma,
-    stand_in, supervision, sys, time, verdict, view, wait,
+    burst, control, cost, demand, exit, forecast, health, jidoka, kanban, ladder, lending, leveller, light,
+    machine, metric, name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling,
+    six_sigma, stand_in, supervision, sys, time, verdict, view, wait,
 };
 pub use gemba_flow::{
     Action, ApplyError, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FeedError, FeedSpec, FollowUp,
