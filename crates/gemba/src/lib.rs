@@ -102,6 +102,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/otp.md")]
 struct Otp;
 
+/// The page of patterns, compiled.
+#[cfg(all(doctest, feature = "store"))]
+#[doc = include_str!("../../../docs/patterns.md")]
+struct Patterns;
+
 /// The page of the configuration, compiled.
 #[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../../../docs/configuration.md")]
