@@ -106,6 +106,8 @@ pub(crate) struct Report {
     pub kept: usize,
     /// The 99th percentiles of the generator's lag, of runs that count, in ms.
     pub lags_ms: Vec<f64>,
+    /// How many times as long as on the machine of its targets everything takes on this one, where that counts.
+    pub slower: Option<f64>,
     /// What the reader has to know of how it was done.
     pub note: &'static str,
 }

@@ -23,6 +23,7 @@ mod kanban;
 mod known;
 mod lane;
 mod observing;
+mod pace;
 mod priority;
 mod refusal;
 mod rounds;

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::closed::{millis, nanos};
 use crate::finding::{Finding, Report};
+use crate::pace::Pace;
 use crate::scale::Scale;
 
 /// Series on the page that is rendered.
@@ -17,9 +18,11 @@ const SERIES: u32 = 1_000;
 pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let note = "ns of one call, each thread; handles are kept, never looked up";
     let mut report = Report { number: "E18", title: "cost of observing", note, ..Report::default() };
+    let mut pace = Pace::default();
     for threads in [1, 2] {
         let (mut counters, mut histograms, mut spans) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..scale.rounds {
+            pace.look();
             let instruments = Instruments::new(Prometheus::new().recorder());
             let counter = instruments.counter(&metric::SIGNALS, &["line", "succeeded"]);
             counters.push(nanos(threads, scale.calls, &|| counter.increment(1)));
@@ -27,15 +30,18 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
             histograms.push(nanos(threads, scale.calls, &|| histogram.record(0.004)));
             spans.push(unsampled(threads, scale.calls));
         }
-        let case = format!("{threads} thread(s)");
-        report.findings.push(Finding::new(&case, "counter, ns", counters).at_most(12.0));
-        report.findings.push(Finding::new(&case, "histogram, ns", histograms).at_most(8.0));
-        report.findings.push(Finding::new(&case, "unsampled span, ns", spans).at_most(30.0));
+        let (case, slower) = (format!("{threads} thread(s)"), pace.slower());
+        report.findings.push(Finding::new(&case, "counter, ns", counters).at_most(12.0 * slower));
+        report.findings.push(Finding::new(&case, "histogram, ns", histograms).at_most(8.0 * slower));
+        report.findings.push(Finding::new(&case, "unsampled span, ns", spans).at_most(30.0 * slower));
     }
     let scrapes = (0..scale.rounds).map(|_| scrape()).collect();
-    report.findings.push(Finding::new(format!("{SERIES} series"), "scrape, ms", scrapes).at_most(5.0));
+    report
+        .findings
+        .push(Finding::new(format!("{SERIES} series"), "scrape, ms", scrapes).at_most(5.0 * pace.slower()));
     let lost = sampled();
     report.findings.push(Finding::new("2 threads, one scraper", "samples lost", vec![lost]).at_most(0.0));
+    report.slower = Some(pace.slower());
     vec![report]
 }
 

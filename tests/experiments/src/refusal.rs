@@ -16,6 +16,7 @@ use tower::{Service, ServiceExt, service_fn};
 use crate::closed::{micros, runtime};
 use crate::contenders::{Contender, End, Job, Kind, ours};
 use crate::finding::{Finding, Report, quantile};
+use crate::pace::Pace;
 use crate::scale::Scale;
 use crate::trace::Model;
 use crate::work::Work;
@@ -35,17 +36,20 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     let note = "2000 callers keep the line full meanwhile, in the same runtime";
     let mut report = Report { number: "E4", title: "how long a refusal takes", note, ..Report::default() };
     let (mut ours, mut factory, mut tower) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pace = Pace::default();
     for _ in 0..scale.rounds {
+        pace.look();
         ours.push(flooded(Kind::Ours));
         tower.push(flooded(Kind::Tower));
         factory.push(flooded(Kind::Factory));
     }
     let pick = |of: &[Vec<f64>], share| of.iter().map(|times| quantile(times, share)).collect::<Vec<_>>();
-    for (figure, share, most) in [("p50, µs", 0.5, 1.0), ("p99, µs", 0.99, 50.0)] {
+    for (figure, share, most) in [("p50, µs", 0.5, pace.slower()), ("p99, µs", 0.99, 50.0)] {
         let finding = Finding::new("refused at once", figure, pick(&ours, share)).at_most(most);
         let finding = finding.beside("tower", pick(&tower, share));
         report.findings.push(finding.beside("ractor factory", pick(&factory, share)));
     }
+    report.slower = Some(pace.slower());
     vec![report]
 }
 

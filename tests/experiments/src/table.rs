@@ -27,6 +27,11 @@ pub(crate) fn text(report: &Report) -> String {
     if !report.note.is_empty() {
         write!(text, "\n  ({})", report.note).expect(WRITES);
     }
+    if let Some(slower) = report.slower {
+        let slower = number(slower);
+        write!(text, "\n  (this machine takes {slower} times as long as that of the targets, and so may we)")
+            .expect(WRITES);
+    }
     text.push('\n');
     for finding in &report.findings {
         line(&mut text, report.number, finding);
@@ -82,6 +87,7 @@ pub(crate) fn json(reports: &[Report]) -> Value {
             "number": report.number,
             "title": report.title,
             "note": report.note,
+            "slower_than_the_targets_machine": report.slower,
             "runs": report.runs,
             "voids": report.voids,
             "voids_counted": report.kept,
