@@ -57,6 +57,14 @@ mutants:
 determinism *ARGS:
     cargo run --release --quiet --bin determinism -- {{ARGS}}
 
+# How many lines of each crate the tests of the crates and the system reach; fails below 80 %. Needs `cargo install
+# cargo-llvm-cov` and `rustup component add llvm-tools`, and 8 GB in target/coverage.
+coverage:
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=target/coverage cargo llvm-cov --workspace --exclude gemba-payment \
+        --exclude gemba-deployment --exclude conformance --exclude gemba-determinism --exclude gemba-experiments \
+        --json --summary-only --output-path target/coverage.json
+    .ci/coverage target/coverage.json 80
+
 # The cells of crates/flow in every order in which threads may run (loom).
 models *WORD:
     cargo test --release --quiet -p gemba-flow --features loom --lib models::{{WORD}}
