@@ -30,7 +30,7 @@ check:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Admission, a signal's way to a worker and back, a worker's way back from a panic; a word selects one.
+# Admission, routing, a signal's way to a worker and back, a worker's way back from a panic; a word selects one.
 bench *WORD:
     cargo bench -p gemba-tests --bench spine -- {{WORD}}
 
@@ -56,6 +56,14 @@ mutants:
 # writes the log of one.
 determinism *ARGS:
     cargo run --release --quiet --bin determinism -- {{ARGS}}
+
+# How many lines of each crate the tests of the crates and the system reach; fails below 80 %. Needs `cargo install
+# cargo-llvm-cov` and `rustup component add llvm-tools`, and 8 GB in target/coverage.
+coverage:
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=target/coverage cargo llvm-cov --workspace --exclude gemba-payment \
+        --exclude gemba-deployment --exclude conformance --exclude gemba-determinism --exclude gemba-experiments \
+        --json --summary-only --output-path target/coverage.json
+    .ci/coverage target/coverage.json 80
 
 # The cells of crates/flow in every order in which threads may run (loom).
 models *WORD:

@@ -1,5 +1,5 @@
-//! What the spine costs: admission, a signal's way to a worker and back, a refusal, and a worker's way back from a
-//! panic.
+//! What the spine costs: admission, routing and rebalancing, a signal's way to a worker and back, a refusal, and a
+//! worker's way back from a panic.
 //!
 //! Every figure stands beside something a user could pick instead, measured in the same run: five rounds of
 //! each in turn, medians with minimum and maximum, and the ratio of the medians.
@@ -14,6 +14,9 @@ use gemba::{Action, JobContext, Line, LineSpec, Node, Plant, PoolSpec, Signal};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+#[path = "spine/routing.rs"]
+mod routing;
+
 const ROUNDS: usize = 5;
 const WORKERS: u32 = 10;
 
@@ -25,6 +28,12 @@ fn main() {
     if selected("admission") {
         admission(1);
         admission(2);
+    }
+    if selected("routing") {
+        for pools in [3, 64] {
+            routing::routing(pools);
+            routing::rebalancing(pools);
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

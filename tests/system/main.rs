@@ -2,6 +2,7 @@
 
 mod alerts;
 mod faults;
+mod feed;
 mod flow;
 mod follow_up;
 mod health;

@@ -114,7 +114,7 @@ fn each_crate_imports_only_what_the_house_allows() {
         ("crates/observe", &["gemba-core"]),
         ("crates/alert", &["gemba-core", "gemba-kernel"]),
         ("crates/inspect", &["gemba-core", "gemba-kernel"]),
-        ("crates/store", &["gemba-core", "gemba-kernel"]),
+        ("crates/store", &["gemba-core", "gemba-flow", "gemba-kernel"]),
         ("crates/process", &["gemba-core", "gemba-kernel"]),
         ("crates/sim", &["gemba-core"]),
         (

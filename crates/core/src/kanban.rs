@@ -159,10 +159,10 @@ impl Kanban {
         let (card, place) = self.cards.get_mut(&id).expect("what is to do is on the board");
         card.deliveries = card.deliveries.saturating_add(1);
         *place = Place::Working(lease);
-        let deliveries = card.deliveries;
+        let (tier, deliveries) = (card.tier, card.deliveries);
         self.leases.insert(lease, Lease { card: id, puller, since: now, until });
         self.expiries.insert((until, lease));
-        Some(Delivery { card: id, lease, puller, deliveries, until })
+        Some(Delivery { card: id, lease, puller, tier, deliveries, until })
     }
 
     /// The card of a lease, if it still holds.
@@ -194,6 +194,41 @@ impl Kanban {
         now: Timestamp,
     ) -> Result<Returned, KanbanError> {
         self.take_back(lease, delay, now).ok_or(KanbanError::LeaseOver)
+    }
+
+    /// The card was not worked on: the delivery does not count, and it may be had again after `delay`.
+    ///
+    /// # Errors
+    ///
+    /// [`KanbanError::LeaseOver`].
+    pub fn put_back(
+        &mut self,
+        lease: LeaseId,
+        delay: Duration,
+        now: Timestamp,
+    ) -> Result<Returned, KanbanError> {
+        self.done.cards(self.alive(), now);
+        let Lease { card: id, .. } = self.end(lease).ok_or(KanbanError::LeaseOver)?;
+        let (card, place) = self.cards.get_mut(&id).expect("what is in work is on the board");
+        card.deliveries = card.deliveries.saturating_sub(1);
+        let at = now + delay;
+        *place = Place::Resting(at);
+        self.resting.insert((at, id));
+        Ok(Returned::Again { card: id, at })
+    }
+
+    /// Trying the card again would change nothing: it is dead at once, however often it may be delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`KanbanError::LeaseOver`].
+    pub fn set_aside(&mut self, lease: LeaseId, now: Timestamp) -> Result<Returned, KanbanError> {
+        self.done.cards(self.alive(), now);
+        let Lease { card: id, .. } = self.end(lease).ok_or(KanbanError::LeaseOver)?;
+        let (card, place) = self.cards.get_mut(&id).expect("what is in work is on the board");
+        *place = Place::Dead;
+        self.dead += 1;
+        Ok(Returned::Dead { card: id, deliveries: card.deliveries })
     }
 
     /// The card takes longer: its lease begins anew.

@@ -18,6 +18,7 @@ pub mod burst;
 pub mod control;
 pub mod cost;
 pub mod crew;
+pub mod demand;
 pub mod exit;
 pub mod forecast;
 pub mod health;

@@ -104,6 +104,8 @@ metrics! {
     QUEUE_LEAD = Histogram "gemba_queue_lead_seconds" ["queue"] "Time from the arrival of a card to its end.";
     QUEUE_STALLED = Gauge "gemba_queue_stalled" ["queue"] "1 while the limit is reached, cards wait, and nothing finishes.";
     CARDS_DEAD = Counter "gemba_queue_dead_cards_total" ["queue"] "Cards set aside because they were delivered as often as they may be.";
+    FEED_SIGNALS = Counter "gemba_feed_signals_total" ["feed", "end"] "Signals that came from a source: done, refused and put back, failed, or set aside.";
+    FEED_WINDOW = Gauge "gemba_feed_window" ["feed"] "How many signals a source may be asked for at once; 0 while the line refuses.";
     ROLLOUT_STEPS = Counter "gemba_rollout_steps_total" ["service", "light"] "Steps of rollouts: green as they go on, yellow held, red taken back.";
     ROLLOUTS_WAITING = Gauge "gemba_rollouts_waiting" [] "Deliveries that wait for their turn.";
     HEALTH = Gauge "gemba_health_state" ["state"] "1 for the state the node's checks say it is in, 0 for the others.";

@@ -232,6 +232,11 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
         &self.0.cell.name
     }
 
+    /// How long a signal may take that does not say it.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.cell.gate.deadline()
+    }
+
     /// Takes a signal through the line and gives its one answer.
     ///
     /// `facts` is what the line's policy decides from, gathered before: the same signal and facts give the

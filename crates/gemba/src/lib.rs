@@ -53,6 +53,7 @@
 //! | a look at a server that runs | [`System::sys`], [`System::tree`], [`Journal`] |
 //! | a configuration, with every mistake told at once | [`config`] |
 //! | more work than can be done at once | [`Plant`], [`Line`], [`Action`] |
+//! | a line whose signals come from a queue | [`feed`](feed()), [`Source`]; with the feature `store`, `Queue::source` |
 //!
 //! Examples on the pages below name the crate that an item comes from, `gemba_kernel`, `gemba_flow`, `gemba_core` or
 //! `gemba_inspect`; all of them are here under the same names.
@@ -102,6 +103,11 @@ struct Readme;
 #[doc = include_str!("../../../docs/otp.md")]
 struct Otp;
 
+/// The page of patterns, compiled.
+#[cfg(all(doctest, feature = "store"))]
+#[doc = include_str!("../../../docs/patterns.md")]
+struct Patterns;
+
 /// The page of the configuration, compiled.
 #[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../../../docs/configuration.md")]
@@ -113,15 +119,16 @@ pub use gemba_alert::{AlertRoutes, Email, Encryption, RouteError, RouteErrors};
 pub use gemba_config as config;
 pub use gemba_core::{
     ab_test, adaptive, admission, affinity, alert, band, baseline, board, bottleneck, breaker, burn_rate,
-    burst, control, cost, exit, forecast, health, jidoka, kanban, ladder, leveller, light, machine, metric,
-    name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling, six_sigma,
-    stand_in, supervision, sys, time, verdict, view, wait,
+    burst, control, cost, demand, exit, forecast, health, jidoka, kanban, ladder, lending, leveller, light,
+    machine, metric, name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling,
+    six_sigma, stand_in, supervision, sys, time, verdict, view, wait,
 };
 pub use gemba_flow::{
-    Action, ApplyError, Check, DEADLINE, DEADLINE_MAX, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec,
-    JobContext, Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle,
-    PoolSpec, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegionGuard, RegionGuardError, RegionPass,
-    RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch,
+    Action, ApplyError, Check, DEADLINE, DEADLINE_MAX, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FeedError, FeedSpec,
+    FollowUp, HealthSpec, JobContext, Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError,
+    PlantErrors, PoolHandle, PoolSpec, Pulled, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegionGuard,
+    RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
+    Source, SubmitError, Trial, TrialWatch, feed, feed_with,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{
@@ -154,7 +161,7 @@ pub use gemba_sim as sim;
 #[cfg(feature = "store")]
 pub use gemba_store::{
     AckError, AppendError, Appended, Card, Database, DatabaseError, DeadCard, OpenError, PAYLOAD_MAX,
-    PullError, Queue, QueueBuilder, QueueSpec, QueueView, Subscriber, queue,
+    PullError, Queue, QueueBuilder, QueueSource, QueueSpec, QueueView, Subscriber, queue,
 };
 pub use inspector::{INSPECT, InspectError};
 pub use node::{Node, NodeBuilder, NodeError};

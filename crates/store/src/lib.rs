@@ -9,5 +9,5 @@ mod queue;
 pub use database::{Database, DatabaseError};
 pub use queue::{
     AckError, AppendError, Appended, Card, DeadCard, OpenError, PAYLOAD_MAX, PullError, Queue, QueueBuilder,
-    QueueSpec, QueueView, Subscriber, queue,
+    QueueSource, QueueSpec, QueueView, Subscriber, queue,
 };

@@ -19,12 +19,15 @@ use serde::de::DeserializeOwned;
 use crate::database::{Database, DatabaseError};
 
 mod error;
+mod held;
 mod keeper;
 mod rows;
+mod source;
 mod subscriber;
 
 pub use error::{AckError, AppendError, OpenError, PullError};
 pub use rows::{Appended, DeadCard};
+pub use source::QueueSource;
 pub use subscriber::{Card, Subscriber};
 
 use keeper::{Keeper, Msg};

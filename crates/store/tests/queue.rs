@@ -97,8 +97,33 @@ async fn a_pull_that_is_given_up_takes_no_card_along() {
     }
     queue.append(&7).await.unwrap();
     let card = pull(&mut other).await;
+    assert_eq!(card.deliveries(), 1);
     card.done().await.unwrap();
     assert_eq!(queue.view().await.unwrap().counts.done, 1);
+    node.stop("done").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_nobody_worked_on_keeps_its_deliveries_and_what_is_set_aside_is_dead_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, queue) = started(&file(&directory), rules().deliveries_max(2)).await;
+    queue.append_with(&7, None, Tier::Critical, 1).await.unwrap();
+    let mut subscriber = queue.subscribe(1).await.unwrap();
+    for _ in 0..5 {
+        let card = pull(&mut subscriber).await;
+        assert_eq!((card.deliveries(), card.tier()), (1, Tier::Critical));
+        card.put_back(Duration::ZERO, "the line is full").await.unwrap();
+    }
+    node.stop("restart").await.unwrap();
+    drop((subscriber, queue));
+
+    let (node, queue) = started(&file(&directory), rules().deliveries_max(2)).await;
+    let mut subscriber = queue.subscribe(1).await.unwrap();
+    let card = pull(&mut subscriber).await;
+    assert_eq!(card.deliveries(), 1, "so it stands on the disk, too");
+    card.set_aside("a policy says no").await.unwrap();
+    let dead = queue.dead(CardId(0), 10).await.unwrap();
+    assert_eq!((dead.len(), dead[0].deliveries, &*dead[0].error), (1, 1, "a policy says no"));
     node.stop("done").await.unwrap();
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use gemba::light::Light;
 use gemba::receipt::{Event, Seq};
 use gemba::rollout::Side;
 use gemba::time::Timestamp;
@@ -148,7 +149,8 @@ impl Conductor {
         self.renew();
         self.seat_instances().await?;
         self.count(now).await;
-        if let Some(step) = self.decide(now) {
+        let step = self.decide(now).or_else(|| self.slow(now));
+        if let Some(step) = step {
             self.take(step, ctx).await?;
         } else if self.record.delivery.is_some() && self.saved_at.is_none_or(|at| SAVE_EVERY <= at.elapsed())
         {
@@ -267,6 +269,13 @@ impl Conductor {
             }
             Phase::Waiting | Phase::Done => None,
         }
+    }
+
+    /// Says once in each stage that the delivery takes too long, unless it is yellow already.
+    fn slow(&self, now: Timestamp) -> Option<Step> {
+        let limit = Duration::from_millis(self.parts.service.slow_after_ms);
+        let is_green = self.last.as_ref().is_none_or(|last| last.light == Light::Green);
+        self.record.delivery.as_ref().filter(|_| is_green)?.slow(limit, now)
     }
 
     /// Writes a step down, and then lets it be known. What it means is carried out by the rest of the tick.

@@ -202,6 +202,28 @@ impl Delivery {
         Some(self.follow(outcomes))
     }
 
+    /// The light of a delivery that takes longer than `limit`, and what holds it up. It goes on as it would.
+    pub fn slow(&self, limit: Duration, now: Timestamp) -> Option<Step> {
+        let (region, phase) = self.current()?;
+        if now.since(Timestamp::from_nanos(self.begun_unix_ms.saturating_mul(1_000_000))) <= limit {
+            return None;
+        }
+        let held_up = match phase {
+            Phase::Waiting | Phase::Done => return None,
+            Phase::Starting => "instances are not ready".to_owned(),
+            Phase::Splitting(rollout) => {
+                let [new, old] = rollout.outcomes();
+                let (stage, ran) = (rollout.stage(), rollout.ran(now));
+                format!(
+                    "stage {stage} for {ran:.0?}, with {new} outcomes of {} and {old} of the other",
+                    self.to
+                )
+            }
+        };
+        let what = format!("slower than {limit:.0?}: {region}: {held_up}");
+        Some(Step { light: Light::Yellow, what })
+    }
+
     /// Keeps it where it is.
     ///
     /// # Errors
@@ -325,6 +347,27 @@ mod tests {
         );
         delivery.observe(Side::Baseline, 0, 10_000 - new, [Duration::from_millis(5)].into_iter());
         delivery.look(secs(now))
+    }
+
+    #[test]
+    fn a_delivery_that_takes_too_long_is_yellow_and_says_what_holds_it_up() {
+        let limit = Duration::from_secs(10);
+        let mut delivery = delivery();
+        assert_eq!(delivery.slow(limit, secs(10)), None);
+        let starting = delivery.slow(limit, secs(11)).unwrap();
+        assert_eq!(starting.light, Light::Yellow);
+        assert_eq!(starting.what, "slower than 10s: us-west: instances are not ready");
+        let _ = delivery.started(secs(12)).unwrap();
+        delivery.observe(Side::Candidate, 0, 7, std::iter::empty());
+        delivery.observe(Side::Baseline, 0, 133, std::iter::empty());
+        assert_eq!(delivery.look(secs(42)), None, "too few outcomes for a verdict");
+        let waiting = delivery.slow(limit, secs(42)).unwrap();
+        assert_eq!(
+            waiting.what,
+            "slower than 10s: us-west: stage 1 for 30s, with 7 outcomes of v2 and 133 of the other"
+        );
+        let _ = delivery.abort().unwrap();
+        assert_eq!(delivery.slow(limit, secs(99)), None, "it is over");
     }
 
     #[test]

@@ -101,6 +101,10 @@ pub struct Service {
     #[serde(default = "stop_within_ms")]
     #[schemars(range(min = 10, max = 3_600_000))]
     pub stop_within_ms: u64,
+    /// How long a delivery may take before its light is yellow; it goes on.
+    #[serde(default = "slow_after_ms")]
+    #[schemars(range(min = 1_000, max = 604_800_000))]
+    pub slow_after_ms: u64,
     /// What keeps a caller with one version.
     #[serde(default)]
     pub sticky: Sticky,
@@ -235,6 +239,11 @@ fn ready_within_ms() -> u64 {
 
 fn stop_within_ms() -> u64 {
     10_000
+}
+
+/// Three times what the stages of the default care take in two regions.
+fn slow_after_ms() -> u64 {
+    7_200_000
 }
 
 fn unnamed() -> Name {
@@ -386,6 +395,7 @@ pub(crate) mod tests {
             health: health(),
             ready_within_ms: 1_000,
             stop_within_ms: 1_000,
+            slow_after_ms: slow_after_ms(),
             sticky: Sticky::Random,
             chosen_by: None,
             freeze: Vec::new(),

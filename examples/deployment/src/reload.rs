@@ -172,8 +172,8 @@ impl Difference {
             | [
                 "services",
                 _,
-                "capacity" | "care" | "chosen_by" | "freeze" | "health" | "ready_within_ms" | "sticky"
-                | "stop_within_ms",
+                "capacity" | "care" | "chosen_by" | "freeze" | "health" | "ready_within_ms" | "slow_after_ms"
+                | "sticky" | "stop_within_ms",
                 ..,
             ] => None,
             ["services", service, "versions", version, ..] => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gemba::policy::Rejection;
 use gemba::{Signal, SubmitError};
 
+use crate::country::Country;
 use crate::facts::Facts;
 use crate::gateway_client::{GatewayAnswer, GatewayError};
 use crate::money::Money;
@@ -27,6 +28,8 @@ pub struct Order {
     pub reference: Arc<str>,
     /// Who pays.
     pub customer: Arc<str>,
+    /// Where the customer is, if it is known.
+    pub country: Option<Country>,
     /// How much.
     pub money: Money,
     /// With which card.
@@ -40,6 +43,7 @@ impl Order {
             payment: payment.id,
             reference: payment.reference.clone(),
             customer: payment.customer.clone(),
+            country: payment.country,
             money: payment.money,
             token: payment.token.clone(),
         }
@@ -145,6 +149,7 @@ pub(crate) mod tests {
             payment,
             reference: payment.to_string().into(),
             customer: customer.into(),
+            country: None,
             money: money(minor, code),
             token: Token::new("tok_ok"),
         }
@@ -159,6 +164,7 @@ pub(crate) mod tests {
         let facts = Facts {
             attempts: 1,
             currencies: 1,
+            countries: 0,
             median_minor: None,
             blacklisted: true,
             trusted: false,

@@ -10,6 +10,7 @@ use gemba::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::charge::Order;
+use crate::country::Country;
 use crate::currency::Currency;
 use crate::fraud::FraudLimits;
 use crate::money::Money;
@@ -20,8 +21,8 @@ pub const HABIT_MIN: usize = 3;
 /// Attempts remembered of one customer; more in a minute are rejected anyway.
 const ATTEMPTS_MAX: usize = 32;
 
-/// Currencies remembered of one customer.
-const CURRENCIES_MAX: usize = 8;
+/// Currencies remembered of one customer, and countries.
+const PLACES_MAX: usize = 8;
 
 /// Amounts remembered of one customer.
 const AMOUNTS_MAX: usize = 16;
@@ -39,6 +40,9 @@ pub struct Facts {
     pub attempts: usize,
     /// Currencies this customer used within the window of the limits, this one included.
     pub currencies: usize,
+    /// Countries this customer paid from within the window of the limits, this one included; those not said are not
+    /// counted.
+    pub countries: usize,
     /// The median of what this customer paid of late in this currency, in minor units, once there are
     /// [`HABIT_MIN`] amounts.
     pub median_minor: Option<i64>,
@@ -98,7 +102,7 @@ impl FactBook {
 
     /// Counts the attempt and says what is known about it.
     pub fn gather(&self, order: &Order, now: Timestamp) -> Facts {
-        self.recall(&order.customer, order.money.currency(), now);
+        self.recall(&order.customer, (order.money.currency(), order.country), now);
         self.look(order, now)
     }
 
@@ -107,22 +111,25 @@ impl FactBook {
         let rules = self.rules();
         let (limits, lists) = (rules.limits, &rules.lists);
         let currency = order.money.currency();
-        let (attempts, currencies, median_minor) = self.with_history(&order.customer, at, |history| {
-            (history.attempts(at, &limits), history.currencies(at, &limits), history.median(currency))
-        });
-        Facts {
-            attempts,
-            currencies,
-            median_minor,
+        self.with_history(&order.customer, at, |history| Facts {
+            attempts: history.attempts(at, &limits),
+            currencies: within(&history.currencies, limits.currencies_window_s, at),
+            countries: within(&history.countries, limits.countries_window_s, at),
+            median_minor: history.median(currency),
             blacklisted: lists.blacklisted.contains(&*order.customer),
             trusted: lists.trusted.contains(&*order.customer),
             limits,
-        }
+        })
     }
 
     /// Takes note of an attempt made before this process started.
-    pub fn recall(&self, customer: &Arc<str>, currency: Currency, at: Timestamp) {
-        self.with_history(customer, at, |history| history.attempted(currency, at));
+    pub fn recall(
+        &self,
+        customer: &Arc<str>,
+        (currency, country): (Currency, Option<Country>),
+        at: Timestamp,
+    ) {
+        self.with_history(customer, at, |history| history.attempted(currency, country, at));
     }
 
     /// Takes an attempt back that came to nothing through no fault of the customer.
@@ -162,21 +169,28 @@ struct History {
     seen: Timestamp,
     attempts: VecDeque<Timestamp>,
     currencies: Vec<(Currency, Timestamp)>,
+    countries: Vec<(Country, Timestamp)>,
     amounts: VecDeque<Money>,
 }
 
 impl History {
     fn new(customer: Arc<str>, seen: Timestamp) -> Self {
-        Self { customer, seen, attempts: VecDeque::new(), currencies: Vec::new(), amounts: VecDeque::new() }
+        Self {
+            customer,
+            seen,
+            attempts: VecDeque::new(),
+            currencies: Vec::new(),
+            countries: Vec::new(),
+            amounts: VecDeque::new(),
+        }
     }
 
-    fn attempted(&mut self, currency: Currency, at: Timestamp) {
+    fn attempted(&mut self, currency: Currency, country: Option<Country>, at: Timestamp) {
         keep_last(&mut self.attempts, at, ATTEMPTS_MAX);
-        self.currencies.retain(|(known, _)| *known != currency);
-        if self.currencies.len() == CURRENCIES_MAX {
-            self.currencies.remove(0);
+        keep_newest(&mut self.currencies, currency, at);
+        if let Some(country) = country {
+            keep_newest(&mut self.countries, country, at);
         }
-        self.currencies.push((currency, at));
     }
 
     fn paid(&mut self, money: Money) {
@@ -188,11 +202,6 @@ impl History {
         self.attempts.iter().filter(|at| **at <= now && now.since(**at) < window).count()
     }
 
-    fn currencies(&self, now: Timestamp, limits: &FraudLimits) -> usize {
-        let window = Duration::from_secs(limits.currencies_window_s.into());
-        self.currencies.iter().filter(|(_, at)| now.since(*at) < window).count()
-    }
-
     fn median(&self, currency: Currency) -> Option<i64> {
         let of_currency = self.amounts.iter().filter(|money| money.currency() == currency);
         let mut minors: Vec<i64> = of_currency.map(|money| money.minor()).collect();
@@ -200,6 +209,21 @@ impl History {
         // Of an even number the lower middle: it is an amount that was paid, and needs no rounding.
         (HABIT_MIN <= minors.len()).then(|| minors[(minors.len() - 1) / 2])
     }
+}
+
+/// How many were seen within so many seconds.
+fn within<T>(seen: &[(T, Timestamp)], window_s: u32, now: Timestamp) -> usize {
+    let window = Duration::from_secs(window_s.into());
+    seen.iter().filter(|(_, at)| now.since(*at) < window).count()
+}
+
+/// Keeps when each was seen last, the newest last.
+fn keep_newest<T: PartialEq>(seen: &mut Vec<(T, Timestamp)>, item: T, at: Timestamp) {
+    seen.retain(|(known, _)| *known != item);
+    if seen.len() == PLACES_MAX {
+        seen.remove(0);
+    }
+    seen.push((item, at));
 }
 
 fn keep_last<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
@@ -265,6 +289,26 @@ mod tests {
                 "{code} at {secs}"
             );
         }
+    }
+
+    #[test]
+    fn countries_are_counted_over_an_hour_where_they_are_said() {
+        let book = FactBook::new(Rules::default());
+        for (code, secs, countries) in
+            [(None, 0, 0), (Some("DE"), 10, 1), (Some("FR"), 20, 2), (None, 30, 2), (Some("FR"), 3_610, 1)]
+        {
+            let country = code.and_then(Country::from_code);
+            let order = Order { country, ..order("c", 1, "EUR") };
+            assert_eq!(book.gather(&order, at(secs)).countries, countries, "{code:?} at {secs}");
+        }
+        for code in ["AT", "BE", "CH", "DK", "ES", "FI", "GR", "HU", "IT", "JP"] {
+            book.gather(&Order { country: Country::from_code(code), ..order("d", 1, "EUR") }, at(1));
+        }
+        assert_eq!(
+            book.look(&order("d", 1, "EUR"), at(1)).countries,
+            PLACES_MAX,
+            "what is remembered is bounded"
+        );
     }
 
     #[test]

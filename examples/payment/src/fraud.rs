@@ -32,6 +32,12 @@ pub struct FraudLimits {
     /// The window for currencies.
     #[schemars(range(min = 1, max = 86400))]
     pub currencies_window_s: u32,
+    /// Countries a customer may pay from within the window; payments that name none are not counted.
+    #[schemars(range(min = 1, max = 7))]
+    pub countries_max: u32,
+    /// The window for countries.
+    #[schemars(range(min = 1, max = 86400))]
+    pub countries_window_s: u32,
 }
 
 impl Default for FraudLimits {
@@ -43,6 +49,8 @@ impl Default for FraudLimits {
             habit_factor_max: 10,
             currencies_max: 2,
             currencies_window_s: 3_600,
+            countries_max: 2,
+            countries_window_s: 3_600,
         }
     }
 }
@@ -55,13 +63,14 @@ pub fn policy() -> BoxPolicy<Order, Facts> {
     let trusted = when(|_: &Order, facts: &Facts| facts.trusted);
     all(
         "fraud",
-        1,
+        2,
         [
             blacklist(),
             velocity("velocity", 1),
             amount("amount_limit", 1),
             habit("amount_habit", 1),
             currencies("currencies", 1),
+            countries("countries", 1),
             unless(trusted, score()).boxed(),
         ],
     )
@@ -71,13 +80,14 @@ pub fn policy() -> BoxPolicy<Order, Facts> {
 fn score() -> impl Policy<Order, Facts> {
     weighted(
         "score",
-        1,
+        2,
         SCORE_REJECTS,
         [
             (25, amount("large_amount", 2)),
             (25, habit("unusual_amount", 2)),
             (20, velocity("hurry", 2)),
             (15, currencies("second_currency", 2)),
+            (15, countries("second_country", 2)),
         ],
     )
 }
@@ -128,6 +138,16 @@ fn currencies(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
     .boxed()
 }
 
+fn countries(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
+    rule(name, 1, move |_: &Order, facts: &Facts| {
+        let (most, window) = (facts.limits.countries_max / part, facts.limits.countries_window_s);
+        (most as usize)
+            .lt(&facts.countries)
+            .then(|| format!("{} countries within {window} s, {most} is the limit", facts.countries))
+    })
+    .boxed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +157,7 @@ mod tests {
         Facts {
             attempts: 1,
             currencies: 1,
+            countries: 1,
             median_minor: None,
             blacklisted: false,
             trusted: false,
@@ -164,6 +185,8 @@ mod tests {
             (1, "EUR", Facts { attempts: 6, ..trusted.clone() }, vec!["velocity"]),
             (1, "EUR", Facts { currencies: 2, ..trusted.clone() }, vec![]),
             (1, "EUR", Facts { currencies: 3, ..trusted.clone() }, vec!["currencies"]),
+            (1, "EUR", Facts { countries: 2, ..trusted.clone() }, vec![]),
+            (1, "EUR", Facts { countries: 3, ..trusted.clone() }, vec!["countries"]),
             (1, "EUR", Facts { blacklisted: true, ..trusted }, vec!["blacklist"]),
         ] {
             assert_eq!(violated(minor, code, &facts), rules, "{minor} {code} {facts:?}");
@@ -172,22 +195,26 @@ mod tests {
 
     #[test]
     fn every_violation_is_reported() {
-        let facts = Facts { attempts: 6, currencies: 3, blacklisted: true, ..plain() };
-        let rules = ["blacklist", "velocity", "amount_limit", "currencies", "score"];
+        let facts = Facts { attempts: 6, currencies: 3, countries: 3, blacklisted: true, ..plain() };
+        let rules = ["blacklist", "velocity", "amount_limit", "currencies", "countries", "score"];
         let found = violated(500_001, "EUR", &facts);
-        assert_eq!(found[..5], rules);
+        assert_eq!(found[..6], rules);
     }
 
     #[test]
     fn weak_signs_reject_together_and_not_alone() {
         let hurried = Facts { attempts: 3, ..plain() };
         let hurried_abroad = Facts { attempts: 3, currencies: 2, ..plain() };
+        let travelling = Facts { countries: 2, ..plain() };
+        let hurried_and_travelling = Facts { attempts: 3, countries: 2, ..plain() };
         let unusual = Facts { median_minor: Some(50_000), ..plain() };
         for (minor, facts, rejected) in [
             (250_001, &plain(), false),
             (250_001, &hurried, false),
             (1, &hurried_abroad, false),
             (250_001, &hurried_abroad, true),
+            (250_001, &travelling, false),
+            (250_001, &hurried_and_travelling, true),
             (250_000, &unusual, false),
             (250_001, &unusual, true),
         ] {

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod confirm;
+pub mod country;
 pub mod currency;
 pub mod facts;
 pub mod fraud;

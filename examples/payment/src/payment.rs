@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::country::Country;
 use crate::money::Money;
 
 /// The number of a payment: a UUIDv7, so that ids sort by the time they were given out.
@@ -140,6 +141,8 @@ pub struct Payment {
     pub merchant: Option<Arc<str>>,
     /// Who pays.
     pub customer: Arc<str>,
+    /// Where the customer is, if the caller said.
+    pub country: Option<Country>,
     /// How much.
     pub money: Money,
     /// With which card.
@@ -177,6 +180,7 @@ impl Payment {
             "currency": self.money.currency(),
             "customer": self.customer,
             "merchant": self.merchant,
+            "country": self.country,
             "metadata": self.metadata,
             "decline_code": self.decline_code,
             "created_unix_ms": self.created_unix_ms,

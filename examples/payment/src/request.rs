@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::ser::SerializeStruct;
 use serde_json::{Map, Value};
 
+use crate::country::Country;
 use crate::currency::Currency;
 use crate::json;
 use crate::money::{AMOUNT_MINOR_MAX, Money};
@@ -26,7 +27,8 @@ pub const METADATA_NAME_BYTES_MAX: usize = 40;
 pub const METADATA_VALUE_BYTES_MAX: usize = 500;
 
 /// The fields of a request, in the order they are reported.
-const FIELDS: [&str; 6] = ["amount_minor", "currency", "customer", "payment_method", "merchant", "metadata"];
+const FIELDS: [&str; 7] =
+    ["amount_minor", "currency", "customer", "payment_method", "merchant", "country", "metadata"];
 
 /// A payment somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct PaymentRequest {
     pub token: Token,
     /// Whom the money is for.
     pub merchant: Option<Arc<str>>,
+    /// Where the customer is, if the caller knows.
+    pub country: Option<Country>,
     /// Whatever the caller wants to find again.
     pub metadata: BTreeMap<String, String>,
 }
@@ -65,19 +69,20 @@ impl PaymentRequest {
         let customer = wrong.note("customer", name(object.get("customer")));
         let token = wrong.note("payment_method", name(object.get("payment_method")));
         let merchant = wrong.note("merchant", optional(object.get("merchant"), |value| name(Some(value))));
+        let country = wrong.note("country", optional(object.get("country"), country));
         let metadata = metadata(object.get("metadata"), &mut wrong);
         for field in object.keys().filter(|field| !FIELDS.contains(&field.as_str())) {
             wrong
                 .0
                 .push(FieldError::new(shortened(field), format!("is not known; use {}", FIELDS.join(", "))));
         }
-        let (Some(amount), Some(currency), Some(customer), Some(token), Some(merchant), true) =
-            (amount, currency, customer, token, merchant, wrong.0.is_empty())
+        let (Some(amount), Some(currency), Some(customer), Some(token), Some(merchant), Some(country), true) =
+            (amount, currency, customer, token, merchant, country, wrong.0.is_empty())
         else {
             return Err(wrong.0);
         };
         let money = Money::new(amount, currency).expect("the amount was checked against the limits of money");
-        Ok(Self { money, customer, token: Token::new(&token), merchant, metadata })
+        Ok(Self { money, customer, token: Token::new(&token), merchant, country, metadata })
     }
 }
 
@@ -90,6 +95,11 @@ impl Serialize for PaymentRequest {
         fields.serialize_field("customer", &*self.customer)?;
         fields.serialize_field("payment_method", self.token.reveal())?;
         fields.serialize_field("merchant", &self.merchant.as_deref())?;
+        // Left out where it is not said, as before there was one: a key used then fits the same request now.
+        match &self.country {
+            Some(country) => fields.serialize_field("country", country)?,
+            None => fields.skip_field("country")?,
+        }
         fields.serialize_field("metadata", &self.metadata)?;
         fields.end()
     }
@@ -121,6 +131,11 @@ fn currency(value: Option<&Value>) -> Result<Currency, String> {
     text.as_str()
         .and_then(Currency::from_code)
         .ok_or_else(|| "must be an active ISO 4217 code in capitals, such as \"EUR\"".to_owned())
+}
+
+fn country(value: &Value) -> Result<Country, String> {
+    let known = value.as_str().and_then(Country::from_code);
+    known.ok_or_else(|| "must be an assigned ISO 3166-1 alpha-2 code in capitals, such as \"DE\"".to_owned())
 }
 
 fn name(value: Option<&Value>) -> Result<Arc<str>, String> {
@@ -244,6 +259,20 @@ mod tests {
             let body = with("amount_minor", json!(amount)).to_string();
             assert!(PaymentRequest::parse(body.as_bytes()).is_ok());
         }
+    }
+
+    #[test]
+    fn a_country_may_be_said_and_is_checked_then() {
+        let read =
+            |value: Value| PaymentRequest::parse(with("country", value).to_string().as_bytes()).unwrap();
+        assert_eq!(read(json!("DE")).country, Country::from_code("DE"));
+        assert_eq!(read(json!(null)).country, None);
+        for wrong in [json!("de"), json!("UK"), json!("DEU"), json!(""), json!(49)] {
+            assert_eq!(wrong_fields(&with("country", wrong.clone())), ["country"], "{wrong}");
+        }
+        let canonical = |request: &PaymentRequest| serde_json::to_string(request).unwrap();
+        assert!(canonical(&read(json!("DE"))).contains(r#""country":"DE""#));
+        assert!(!canonical(&read(json!(null))).contains("country"), "its fingerprint is the one of old");
     }
 
     #[test]

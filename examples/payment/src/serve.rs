@@ -130,7 +130,7 @@ async fn fact_book(store: &Store, rules: Rules, clock: Clock) -> Result<Arc<Fact
         if payment.state == State::Failed {
             continue;
         }
-        facts.recall(&payment.customer, payment.money.currency(), at);
+        facts.recall(&payment.customer, (payment.money.currency(), payment.country), at);
         if payment.state == State::Captured {
             facts.paid(&payment.customer, payment.money, at);
         }

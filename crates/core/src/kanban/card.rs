@@ -53,6 +53,8 @@ pub struct Delivery {
     pub lease: LeaseId,
     /// To whom.
     pub puller: PullerId,
+    /// How urgent it is.
+    pub tier: Tier,
     /// Its number, from 1.
     pub deliveries: u32,
     /// Until when.

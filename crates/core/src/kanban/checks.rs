@@ -166,6 +166,35 @@ fn higher_tiers_go_first_and_a_lower_one_that_has_waited_long_goes_before_them()
 }
 
 #[test]
+fn a_card_that_was_not_worked_on_keeps_its_deliveries_and_its_turn() {
+    let mut board = board(KanbanRules::builder().deliveries_max(1), 2);
+    board.pull(P, 100).unwrap();
+    let mut now = at(0);
+    for _ in 0..5 {
+        let [first, second] = delivered(&mut board, now)[..] else { panic!("both come") };
+        assert_eq!((first.card, first.deliveries, second.deliveries), (CardId(1), 1, 1));
+        let back = board.put_back(first.lease, 3 * SECOND, now);
+        assert_eq!(back, Ok(Returned::Again { card: CardId(1), at: now + 3 * SECOND }));
+        let _ = board.put_back(second.lease, 3 * SECOND, now).unwrap();
+        assert_eq!(board.put_back(first.lease, SECOND, now), Err(KanbanError::LeaseOver));
+        assert_eq!(board.deliver(now), None);
+        now = now + 3 * SECOND;
+    }
+}
+
+#[test]
+fn a_card_is_set_aside_at_once_where_another_delivery_would_change_nothing() {
+    let mut board = board(KanbanRules::builder(), 1);
+    board.pull(P, 2).unwrap();
+    let lease = board.deliver(at(0)).unwrap().lease;
+    assert_eq!(board.set_aside(lease, at(1)), Ok(Returned::Dead { card: CardId(1), deliveries: 1 }));
+    assert_eq!(board.set_aside(lease, at(1)), Err(KanbanError::LeaseOver));
+    assert_eq!((board.deliver(at(9)), board.counts().dead), (None, 1));
+    board.redrive(CardId(1), at(9)).unwrap();
+    assert_eq!(board.deliver(at(9)).unwrap().deliveries, 1);
+}
+
+#[test]
 fn a_full_board_says_how_many_of_its_cards_are_dead() {
     let mut board = board(KanbanRules::builder().cards_max(2).deliveries_max(1), 2);
     board.pull(P, 1).unwrap();
@@ -258,6 +287,8 @@ enum Step {
     Leave(u64),
     Finish(usize),
     GiveBack(usize, Option<u64>),
+    PutBack(usize, u64),
+    SetAside(usize),
     Extend(usize),
     Wait(u64),
     Wip(u64),
@@ -275,6 +306,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0usize..8).prop_map(Step::Finish),
         3 => (0usize..8, prop_oneof![Just(None), (0u64..5).prop_map(Some)])
             .prop_map(|(which, delay)| Step::GiveBack(which, delay)),
+        2 => (0usize..8, 0u64..5).prop_map(|(which, delay)| Step::PutBack(which, delay)),
+        1 => (0usize..8).prop_map(Step::SetAside),
         1 => (0usize..8).prop_map(Step::Extend),
         3 => (0u64..40).prop_map(Step::Wait),
         1 => (1u64..6).prop_map(Step::Wip),
@@ -325,6 +358,16 @@ proptest! {
                 Step::GiveBack(which, delay) => {
                     if let Some(lease) = leases.get(which) {
                         let _ = board.give_back(*lease, delay.map(Duration::from_secs), now);
+                    }
+                }
+                Step::PutBack(which, delay) => {
+                    if let Some(lease) = leases.get(which) {
+                        let _ = board.put_back(*lease, Duration::from_secs(delay), now);
+                    }
+                }
+                Step::SetAside(which) => {
+                    if let Some(lease) = leases.get(which) {
+                        let _ = board.set_aside(*lease, now);
                     }
                 }
                 Step::Extend(which) => {

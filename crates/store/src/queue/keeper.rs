@@ -17,6 +17,7 @@ use gemba_core::time::Timestamp;
 use gemba_kernel::{Address, Context, Publisher, Reply, Server, Stop};
 
 use super::QueueView;
+use super::held::Held;
 use super::rows::{self, Change, Found, Kept};
 use crate::database::{Database, DatabaseError};
 
@@ -34,35 +35,6 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Over how long the flow of the board is measured.
 const FLOW_WINDOW: Duration = Duration::from_secs(60);
-
-/// A card on its way to whoever works on it. Dropping it gives the card back.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub card: CardId,
-    pub lease: LeaseId,
-    pub deliveries: u32,
-    pub payload: Vec<u8>,
-    keeper: Address<Msg>,
-    is_over: bool,
-}
-
-impl Held {
-    /// It is done, or given back by other means.
-    pub(super) fn is_over(&mut self) {
-        self.is_over = true;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if !self.is_over {
-            let error = "dropped before it was done".to_owned();
-            let back = Msg::GiveBack { lease: self.lease, delay: None, error, reply: None };
-            // If it does not get through, the lease ends by itself.
-            let _ = self.keeper.cast(back);
-        }
-    }
-}
 
 /// What the keeper understands.
 #[derive(Debug)]
@@ -85,6 +57,19 @@ pub(super) enum Msg {
         delay: Option<Duration>,
         error: String,
         reply: Option<Reply<Result<(), KanbanError>>>,
+    },
+    /// Nobody worked on it.
+    PutBack {
+        lease: LeaseId,
+        delay: Duration,
+        why: String,
+        reply: Option<Reply<Result<(), KanbanError>>>,
+    },
+    /// Another delivery would change nothing.
+    SetAside {
+        lease: LeaseId,
+        error: String,
+        reply: Reply<Result<(), KanbanError>>,
     },
     Extend {
         lease: LeaseId,
@@ -214,6 +199,24 @@ impl Keeper {
         self.changes.push_back((change, reply));
     }
 
+    fn put_back(
+        &mut self,
+        lease: LeaseId,
+        delay: Duration,
+        why: String,
+        reply: Option<Reply<Result<(), KanbanError>>>,
+        now: Timestamp,
+    ) {
+        let Some(card) = self.board.leased(lease) else {
+            if let Some(reply) = reply {
+                reply.send(Err(KanbanError::LeaseOver));
+            }
+            return;
+        };
+        let _ = self.board.put_back(lease, delay, now);
+        self.changes.push_back((Change::PutBack { card, why }, reply));
+    }
+
     fn pull(&mut self, puller: PullerId, reply: Reply<Result<Held, KanbanError>>) {
         let waiting: usize = self.parked.values().map(VecDeque::len).sum();
         if PULLS_MAX <= waiting {
@@ -296,7 +299,10 @@ impl Keeper {
                     self.deliveries.remove(&lease);
                     self.board.settle(card, now);
                 }
-                (Change::Return { card, .. } | Change::Die { card, .. }, Found::Gone) => {
+                (
+                    Change::Return { card, .. } | Change::PutBack { card, .. } | Change::Die { card, .. },
+                    Found::Gone,
+                ) => {
                     self.board.settle(card, now);
                 }
                 (Change::Die { card, deliveries, error }, _) => {
@@ -313,8 +319,10 @@ impl Keeper {
     }
 
     fn hand_out(&mut self, lease: LeaseId, payload: Vec<u8>, keeper: &Address<Msg>) {
-        let Some(Delivery { card, puller, deliveries, .. }) = self.deliveries.remove(&lease) else { return };
-        let held = Held { card, lease, deliveries, payload, keeper: keeper.clone(), is_over: false };
+        let Some(Delivery { card, puller, tier, deliveries, .. }) = self.deliveries.remove(&lease) else {
+            return;
+        };
+        let held = Held::new(card, lease, (tier, deliveries), payload, keeper.clone());
         // If its puller has gone, the card gives itself back.
         if let Some(reply) = self.parked.get_mut(&puller).and_then(VecDeque::pop_front) {
             reply.send(Ok(held));
@@ -442,6 +450,11 @@ impl Server for Keeper {
                         reply.send(Err(error));
                     }
                 }
+            },
+            Msg::PutBack { lease, delay, why, reply } => self.put_back(lease, delay, why, reply, now),
+            Msg::SetAside { lease, error, reply } => match self.board.set_aside(lease, now) {
+                Ok(returned) => self.returned(returned, Some(error), Some(reply)),
+                Err(over) => reply.send(Err(over)),
             },
             Msg::Extend { lease, reply } => {
                 reply.send(self.board.extend(lease, now).map(|until| until.since(now)));

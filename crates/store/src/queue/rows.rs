@@ -96,6 +96,8 @@ pub(super) enum Change {
     Deliver { card: CardId, lease: LeaseId, deliveries: u32 },
     /// It came back.
     Return { card: CardId, error: Option<String> },
+    /// It came back, and nobody had worked on it.
+    PutBack { card: CardId, why: String },
     /// It came back for the last time.
     Die { card: CardId, deliveries: u32, error: Option<String> },
     /// It has all its deliveries again.
@@ -205,6 +207,11 @@ fn one(connection: &Connection, change: &Change) -> rusqlite::Result<Found> {
         Change::Return { card, error } => {
             let sql = "UPDATE card SET lease = 0, error = coalesce(?2, error) WHERE id = ?1";
             found(connection.prepare_cached(sql)?.execute(params![card.0, error])?)
+        }
+        Change::PutBack { card, why } => {
+            let sql =
+                "UPDATE card SET lease = 0, deliveries = max(deliveries - 1, 0), error = ?2 WHERE id = ?1";
+            found(connection.prepare_cached(sql)?.execute(params![card.0, why])?)
         }
         Change::Die { card, error, .. } => {
             let sql = "UPDATE card SET lease = 0, dead = 1, error = coalesce(?2, error) WHERE id = ?1";

@@ -6,13 +6,15 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use gemba_core::admission::Tier;
 use gemba_core::kanban::{CardId, KanbanError, PullerId};
 use gemba_kernel::{CallError, Stop, TaskContext, TaskSpec, task};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::keeper::{Held, Msg};
+use super::held::Held;
+use super::keeper::Msg;
 use super::{AckError, PullError, Queue, rows};
 
 /// How long one question for a card stands; then it is asked again.
@@ -45,7 +47,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Subscriber<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives a card that was on its way to somebody else, at once; it counts as delivered.
+    /// Dropping the future gives a card that was on its way to somebody else, at once, and that delivery does
+    /// not count.
     pub async fn pull(&mut self) -> Result<Card<T>, PullError> {
         let mut gone_since = None;
         loop {
@@ -110,6 +113,7 @@ pub struct Card<T> {
 impl<T: Serialize + DeserializeOwned + Send + 'static> Card<T> {
     /// A card that is no `T` goes back, and ends among the dead.
     fn read(queue: Queue<T>, mut held: Held) -> Option<Self> {
+        held.is_in_hand();
         match serde_json::from_slice(&held.payload) {
             Ok(item) => Some(Self { queue, held, item }),
             Err(error) => {
@@ -130,6 +134,11 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Card<T> {
     /// What stands on it.
     pub fn item(&self) -> &T {
         &self.item
+    }
+
+    /// How urgent it is, as said when it was appended.
+    pub fn tier(&self) -> Tier {
+        self.held.tier
     }
 
     /// How often it has been delivered, from 1: more than once if somebody may have worked on it before.
@@ -178,6 +187,54 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Card<T> {
         let (lease, error) = (self.held.lease, error.into());
         let back = |reply| Msg::GiveBack { lease, delay, error, reply: Some(reply) };
         Ok(self.queue.0.keeper.call(back).await??)
+    }
+
+    /// Nobody worked on it, and this delivery does not count; it goes to somebody after `delay`, in its old turn.
+    ///
+    /// # Errors
+    ///
+    /// As [`give_back`](Self::give_back).
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it may be put back though nobody hears of it.
+    pub async fn put_back(mut self, delay: Duration, why: impl Into<String>) -> Result<(), AckError> {
+        self.held.is_over();
+        let (lease, why) = (self.held.lease, why.into());
+        let back = |reply| Msg::PutBack { lease, delay, why, reply: Some(reply) };
+        Ok(self.queue.0.keeper.call(back).await??)
+    }
+
+    /// Another delivery would change nothing: the card is among the dead when this returns, however often it
+    /// might still be delivered.
+    ///
+    /// # Errors
+    ///
+    /// As [`give_back`](Self::give_back).
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it may be set aside though nobody hears of it.
+    pub async fn set_aside(mut self, error: impl Into<String>) -> Result<(), AckError> {
+        self.held.is_over();
+        let (lease, error) = (self.held.lease, error.into());
+        Ok(self.queue.0.keeper.call(|reply| Msg::SetAside { lease, error, reply }).await??)
+    }
+
+    /// Extends the lease for as long as it is polled; ends when the lease is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is to be dropped when the work is over; the lease then lasts as long as it was last extended.
+    pub async fn keep(&self) {
+        loop {
+            match self.extend().await {
+                Ok(lasts) => tokio::time::sleep(lasts / 2).await,
+                Err(AckError::Kanban(_)) => return,
+                // The queue is being started again; its card rests meanwhile.
+                Err(AckError::Keeper(_) | AckError::Database(_)) => tokio::time::sleep(LOOKS_EVERY).await,
+            }
+        }
     }
 
     /// The work takes longer: the lease begins anew. Tells how long it lasts.
@@ -262,18 +319,10 @@ async fn held_while<T, R>(card: &Card<T>, work: impl Future<Output = R>) -> Opti
 where
     T: Serialize + DeserializeOwned + Send + 'static,
 {
-    let mut work = std::pin::pin!(work);
-    let mut pause = Duration::ZERO;
-    loop {
-        match tokio::time::timeout(pause, &mut work).await {
-            Ok(result) => return Some(result),
-            Err(_) => match card.extend().await {
-                Ok(lasts) => pause = lasts / 2,
-                Err(AckError::Kanban(_)) => return None,
-                // The queue is being started again; its card rests meanwhile.
-                Err(AckError::Keeper(_) | AckError::Database(_)) => pause = LOOKS_EVERY,
-            },
-        }
+    tokio::select! {
+        biased;
+        result = work => Some(result),
+        () = card.keep() => None,
     }
 }
 

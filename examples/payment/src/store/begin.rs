@@ -6,6 +6,7 @@ use serde_json::json;
 use super::rows::audit;
 use crate::answer::Answer;
 use crate::clock::unix_ms_now;
+use crate::country::Country;
 use crate::idempotency::{Fingerprint, Key};
 use crate::payment::{Payment, PaymentId, State};
 use crate::request::PaymentRequest;
@@ -86,6 +87,7 @@ pub(super) fn new_payment(key: &Key, request: PaymentRequest) -> Payment {
         key: key.as_str().into(),
         merchant: request.merchant,
         customer: request.customer,
+        country: request.country,
         money: request.money,
         token: request.token,
         metadata: request.metadata,
@@ -105,8 +107,8 @@ fn insert(connection: &Connection, payment: &Payment) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO payment (id, idempotency_key, merchant, customer, amount_minor, currency, token,
-                 metadata, state, version, reference, created_unix_ms, updated_unix_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)",
+                 metadata, state, version, reference, created_unix_ms, updated_unix_ms, country)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13)",
         )?
         .execute(params![
             payment.id.to_string(),
@@ -121,6 +123,7 @@ fn insert(connection: &Connection, payment: &Payment) -> rusqlite::Result<()> {
             payment.version,
             payment.reference,
             payment.created_unix_ms,
+            payment.country.as_ref().map(Country::code),
         ])
         .map(|_| ())
 }

@@ -72,6 +72,7 @@ impl Store {
     /// [`DatabaseError`] if the file cannot be used.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         let (database, inherited) = Database::open(path, schema::SCHEMA, |connection| {
+            schema::add_country(connection)?;
             connection.query_row("SELECT coalesce(max(seq), 0) FROM payment", [], |row| row.get(0))
         })?;
         Ok(Self { database, inherited, measures: Measures::default() })
@@ -271,6 +272,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::charge::tests::money;
+    use crate::country::Country;
     use crate::payment::Token;
 
     pub(crate) fn request(customer: &str, token: &str) -> PaymentRequest {
@@ -279,6 +281,7 @@ pub(crate) mod tests {
             customer: customer.into(),
             token: Token::new(token),
             merchant: None,
+            country: None,
             metadata: [("order".to_owned(), "17".to_owned())].into(),
         }
     }
@@ -292,6 +295,24 @@ pub(crate) mod tests {
     /// The store as a process finds it that starts after a crash.
     pub(crate) fn reopen(directory: &TempDir) -> Store {
         Store::open(&directory.path().join("payment.db")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_country_is_kept_also_in_a_file_of_before_there_were_countries() {
+        let (directory, store) = open();
+        let old = started(&store, "a", request("c", "tok_ok")).await;
+        drop(store);
+        let file = Connection::open(directory.path().join("payment.db")).unwrap();
+        file.execute_batch("ALTER TABLE payment DROP COLUMN country").unwrap();
+        drop(file);
+        let store = reopen(&directory);
+        let country = Country::from_code("DE");
+        let new = started(&store, "b", PaymentRequest { country, ..request("c", "tok_ok") }).await;
+        let kept = |payment: &Payment| {
+            let (store, id) = (store.clone(), payment.id);
+            async move { store.payment(id).await.unwrap().unwrap().country }
+        };
+        assert_eq!((kept(&old).await, kept(&new).await), (None, country));
     }
 
     async fn begun(store: &Store, key: &str, request: PaymentRequest) -> Begun {

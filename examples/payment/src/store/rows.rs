@@ -5,6 +5,7 @@ use std::fmt;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
+use crate::country::Country;
 use crate::currency::Currency;
 use crate::money::Money;
 use crate::payment::{Payment, State, Token};
@@ -12,7 +13,7 @@ use crate::payment::{Payment, State, Token};
 /// The columns [`payment_of`] reads.
 pub(super) const PAYMENT_COLUMNS: &str = "seq, id, idempotency_key, merchant, customer, amount_minor, \
      currency, token, metadata, state, version, reference, gateway_charge, decline_code, created_unix_ms, \
-     updated_unix_ms";
+     updated_unix_ms, country";
 
 /// A value the program could not have written.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,10 @@ pub(super) fn payment_of(row: &Row<'_>) -> rusqlite::Result<Payment> {
         key: row.get("idempotency_key")?,
         merchant: row.get("merchant")?,
         customer: row.get("customer")?,
+        country: row
+            .get::<_, Option<String>>("country")?
+            .map(|code| Country::from_code(&code).ok_or_else(|| unreadable("country")))
+            .transpose()?,
         money,
         token: Token::new(&row.get::<_, String>("token")?),
         metadata: serde_json::from_str(&row.get::<_, String>("metadata")?)

@@ -1,5 +1,7 @@
 //! The tables of the service.
 
+use rusqlite::Connection;
+
 /// Payments, the keys they were asked for with, their trail, and what is to be told of them.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE payment (
@@ -57,3 +59,13 @@ pub(super) const SCHEMA: &str = "
     ) STRICT;
     CREATE INDEX outbox_waiting ON outbox (seq) WHERE done_unix_ms IS NULL;
 ";
+
+/// Where the customer of a payment is. It came later than the other columns, so that it is added to files of before
+/// and to new ones alike.
+pub(super) fn add_country(connection: &Connection) -> rusqlite::Result<()> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('payment') WHERE name = 'country')";
+    if connection.query_row(sql, [], |row| row.get(0))? {
+        return Ok(());
+    }
+    connection.execute_batch("ALTER TABLE payment ADD COLUMN country TEXT CHECK (length(country) = 2)")
+}

@@ -1,0 +1,61 @@
+//! A delivery, from the keeper to the end of the work: one that is dropped gives its card back.
+
+use std::time::Duration;
+
+use gemba_core::admission::Tier;
+use gemba_core::kanban::{CardId, LeaseId};
+use gemba_kernel::Address;
+
+use super::keeper::Msg;
+
+/// A card on its way to whoever works on it. Dropping it gives the card back.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub card: CardId,
+    pub lease: LeaseId,
+    pub tier: Tier,
+    pub deliveries: u32,
+    pub payload: Vec<u8>,
+    keeper: Address<Msg>,
+    /// Whether whoever asked for it has it, and may have worked on it.
+    is_in_hand: bool,
+    is_over: bool,
+}
+
+impl Held {
+    pub(super) fn new(
+        card: CardId,
+        lease: LeaseId,
+        (tier, deliveries): (Tier, u32),
+        payload: Vec<u8>,
+        keeper: Address<Msg>,
+    ) -> Self {
+        Self { card, lease, tier, deliveries, payload, keeper, is_in_hand: false, is_over: false }
+    }
+
+    /// It has arrived: from here on the delivery counts.
+    pub(super) fn is_in_hand(&mut self) {
+        self.is_in_hand = true;
+    }
+
+    /// It is done, or given back by other means.
+    pub(super) fn is_over(&mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let back = if self.is_in_hand {
+                let error = "dropped before it was done".to_owned();
+                Msg::GiveBack { lease: self.lease, delay: None, error, reply: None }
+            } else {
+                let why = "its puller had gone".to_owned();
+                Msg::PutBack { lease: self.lease, delay: Duration::ZERO, why, reply: None }
+            };
+            // If it does not get through, the lease ends by itself.
+            let _ = self.keeper.cast(back);
+        }
+    }
+}
