@@ -14,10 +14,16 @@ use crate::light::Light;
 use crate::name::{ActorPath, Name};
 use crate::pool_health::PoolHealth;
 use crate::time::Timestamp;
+use crate::trace::TraceId;
 use crate::view::LineState;
 
+mod breaker_state;
 mod kind;
+mod outcome;
 mod text;
+
+pub use breaker_state::BreakerState;
+pub use outcome::SignalOutcome;
 
 /// The number of a receipt. The first is 1; numbers have no gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -376,6 +382,23 @@ pub enum Event {
         /// What went wrong with the last of them.
         why: Arc<str>,
     },
+    /// A signal ended, of a line that tells of it.
+    SignalEnded {
+        /// The line.
+        line: Name,
+        /// How urgent it was.
+        tier: Tier,
+        /// How it ended.
+        outcome: SignalOutcome,
+        /// How long it took from its arrival, in microseconds.
+        took_us: u64,
+        /// Why it did not succeed: the refusal, the rules that did not hold, or the class of the failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Arc<str>>,
+        /// The trace it belongs to, if anybody gave it one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<TraceId>,
+    },
     /// A card of a durable queue was delivered as often as it may be, and is set aside until a person redrives or
     /// discards it.
     CardDied {
@@ -469,19 +492,6 @@ pub struct SettingChange {
     pub from: Arc<str>,
     /// Its value now.
     pub to: Arc<str>,
-}
-
-/// Where a breaker stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerState {
-    /// Calls pass.
-    #[default]
-    Closed,
-    /// Calls are refused at once.
-    Open,
-    /// A few probes pass, to see whether the downstream is back.
-    HalfOpen,
 }
 
 #[cfg(test)]

@@ -113,14 +113,15 @@ pub use gemba_config as config;
 pub use gemba_core::{
     ab_test, adaptive, admission, affinity, alert, band, baseline, board, bottleneck, breaker, burn_rate,
     burst, control, cost, exit, forecast, health, jidoka, kanban, ladder, leveller, light, machine, metric,
-    name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling, six_sigma,
-    stand_in, supervision, sys, time, verdict, view, wait,
+    name, objective, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling,
+    six_sigma, stand_in, supervision, sys, time, trace, verdict, view, wait,
 };
 pub use gemba_flow::{
-    Action, ApplyError, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec, JobContext,
-    Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec,
-    QUEUE_MAX, RateScope, Refusal, RefusalReason, RegionGuard, RegionGuardError, RegionPass, RegulatorHandle,
-    Resized, SettingError, Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch,
+    Action, ApplyError, CLASSES_MAX, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec,
+    JobContext, Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle,
+    PoolSpec, QUEUE_MAX, RECEIPTS_PER_S, RECEIPTS_PER_S_MAX, RateScope, Receipts, ReceiptsError, Refusal,
+    RefusalReason, RegionGuard, RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError,
+    Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch, join_trace, trace_of,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{
