@@ -168,7 +168,7 @@ async fn a_slow_time_shows_on_the_light_and_is_over_when_it_is_over() {
 async fn a_higher_tier_goes_before_a_lower_one_and_takes_its_place() {
     let node = Node::builder("test");
     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
-    let line = plant.line(LineSpec::<Work>::new("work", Work).deadline(Duration::from_secs(1)));
+    let line = plant.line(LineSpec::<Work>::new("work", Work).deadline(Duration::from_millis(500)));
     let node = node.child(plant.build().unwrap()).start().await.unwrap();
     workers(node.system(), "work", 1).await;
     let begun = Instant::now();
@@ -184,7 +184,7 @@ async fn a_higher_tier_goes_before_a_lower_one_and_takes_its_place() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let running = submit(Tier::Batch);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    // Each may wait 250 ms: two of 100 ms have room, a third has not.
+    // Where one works alone each may wait half of the deadline: two of 100 ms have room, a third has not.
     let (first, second) = (submit(Tier::Batch), submit(Tier::Batch));
     tokio::time::sleep(Duration::from_millis(1)).await;
     let (Err(SubmitError::Refused(third)), _) = submit(Tier::Batch).await.unwrap() else { panic!("no room") };

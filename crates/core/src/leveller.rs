@@ -235,7 +235,7 @@ impl<T> Leveller<T> {
 
     /// Whether the next of `tenant` has its turn before it has waited as long as it may, as tenants take turns.
     fn is_soon(&mut self, tier: Tier, tenant: Tenant, left: Duration, now: Timestamp) -> bool {
-        let forecast = Forecast { share: self.rules.calm, ..self.forecast(0, now) };
+        let forecast = Forecast { share: self.calm(), ..self.forecast(0, now) };
         let (tenants, own) = self.queue.shared_by(tier, tenant);
         let others = tenants - usize::from(0 < own);
         let higher: usize =
@@ -410,7 +410,13 @@ impl<T> Leveller<T> {
     }
 
     fn share(&self, now: Timestamp) -> f64 {
-        if self.is_lasting(now) { self.rules.lasting } else { self.rules.calm }
+        let (calm, lasting) = self.rules.shares(self.workers);
+        if self.is_lasting(now) { lasting } else { calm }
+    }
+
+    /// The share as long as no overload lasts.
+    fn calm(&self) -> f64 {
+        self.rules.shares(self.workers).0
     }
 
     /// Signals per nanosecond that were accepted lately.
@@ -424,7 +430,7 @@ impl<T> Leveller<T> {
     fn judge(&self, now: Timestamp) -> Judge {
         let all = self.service.mean().unwrap_or_default();
         let means = self.services.map(|service| service.mean().unwrap_or(all));
-        Judge { means, share: self.share(now), calm: self.rules.calm, now }
+        Judge { means, share: self.share(now), calm: self.calm(), now }
     }
 }
 

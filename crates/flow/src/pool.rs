@@ -26,8 +26,8 @@ pub const QUEUE_MAX: u32 = 1024;
 ///
 /// # Units and limits
 ///
-/// Defaults: 2 to 50 workers, [`QUEUE_MAX`] waiting jobs, each for a quarter of its deadline at most (see
-/// [`WaitRules`]), ten crashes in 60 s before the pool gives up.
+/// Defaults: 2 to 50 workers, [`QUEUE_MAX`] waiting jobs, each for a quarter of its deadline at most, and for up to
+/// half where fewer than four work (see [`WaitRules`]), ten crashes in 60 s before the pool gives up.
 ///
 /// A pool that has done no work yet does not know how long work takes: until the first signal is done, one may wait
 /// for each worker, and the next is refused.

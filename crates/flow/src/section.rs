@@ -126,7 +126,7 @@ pub struct PoolSection {
     pub drain_within_s: u32,
     /// Jobs that may wait.
     pub queue_max: u32,
-    /// The share of its deadline a signal may wait.
+    /// The share of its deadline a signal may wait; up to twice that in a pool of fewer than four.
     #[schemars(range(max = 1.0), extend("exclusiveMinimum" = 0))]
     pub wait_calm_ratio: f64,
     /// The same in an overload that lasts.

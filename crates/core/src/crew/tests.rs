@@ -162,7 +162,9 @@ fn what_is_late_is_found_in_the_queue_and_in_hand() {
 
 #[test]
 fn what_would_wait_too_long_is_dismissed_at_once_and_told_when_to_come_back() {
-    let mut crew = Crew::new(WaitRules::default(), 10, NOW);
+    // One worker alone: a signal may wait twice that share of its deadline.
+    let rules = WaitRules::builder().shares(0.125, 0.06).build().unwrap();
+    let mut crew = Crew::new(rules, 10, NOW);
     crew.open();
     let worker = crew.hire(NOW);
     assert_eq!(crew.join(life(worker, 1), 0, NOW).turn, Turn::Wait);

@@ -220,7 +220,7 @@ proptest! {
     #[test]
     fn each_item_comes_out_once_and_none_is_started_late(capacity in 0usize..20, steps in steps()) {
         let mut queue = Leveller::new(WaitRules::default(), capacity, NOW);
-        let (mut now, mut offered, mut out, mut back) = (NOW, 0u32, Vec::new(), 0);
+        let (mut now, mut offered, mut out, mut back, mut workers) = (NOW, 0u32, Vec::new(), 0, 1);
         for (pause, step) in steps {
             now = now + ms(pause);
             match step {
@@ -243,7 +243,8 @@ proptest! {
                     Some(Next::Start(waiting)) => {
                         prop_assert!(now < waiting.deadline);
                         let span = nanos(waiting.deadline.since(waiting.since));
-                        prop_assert!(nanos(now.since(waiting.since)) <= 0.25 * span);
+                        let (share, _) = WaitRules::default().shares(workers);
+                        prop_assert!(nanos(now.since(waiting.since)) <= share * span);
                         out.push(waiting.item);
                     }
                     Some(Next::TurnedOut(item, _)) => out.push(item),
@@ -262,7 +263,10 @@ proptest! {
                 }
                 Step::Finish(tier, took) => queue.finished(tier, ms(took)),
                 Step::Sweep => out.extend(queue.sweep(now, |_| false).into_iter().map(|(item, _)| item)),
-                Step::Workers(workers) => queue.set_workers(workers),
+                Step::Workers(count) => {
+                    workers = count;
+                    queue.set_workers(workers);
+                }
             }
             prop_assert_eq!(queue.len() + out.len(), offered as usize);
             prop_assert!(queue.len() <= capacity + back);

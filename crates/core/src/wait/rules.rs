@@ -9,6 +9,9 @@ const LASTING_MAX: Duration = Duration::from_secs(3600);
 /// The most starts of others that a lower tier may be made to stand by.
 const TURN_SHARE_MIN: f64 = 0.001;
 
+/// From so many workers on the shares are as they are set: what they do together is as even as that.
+const EVEN_WORKERS: u32 = 4;
+
 /// The longest memory of service times, in signals.
 const MEMORY_MAX: u32 = 100_000;
 
@@ -77,7 +80,9 @@ impl std::error::Error for WaitRulesErrors {}
 /// # Units and limits
 ///
 /// Shares are of a signal's own deadline, counted from when it is queued: by default 25 % while the queue
-/// empties now and then, 12 % once it has not done so for 500 ms. One start in 20 goes to a lower tier. Work
+/// empties now and then, 12 % once it has not done so for 500 ms. In a pool of three workers they are 1.15 times
+/// as large, of two 1.41 times, of one twice, because what few do is less even: a queue of K places leaves a
+/// single worker idle for 1 / (K + 1) of the time at its capacity (M/M/1/K). One start in 20 goes to a lower tier. Work
 /// is given 2 deviations more than its mean, both averaged over 64 signals; the tiers' rates are taken over
 /// 1 s. Source: FLOW-EVIDENCE.md, findings 7 and E3, and `just experiments`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,6 +100,12 @@ impl WaitRules {
     /// The defaults, to be changed.
     pub fn builder() -> WaitRulesBuilder {
         WaitRulesBuilder(Self::default())
+    }
+
+    /// The shares of a pool of that many workers: usually, and in an overload that lasts.
+    pub(crate) fn shares(&self, workers: u32) -> (f64, f64) {
+        let few = (f64::from(EVEN_WORKERS) / f64::from(workers.max(1))).sqrt().max(1.0);
+        ((self.calm * few).min(1.0), (self.lasting * few).min(1.0))
     }
 }
 
@@ -127,7 +138,8 @@ impl Default for WaitRules {
 pub struct WaitRulesBuilder(WaitRules);
 
 impl WaitRulesBuilder {
-    /// Which share of its deadline a signal may wait: usually, and in an overload that lasts.
+    /// Which share of its deadline a signal may wait: usually, and in an overload that lasts; more in a pool of
+    /// fewer than four workers, see [`WaitRules`].
     pub const fn shares(mut self, calm: f64, lasting: f64) -> Self {
         (self.0.calm, self.0.lasting) = (calm, lasting);
         self
@@ -195,6 +207,21 @@ impl WaitRulesBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_workers_have_a_longer_queue_each() {
+        let percent = |workers, calm| {
+            let rules = WaitRules { calm, ..WaitRules::default() };
+            let (calm, lasting) = rules.shares(workers);
+            ((calm * 100.0).round() as u32, (lasting * 100.0).round() as u32)
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(|workers| percent(workers, 0.25)),
+            [(50, 24), (50, 24), (35, 17), (29, 14)]
+        );
+        assert_eq!([4, 5, 1_000].map(|workers| percent(workers, 0.25)), [(25, 12); 3]);
+        assert_eq!(percent(1, 0.8), (100, 24), "no more than all of it");
+    }
 
     #[test]
     fn settings_out_of_range_are_all_named() {
