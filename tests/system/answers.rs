@@ -10,7 +10,8 @@ use gemba::receipt::{Event, Seq, SignalOutcome};
 use gemba::trace::TraceContext;
 use gemba::view::{LineView, ObjectiveView};
 use gemba::{
-    Action, JobContext, Line, LineSpec, Node, Plant, PoolSpec, Receipts, Signal, SubmitError, System,
+    Action, JobContext, Line, LineSpec, Node, Operations, Plant, PoolSpec, Receipts, Signal, SubmitError,
+    System,
 };
 use gemba_kit::{board, finish, receipt, story, workers};
 
@@ -197,4 +198,35 @@ async fn each_tier_is_held_against_its_objective() {
     let counted = "gemba_line_objective_answers_total{line=\"work\",tier=\"normal\",answer=\"slow\"} 2";
     assert!(node.metrics().lines().any(|shown| shown == counted), "{}", node.metrics());
     finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_operation_is_timed_and_hands_its_result_through() {
+    let node = Node::builder("test");
+    let mut operations = Operations::new(node.system());
+    let [lookup, parse] = ["lookup", "parse"].map(|name| operations.add(name).unwrap());
+    let node = node.start().await.unwrap();
+    let slow = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        42
+    };
+    assert_eq!(lookup.time(slow).await, 42);
+    let never = lookup.clone();
+    let never = never.time(std::future::pending::<()>());
+    assert!(tokio::time::timeout(Duration::from_secs(2), never).await.is_err());
+    assert_eq!(parse.try_time(async { "7".parse::<u8>() }).await, Ok(7));
+    assert!(parse.try_time(async { "x".parse::<u8>() }).await.is_err());
+    let page = node.metrics();
+    let name = "gemba_operation_duration_seconds";
+    for line in [
+        format!("{name}_count{{operation=\"lookup\",outcome=\"done\"}} 1"),
+        format!("{name}_bucket{{operation=\"lookup\",outcome=\"done\",le=\"1\"}} 0"),
+        format!("{name}_bucket{{operation=\"lookup\",outcome=\"done\",le=\"2.5\"}} 1"),
+        format!("{name}_bucket{{operation=\"lookup\",outcome=\"cancelled\",le=\"2.5\"}} 1"),
+        format!("{name}_count{{operation=\"parse\",outcome=\"done\"}} 1"),
+        format!("{name}_count{{operation=\"parse\",outcome=\"failed\"}} 1"),
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "no {line} in\n{page}");
+    }
+    node.stop("the test is over").await.unwrap();
 }

@@ -24,6 +24,7 @@ mod meter;
 mod meters;
 #[cfg(all(test, feature = "loom"))]
 mod models;
+mod operation;
 mod per_signal;
 mod permit;
 mod phases;
@@ -50,6 +51,7 @@ pub use defects::CLASSES_MAX;
 pub use follow_up::{FOLLOW_UP_WITHIN, FollowUp};
 pub use health::{Check, HealthSpec};
 pub use line::{DEADLINE, FOLLOW_UP_MAX, Line, LineSpec};
+pub use operation::{OPERATIONS_MAX, Operation, OperationError, Operations};
 pub use per_signal::PerSignal;
 pub use permit::Permit;
 pub use plant::{Plant, PlantBuilder, PlantError, PlantErrors};

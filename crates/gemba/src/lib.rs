@@ -118,10 +118,11 @@ pub use gemba_core::{
 };
 pub use gemba_flow::{
     Action, ApplyError, CLASSES_MAX, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec,
-    JobContext, Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle,
-    PoolSpec, QUEUE_MAX, RECEIPTS_PER_S, RECEIPTS_PER_S_MAX, RateScope, Receipts, ReceiptsError, Refusal,
-    RefusalReason, RegionGuard, RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError,
-    Settings, SettingsErrors, Signal, SubmitError, Trial, TrialWatch, join_trace, trace_of,
+    JobContext, Line, LineSpec, OPERATIONS_MAX, Operation, OperationError, Operations, PerSignal, Permit,
+    Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RECEIPTS_PER_S,
+    RECEIPTS_PER_S_MAX, RateScope, Receipts, ReceiptsError, Refusal, RefusalReason, RegionGuard,
+    RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
+    SubmitError, Trial, TrialWatch, join_trace, trace_of,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{
