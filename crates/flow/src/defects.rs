@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use gemba_core::view::DefectView;
 
-/// Classes told apart for each line, those of the runtime included; what is beyond counts as [`OTHER`].
+/// Classes told apart for each line, those of the runtime included; what is beyond counts as `other`.
 pub const CLASSES_MAX: usize = 16;
 
 /// The class of what has no place any more.
