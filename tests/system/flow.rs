@@ -482,5 +482,23 @@ async fn a_region_that_is_down_is_left_alone_and_the_others_do_its_work() {
     )
     .await;
     assert!(all.event.to_string().contains("2 of 3 regions fail"), "{}", all.event);
+
+    // An operator forces them by name: all of one bank closed again, and a region of the other open.
+    let force = |breaker: &str, to| {
+        let (by, why) = ("ann".into(), "smoke".into());
+        node.system().control(Control::ForceBreaker { breaker: breaker.parse().unwrap(), to, by, why })
+    };
+    force("other", BreakerState::Closed).await.unwrap();
+    force("bank.us", BreakerState::Open).await.unwrap();
+    line.submit(Signal::new(()), &()).await.unwrap_err();
+    board(node.system(), |board| {
+        !board
+            .stations
+            .iter()
+            .any(|station| station.name.as_str() == "breaker:other" && station.light != Light::Green)
+    })
+    .await;
+    let unknown = force("bank.mars", BreakerState::Open).await.unwrap_err().to_string();
+    assert!(unknown.ends_with("the breakers are: half, lost, bank, bank.eu, bank.us, bank.ap, other, other.eu, other.us, other.ap"), "{unknown}");
     finish(node).await;
 }

@@ -11,6 +11,7 @@ mod overload;
 mod plant;
 mod pools;
 mod seeds;
+mod settings;
 mod spans;
 mod status;
 mod tidy;

@@ -49,6 +49,10 @@ pub(crate) enum Command {
     Alerts(AlertsArgs),
     /// Move a worker's worth of capacity from an idle pool to an overloaded one now
     Rebalance(RebalanceArgs),
+    /// Read the configuration of the service again: all of it is applied, or every fault is told
+    Reload(ReloadArgs),
+    /// Let keys belong to a pool for five minutes, or end such a group
+    Affinity(AffinityArgs),
     /// Take how a line is now for what it is compared with
     Baseline(BaselineArgs),
     /// Show the chain of causes that led to a receipt, the first cause last
@@ -372,6 +376,32 @@ pub(crate) struct RebalanceArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AffinityArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The group's name; one of the same name is replaced
+    pub(crate) group: Name,
+    /// The pool, as `gemba board` shows it
+    #[arg(long, required_unless_present = "clear", requires = "key")]
+    pub(crate) pool: Option<Name>,
+    /// A key that belongs there; may be given several times
+    #[arg(long, value_name = "KEY", requires = "pool")]
+    pub(crate) key: Vec<String>,
+    /// Why; it stands in the receipt
+    #[arg(long, value_name = "TEXT", requires = "pool")]
+    pub(crate) why: Option<String>,
+    /// End the group
+    #[arg(long, conflicts_with = "pool")]
+    pub(crate) clear: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub(crate) struct BaselineArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,
@@ -444,6 +474,10 @@ mod tests {
             "gemba simulate spike --service-ms many",
             "gemba simulate retry-storm --client shy",
             "gemba simulate trace",
+            "gemba affinity large",
+            "gemba affinity large --pool work",
+            "gemba affinity large --key ann",
+            "gemba affinity large --pool work --key ann --clear",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
@@ -465,6 +499,9 @@ mod tests {
             "gemba alerts silence pool:* --minutes 30 --why maintenance",
             "gemba baseline payment",
             "gemba rebalance",
+            "gemba reload --json",
+            "gemba affinity large --pool work --key ann --key ben --why vip",
+            "gemba affinity large --clear",
             "gemba tree --token sixteen-letters! --depth 2",
         ] {
             assert!(Args::try_parse_from(line.split(' ')).is_ok(), "{line}");

@@ -41,6 +41,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Simulate(args) => simulate::run(&args).into(),
         Command::Alerts(args) => remote::alerts(args).await.into(),
         Command::Rebalance(args) => remote::rebalance(args).await.into(),
+        Command::Reload(args) => remote::reload(args).await.into(),
+        Command::Affinity(args) => remote::affinity(args).await.into(),
         Command::Baseline(args) => remote::baseline(args).await.into(),
         Command::Why(args) => remote::why(args).await.into(),
         Command::Review(args) => remote::review(args).await.into(),

@@ -11,8 +11,9 @@ use gemba::{Client, ClientError};
 use serde::Serialize;
 
 use crate::args::{
-    AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HaltArgs, HealthArgs, KillArgs,
-    NodeArgs, RebalanceArgs, ReceiptsArgs, ResumeArgs, ReviewArgs, TreeArgs, WhyArgs,
+    AffinityArgs, AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HaltArgs,
+    HealthArgs, KillArgs, NodeArgs, RebalanceArgs, ReceiptsArgs, ReloadArgs, ResumeArgs, ReviewArgs,
+    TreeArgs, WhyArgs,
 };
 use crate::exit::{Exit, sentence};
 use crate::review::Review;
@@ -141,6 +142,31 @@ pub(crate) async fn rebalance(args: RebalanceArgs) -> Exit {
     end(async {
         let receipt = connect(&args.node)?.rebalance(&operator()).await?;
         done(&args.node, receipt, "a worker's worth of capacity was moved")
+    })
+    .await
+}
+
+/// `gemba reload`.
+pub(crate) async fn reload(args: ReloadArgs) -> Exit {
+    end(async {
+        let reloaded = connect(&args.node)?.reload(&operator()).await?;
+        print(&args.node, &reloaded, |page| show::reloaded(&reloaded, page))
+    })
+    .await
+}
+
+/// `gemba affinity GROUP --pool POOL --key KEY` and `gemba affinity GROUP --clear`.
+pub(crate) async fn affinity(args: AffinityArgs) -> Exit {
+    end(async {
+        let AffinityArgs { node, group, pool, key, why, .. } = args;
+        let client = connect(&node)?;
+        if let Some(pool) = pool {
+            let receipt = client.bind_keys(&group, &pool, &key, &operator(), why.as_deref()).await?;
+            done(&node, receipt, &format!("group {group} belongs to pool {pool}"))
+        } else {
+            let receipt = client.clear_keys(&group, &operator()).await?;
+            done(&node, receipt, &format!("group {group} belongs to no pool any more"))
+        }
     })
     .await
 }

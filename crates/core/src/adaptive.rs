@@ -48,6 +48,8 @@ const WORTH: f64 = 0.5;
 #[must_use = "a slip that is not given back keeps its place"]
 pub struct Slip {
     started: Timestamp,
+    /// Which life of the limit it is of.
+    life: u32,
 }
 
 /// As many calls as may be are in flight.
@@ -119,6 +121,8 @@ pub struct Adaptive {
     worth_max: f64,
     window: Calls,
     phase: Phase,
+    /// Grows with each new beginning, so that a call of before does not count after it.
+    life: u32,
 }
 
 impl Adaptive {
@@ -134,7 +138,28 @@ impl Adaptive {
             worth_max: f64::INFINITY,
             window,
             phase: Phase::Following { calls: window },
+            life: 0,
         }
+    }
+
+    /// The rules it goes by.
+    pub const fn rules(&self) -> &AdaptiveRules {
+        &self.rules
+    }
+
+    /// Goes by other rules from now on: the limit is brought into its new bounds, and what it has learnt stays. Calls
+    /// in flight beyond it go on, and no other is let through until they are fewer.
+    pub fn set_rules(&mut self, rules: AdaptiveRules) {
+        self.rules = rules;
+        self.limit = self.limit.clamp(f64::from(rules.min), f64::from(rules.max));
+        let most = rules.healthy_max.map_or(f64::INFINITY, |latency| latency.as_secs_f64());
+        self.unloaded = self.unloaded.map(|known| known.min(most));
+    }
+
+    /// Begins anew, as one that knows nothing of its downstream: calls that are in flight now do not count. This is
+    /// how a limit that was off begins.
+    pub fn begin(&mut self, rules: AdaptiveRules, now: Timestamp) {
+        *self = Self { life: self.life.wrapping_add(1), ..Self::new(rules, now) };
     }
 
     /// Asks to make a call.
@@ -150,12 +175,15 @@ impl Adaptive {
         }
         self.in_flight += 1;
         self.in_flight_most = self.in_flight_most.max(self.in_flight);
-        Ok(Slip { started: now })
+        Ok(Slip { started: now, life: self.life })
     }
 
     /// Takes a slip back. A call that failed or timed out was lost; one that is ignored says nothing.
     #[expect(clippy::needless_pass_by_value, reason = "a slip counts once")]
     pub fn leave(&mut self, slip: Slip, outcome: Outcome, now: Timestamp) {
+        if slip.life != self.life {
+            return;
+        }
         self.in_flight = self.in_flight.saturating_sub(1);
         match outcome {
             Outcome::Ignored => {}
@@ -337,6 +365,53 @@ mod tests {
             assert!(n != 1 || adaptive.limit() == 90);
         }
         assert_eq!(adaptive.limit(), 1);
+    }
+
+    #[test]
+    fn other_bounds_move_the_limit_and_calls_beyond_it_are_waited_for() {
+        let mut adaptive = adaptive(20);
+        let mut slips: Vec<_> = (0..20).map(|_| adaptive.enter(NOW).unwrap()).collect();
+        let bounds = |min, max| AdaptiveRules::builder().limits(min, min, max).build().unwrap();
+        adaptive.set_rules(bounds(1, 5));
+        assert_eq!((adaptive.limit(), adaptive.in_flight()), (5, 20));
+        while let Some(slip) = slips.pop() {
+            let room = adaptive.in_flight() < 5;
+            assert_eq!(adaptive.enter(NOW).map(|slip| adaptive.leave(slip, Ignored, NOW)).is_ok(), room);
+            adaptive.leave(slip, Ignored, NOW);
+        }
+        adaptive.set_rules(bounds(50, 100));
+        assert_eq!(adaptive.limit(), 50);
+        // The least limit holds also where more was found to bring nothing.
+        for n in 1..=50u32 {
+            let slip = adaptive.enter(NOW + n * WINDOW).unwrap();
+            adaptive.leave(slip, Failure, NOW + n * WINDOW);
+        }
+        assert_eq!(adaptive.limit(), 50);
+    }
+
+    #[test]
+    fn a_latency_that_is_healthy_no_more_is_not_borne() {
+        let mut adaptive = adaptive(20);
+        for n in 0..200u64 {
+            let now = NOW + Duration::from_millis(10 * n);
+            let slip = adaptive.enter(now).unwrap();
+            adaptive.leave(slip, Success, now + Duration::from_millis(9));
+        }
+        let millis = Duration::from_millis;
+        adaptive.set_rules(AdaptiveRules::builder().healthy_max(millis(4)).build().unwrap());
+        assert_eq!(adaptive.unloaded(), Some(millis(4)));
+    }
+
+    #[test]
+    fn one_that_begins_anew_takes_back_no_slip_of_before() {
+        let mut adaptive = adaptive(2);
+        let early = adaptive.enter(NOW).unwrap();
+        adaptive.begin(*adaptive.rules(), NOW);
+        let slip = adaptive.enter(NOW).unwrap();
+        adaptive.leave(early, Success, NOW);
+        assert_eq!(adaptive.in_flight(), 1);
+        adaptive.leave(slip, Success, NOW);
+        assert_eq!(adaptive.in_flight(), 0);
     }
 
     #[test]

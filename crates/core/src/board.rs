@@ -227,6 +227,7 @@ impl Board {
             | Event::CardDied { .. }
             | Event::SignalEnded { .. }
             | Event::SettingsChanged { .. }
+            | Event::SettingsRefused { .. }
             | Event::LimitsChanged { .. }
             | Event::BaselineSet { .. }
             | Event::TestDecided { .. }

@@ -170,6 +170,23 @@ impl Breaker {
         }
     }
 
+    /// The rules it goes by.
+    pub const fn rules(&self) -> &BreakerRules {
+        &self.rules
+    }
+
+    /// Goes by other rules from now on.
+    ///
+    /// It stays in its state: one that is open waits as long as it was told to, and the time of the next opening is
+    /// doubled as before. Failures in a row, calls in the window as far as it still reaches, probes that are out and
+    /// those that succeeded go on counting; the next outcome is judged by the new rules.
+    pub fn set_rules(&mut self, rules: BreakerRules, now: Timestamp) {
+        if rules.window != self.rules.window {
+            self.window.resize(rules.window, WINDOW_PARTS, now);
+        }
+        self.rules = rules;
+    }
+
     /// Asks to make a call; the first to ask when an open breaker's time is over becomes a probe.
     ///
     /// # Errors
@@ -535,6 +552,64 @@ mod tests {
         assert_eq!(breaker.enter(later), Err(Refused { retry_in: Duration::from_secs(300) }));
         assert_eq!(breaker.force_close(later).unwrap().to, Closed);
         assert!(breaker.enter(later).is_ok());
+    }
+
+    #[test]
+    fn an_open_breaker_stays_open_for_its_time_and_the_next_one_goes_by_the_new_rules() {
+        let mut breaker = opened(NOW);
+        let open =
+            |min: u64| steady().open(Duration::from_secs(min), Duration::from_secs(600)).build().unwrap();
+        breaker.set_rules(open(5), NOW);
+        assert_eq!((breaker.state(), breaker.retry_in(NOW)), (Open, Some(OPEN_FOR)));
+        let now = NOW + OPEN_FOR;
+        let _ = call(&mut breaker, Failure, now);
+        assert_eq!(breaker.retry_in(now), Some(Duration::from_secs(10)), "its second time of five");
+        breaker.set_rules(open(30), now);
+        let _ = breaker.force_open(now);
+        breaker.set_rules(steady().build().unwrap(), now);
+        assert!(breaker.is_forced(), "what an operator opened no setting ends");
+    }
+
+    #[test]
+    fn what_was_counted_goes_on_counting_under_other_rules() {
+        let mut breaker = breaker();
+        let before = breaker.closed();
+        for _ in 0..4 {
+            assert_eq!(call(&mut breaker, Failure, NOW), None);
+        }
+        let early = breaker.enter(NOW).unwrap().ticket;
+        breaker.set_rules(steady().failures_in_a_row(9).build().unwrap(), NOW);
+        assert_eq!((breaker.closed(), breaker.failures_in_a_row()), (before, 4));
+        assert_eq!(breaker.record(early, Failure, NOW), None, "the fifth of nine");
+        breaker.set_rules(steady().failures_in_a_row(3).build().unwrap(), NOW);
+        assert_eq!(breaker.state(), Closed, "nothing failed since");
+        assert_eq!(&*call(&mut breaker, Failure, NOW).unwrap().why, "6 failures in a row");
+    }
+
+    #[test]
+    fn another_window_keeps_the_calls_it_reaches() {
+        for (window, opens) in [(10, true), (20, true), (4, false)] {
+            let ratio =
+                |window| steady().failures_in_a_row(100).failure_ratio(0.5, 20, Duration::from_secs(window));
+            let mut breaker = Breaker::new(ratio(10).build().unwrap());
+            for _ in 0..19 {
+                assert_eq!(call(&mut breaker, Failure, NOW), None);
+            }
+            let now = NOW + Duration::from_secs(6);
+            breaker.set_rules(ratio(window).build().unwrap(), now);
+            assert_eq!(call(&mut breaker, Failure, now).is_some(), opens, "{window} s");
+        }
+    }
+
+    #[test]
+    fn probes_that_are_out_stay_out_and_count_towards_the_new_number() {
+        let mut breaker = half_open(NOW);
+        let out = breaker.enter(NOW).unwrap().ticket;
+        breaker.set_rules(steady().probes(2, Duration::from_secs(60), 1).build().unwrap(), NOW);
+        let second = breaker.enter(NOW).unwrap().ticket;
+        assert!(breaker.enter(NOW).is_err(), "two are out");
+        assert_eq!(breaker.record(second, Ignored, NOW), None);
+        assert_eq!(breaker.record(out, Success, NOW).unwrap().to, Closed);
     }
 
     proptest! {

@@ -10,6 +10,10 @@ use crate::light::Light;
 use crate::time::Timestamp;
 use crate::window::{Tally, Window};
 
+mod rules;
+
+pub use rules::{BurnRules, BurnRulesError, Objective, ObjectiveError};
+
 /// Failures the long window must hold: at little traffic a single one would be a burn rate of hundreds.
 const FAILURES_MIN: u64 = 10;
 
@@ -17,8 +21,6 @@ const FAILURES_MIN: u64 = 10;
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Pair {
     light: Light,
-    /// Times faster than sustainable.
-    rate: f64,
     long: Duration,
     short: Duration,
 }
@@ -26,72 +28,22 @@ struct Pair {
 /// How far below a rate another counts as the same: a share and a budget are binary fractions of decimal numbers.
 const ROUNDING: f64 = 1e-9;
 
-impl Pair {
-    /// Whether a budget that burns so fast is one to tell of: the rate itself uses up the share of the pair.
-    fn reaches(&self, rate: f64) -> bool {
-        self.rate * (1.0 - ROUNDING) <= rate
-    }
+/// Whether a budget that burns so fast is one to tell of: the rate itself uses up the share of its pair.
+fn reaches(told: f64, rate: f64) -> bool {
+    told * (1.0 - ROUNDING) <= rate
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// 2 % of the budget in an hour, 5 % in six hours, 10 % in three days. Source: FLOW-EVIDENCE, 1.5.
+/// By the default rates, 2 % of the budget in an hour, 5 % in six hours, 10 % in three days. Source: FLOW-EVIDENCE, 1.5.
 const PAIRS: [Pair; 3] = [
-    Pair { light: Light::Red, rate: 14.4, long: HOUR, short: Duration::from_secs(300) },
-    Pair {
-        light: Light::Red,
-        rate: 6.0,
-        long: Duration::from_secs(6 * 3600),
-        short: Duration::from_secs(1800),
-    },
-    Pair {
-        light: Light::Yellow,
-        rate: 1.0,
-        long: Duration::from_secs(72 * 3600),
-        short: Duration::from_secs(6 * 3600),
-    },
+    Pair { light: Light::Red, long: HOUR, short: Duration::from_secs(300) },
+    Pair { light: Light::Red, long: Duration::from_secs(6 * 3600), short: Duration::from_secs(1800) },
+    Pair { light: Light::Yellow, long: Duration::from_secs(72 * 3600), short: Duration::from_secs(6 * 3600) },
 ];
 
 /// Buckets of each window: a 60th of its span is told apart.
 const PARTS: u32 = 60;
-
-/// What share of a line's work has to succeed.
-///
-/// # Units and limits
-///
-/// By default 0.999 over 30 days; 0.9 to 0.999999.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Objective(f64);
-
-impl Default for Objective {
-    fn default() -> Self {
-        Self(0.999)
-    }
-}
-
-/// An objective that leaves no budget, or too large a one.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("an objective of {share} is out of range; give 0.9 to 0.999999")]
-pub struct ObjectiveError {
-    /// The refused share.
-    pub share: f64,
-}
-
-impl Objective {
-    /// This share has to succeed.
-    ///
-    /// # Errors
-    ///
-    /// [`ObjectiveError`] outside 0.9 to 0.999999.
-    pub fn new(share: f64) -> Result<Self, ObjectiveError> {
-        if (0.9..=0.999_999).contains(&share) { Ok(Self(share)) } else { Err(ObjectiveError { share }) }
-    }
-
-    /// The share that may fail.
-    pub fn budget(self) -> f64 {
-        1.0 - self.0
-    }
-}
 
 /// The light of a burn rate changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,6 +61,7 @@ pub struct BurnStep {
 #[derive(Debug, Clone)]
 pub struct BurnRate {
     objective: Objective,
+    rules: BurnRules,
     windows: [(Window, Window); PAIRS.len()],
     seen: Option<Tally>,
     light: Light,
@@ -119,7 +72,13 @@ impl BurnRate {
     pub fn new(objective: Objective, now: Timestamp) -> Self {
         let window = |span| Window::new(span, PARTS, now);
         let windows = PAIRS.map(|pair| (window(pair.long), window(pair.short)));
-        Self { objective, windows, seen: None, light: Light::Green }
+        Self { objective, rules: BurnRules::default(), windows, seen: None, light: Light::Green }
+    }
+
+    /// Goes by another objective and other rules from now on. What was counted in its windows counts, so that the next
+    /// observation tells how fast the new budget burns.
+    pub const fn set_rules(&mut self, objective: Objective, rules: BurnRules) {
+        (self.objective, self.rules) = (objective, rules);
     }
 
     /// Takes note of the failures and outcomes since the node started; to be called every second or so.
@@ -137,11 +96,12 @@ impl BurnRate {
         }
         let from = self.light;
         let rates = self.rates(now);
-        let telling = PAIRS.iter().zip(rates).filter(|(pair, rates)| {
-            pair.reaches(rates.long) && pair.reaches(rates.short) && FAILURES_MIN <= rates.failures
+        let BurnRules { rates: told, failures_min } = self.rules;
+        let telling = PAIRS.iter().zip(told).zip(rates).filter(|((_, told), rates)| {
+            reaches(*told, rates.long) && reaches(*told, rates.short) && failures_min <= rates.failures
         });
-        let worst = telling.max_by_key(|(pair, _)| pair.light);
-        self.light = worst.map_or(Light::Green, |(pair, _)| pair.light);
+        let worst = telling.max_by_key(|((pair, _), _)| pair.light);
+        self.light = worst.map_or(Light::Green, |((pair, _), _)| pair.light);
         let rate = worst.map_or(rates[0].short, |(_, rates)| rates.short);
         (from != self.light).then_some(BurnStep { from, to: self.light, rate })
     }

@@ -169,6 +169,20 @@ impl Forecast {
         Self { rules, per_s: vec![None; SLOTS], current: None }
     }
 
+    /// The rules it goes by.
+    pub const fn rules(&self) -> &ForecastRules {
+        &self.rules
+    }
+
+    /// Goes by other rules from now on. What it has learnt stays, unless slots have another length: then it begins
+    /// anew, because what came in an hour of the week says nothing about other parts of it.
+    pub fn set_rules(&mut self, rules: ForecastRules) {
+        if rules.slot != self.rules.slot {
+            *self = Self::new(rules);
+        }
+        self.rules = rules;
+    }
+
     /// Takes note of how many signals have arrived since the node started; `unix_ms` says which slot it is.
     pub fn observe(&mut self, arrived_total: u64, unix_ms: u64, now: Timestamp) {
         let slot = self.slot(unix_ms);
@@ -273,6 +287,19 @@ mod tests {
             let seen = rules.prepared_for(expected);
             assert!((seen - prepared).abs() < 1e-9, "{expected}: {seen}");
         }
+    }
+
+    #[test]
+    fn other_rules_keep_what_was_learnt_of_slots_that_are_as_long() {
+        let mut forecast = learnt(1, |_, hour| if hour == 9 { 36_000 } else { 3600 });
+        let half = Duration::from_secs(1800);
+        forecast.set_rules(ForecastRules::builder().season(2 * half, half).buffer(0.5).build().unwrap());
+        let rise =
+            |forecast: &Forecast, minute: u64| forecast.rise((SLOTS as u64 + 8) * HOUR_MS + minute * 60_000);
+        assert!(rise(&forecast, 29).is_none());
+        assert!((rise(&forecast, 31).unwrap() - 15.0).abs() < 1e-9);
+        forecast.set_rules(ForecastRules::builder().season(half, half).build().unwrap());
+        assert_eq!(rise(&forecast, 31), None);
     }
 
     #[test]

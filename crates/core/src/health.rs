@@ -178,6 +178,18 @@ impl Health {
         &self.rules
     }
 
+    /// Goes by other rules from now on. States and answers stay; what is to be said of them comes with the next look.
+    ///
+    /// # Errors
+    ///
+    /// [`HealthErrors`] names every check that may take longer than the new period; the old rules stay.
+    pub fn set_rules(&mut self, rules: HealthRules) -> Result<(), HealthErrors> {
+        let checks: Vec<_> = self.checks.iter().map(|kept| kept.rules.clone()).collect();
+        rules.admits(&checks)?;
+        self.rules = rules;
+        Ok(())
+    }
+
     /// What a check is called.
     pub fn name(&self, check: usize) -> Option<&Name> {
         self.checks.get(check).map(|kept| &kept.rules.name)

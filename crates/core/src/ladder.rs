@@ -205,6 +205,25 @@ impl Ladder {
         }
     }
 
+    /// The rules it goes by.
+    pub const fn rules(&self) -> &LadderRules {
+        &self.rules
+    }
+
+    /// Goes by other rules from now on, but that its worst light stays what it is.
+    ///
+    /// What it counted counts as far as the window still reaches. A light that is lit stays so until the share is
+    /// below what clears it now, for as long as that takes now: other rules are no proof that a line is well.
+    pub fn set_rules(&mut self, rules: LadderRules, now: Timestamp) {
+        if rules.window != self.rules.window {
+            self.window.resize(rules.window, rules.window.as_secs() as u32, now);
+        }
+        for (rung, trigger) in self.rungs.iter_mut().zip([rules.yellow, rules.red, rules.purple]) {
+            rung.trigger = trigger;
+        }
+        self.rules = rules.at_worst(self.rules.worst);
+    }
+
     /// Takes note of the failures and outcomes since the node started; to be called about every second.
     ///
     /// What was before the first call does not count, so that a restarted ladder takes no history for news.
@@ -359,6 +378,31 @@ mod tests {
         let _ = line.run(50, 1000, 1);
         let steps = line.run(0, 0, 125);
         assert_eq!(steps.last().map(|step| (step.to, step.outcomes)), Some((Light::Green, 0)));
+    }
+
+    #[test]
+    fn other_thresholds_are_held_against_what_was_counted() {
+        let mut line = Line::new(LadderRules::default());
+        assert_eq!(line.run(20, 10_000, 20).last().map(|step| step.to), Some(Light::Yellow));
+        let strict = LadderRules::builder().thresholds(0.0001, 0.0005, 0.001).build().unwrap();
+        line.ladder.set_rules(strict, line.now);
+        assert_eq!(line.ladder.light(), Light::Yellow, "nothing was observed since");
+        assert_eq!(line.run(20, 10_000, 1)[0].to, Light::Purple);
+        // Under the old rules again it takes their minute to clear what is lit.
+        line.ladder.set_rules(LadderRules::default(), line.now);
+        assert_eq!(line.run(20, 10_000, 60), []);
+        assert_eq!(line.run(20, 10_000, 1).last().map(|step| step.to), Some(Light::Yellow));
+    }
+
+    #[test]
+    fn a_window_that_grows_keeps_what_it_counted_and_the_worst_light_stays() {
+        let mut line = Line::new(LadderRules::default().at_worst(Light::Red));
+        let _ = line.run(5, 10, 30);
+        assert_eq!(line.ladder.light(), Light::Green, "300 outcomes say nothing");
+        let wide = LadderRules::builder().window(Duration::from_secs(120), 500).build().unwrap();
+        line.ladder.set_rules(wide, line.now);
+        let steps = line.run(5, 10, 90);
+        assert_eq!(steps, [Step { from: Light::Green, to: Light::Red, failures: 250, outcomes: 500 }]);
     }
 
     #[test]

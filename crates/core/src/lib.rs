@@ -40,6 +40,7 @@ pub mod queue;
 pub mod rank_test;
 pub mod rate;
 pub mod receipt;
+pub mod reload;
 pub mod rollout;
 pub mod routing;
 pub mod sample;

@@ -11,34 +11,23 @@ use crate::proportion::{Z_95, wilson};
 use crate::time::Timestamp;
 use crate::window::{Tally, Window};
 
-/// Above this share of worker time in use a pool is degraded. Source: S1-POOL-08.
-const UTILIZATION_MAX: f64 = 0.80;
+mod rules;
 
-/// Above this, while jobs wait too long, it is critical. Source: S1-POOL-08.
-const UTILIZATION_CRITICAL: f64 = 0.95;
-
-/// Above this share of failures a pool is degraded. Source: S1-POOL-08.
-const ERRORS_MAX: f64 = 0.05;
-
-/// Above this it is critical. Source: S1-POOL-08.
-const ERRORS_CRITICAL: f64 = 0.20;
+pub use rules::{PoolHealthRules, PoolHealthRulesError};
 
 /// Over how long failures are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-
-/// How long a pool has to be better before it is called so.
-const BETTER_AFTER: Duration = Duration::from_secs(30);
 
 /// How well a pool is. Ordered: worse is greater.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolHealth {
-    /// Used by 80 % at most, 5 % of failures at most, every worker answers.
+    /// By default: used by 80 % at most, 5 % of failures at most, every worker answers.
     #[default]
     Healthy,
     /// Above either, or some worker does not answer.
     Degraded,
-    /// Above 95 % while jobs wait too long, above 20 % of failures, or no worker answers.
+    /// By default: above 95 % while jobs wait too long, above 20 % of failures, or no worker answers.
     Critical,
 }
 
@@ -112,10 +101,11 @@ pub struct PoolMoved {
 /// Watches the class of one pool.
 ///
 /// Saturation, failures and staffing are looked at by themselves, critical first, and the worst is the class. It
-/// gets worse at once, and better after 30 s of being better, so that a pool on a threshold does not flicker. Of
+/// gets worse at once, and better after half a minute of being better, so that a pool on a threshold does not flicker. Of
 /// failures the lower end of the 95 % interval counts (Wilson): one of ten may be chance.
 #[derive(Debug, Clone)]
 pub struct PoolWatch {
+    rules: PoolHealthRules,
     class: PoolHealth,
     why: Arc<str>,
     better_since: Option<Timestamp>,
@@ -128,12 +118,19 @@ impl PoolWatch {
     pub fn new(now: Timestamp) -> Self {
         let window = Window::new(WINDOW, 60, now);
         Self {
+            rules: PoolHealthRules::default(),
             class: PoolHealth::Healthy,
             why: "as it should be".into(),
             better_since: None,
             window,
             seen: None,
         }
+    }
+
+    /// Goes by other rules from now on. What was counted counts; it is put into another class with the next
+    /// observation, into a better one after the time for that, which goes on.
+    pub const fn set_rules(&mut self, rules: PoolHealthRules) {
+        self.rules = rules;
     }
 
     /// The class it is in.
@@ -153,10 +150,10 @@ impl PoolWatch {
         let outcomes = total.outcomes.saturating_sub(seen.outcomes);
         let failures = total.failures.saturating_sub(seen.failures).min(outcomes);
         self.window.add(Tally { failures, outcomes }, now);
-        let (to, why) = assess(facts, self.window.sum(now));
+        let (to, why) = assess(facts, self.window.sum(now), &self.rules);
         if to < self.class {
             let since = *self.better_since.get_or_insert(now);
-            if now.since(since) < BETTER_AFTER {
+            if now.since(since) < self.rules.better_after {
                 return None;
             }
         }
@@ -168,28 +165,31 @@ impl PoolWatch {
 }
 
 /// The class of a pool, and why: the worst of its dimensions.
-fn assess(facts: &PoolFacts, lately: Tally) -> (PoolHealth, Arc<str>) {
-    let dimensions = [staffing(facts), errors(lately), saturation(facts)];
+fn assess(facts: &PoolFacts, lately: Tally, rules: &PoolHealthRules) -> (PoolHealth, Arc<str>) {
+    let dimensions = [staffing(facts), errors(lately, rules.failed), saturation(facts, rules.used)];
     // The first of equals: what nobody works on is worse than what is worked on badly.
     let worst =
         dimensions.into_iter().flatten().reduce(|worst, next| if worst.0 < next.0 { next } else { worst });
     worst.map_or((PoolHealth::Healthy, "as it should be".into()), |(class, why)| (class, why.into()))
 }
 
-fn saturation(facts: &PoolFacts) -> Option<(PoolHealth, String)> {
+fn saturation(facts: &PoolFacts, [degraded, critical]: [f64; 2]) -> Option<(PoolHealth, String)> {
     let used = format!("{:.0} % used", facts.utilization * 100.0);
-    if UTILIZATION_CRITICAL < facts.utilization && facts.wait_max < facts.wait {
+    if critical < facts.utilization && facts.wait_max < facts.wait {
         let wait = format!("a wait of {:?}, {:?} is the most", facts.wait, facts.wait_max);
         return Some((PoolHealth::Critical, format!("{used}, {wait}")));
     }
-    (UTILIZATION_MAX < facts.utilization).then_some((PoolHealth::Degraded, used))
+    (degraded < facts.utilization).then_some((PoolHealth::Degraded, used))
 }
 
-fn errors(Tally { failures, outcomes }: Tally) -> Option<(PoolHealth, String)> {
+fn errors(
+    Tally { failures, outcomes }: Tally,
+    [degraded, critical]: [f64; 2],
+) -> Option<(PoolHealth, String)> {
     let share = wilson(failures, outcomes, Z_95).low;
-    let class = if ERRORS_CRITICAL < share {
+    let class = if critical < share {
         PoolHealth::Critical
-    } else if ERRORS_MAX < share {
+    } else if degraded < share {
         PoolHealth::Degraded
     } else {
         return None;
@@ -222,7 +222,7 @@ mod tests {
     };
 
     fn classed(facts: PoolFacts, failures: u64, outcomes: u64) -> PoolHealth {
-        assess(&facts, Tally { failures, outcomes }).0
+        assess(&facts, Tally { failures, outcomes }, &PoolHealthRules::default()).0
     }
 
     #[test]
@@ -266,6 +266,23 @@ mod tests {
         assert_eq!(watch.observe(&WELL, Timestamp::from_secs(50)), None);
         assert!(watch.observe(&WELL, Timestamp::from_secs(51)).is_some());
         assert_eq!(watch.class(), PoolHealth::Healthy);
+    }
+
+    #[test]
+    fn other_rules_count_from_the_next_look_and_the_time_for_the_better_goes_on() {
+        let mut watch = PoolWatch::new(Timestamp::START);
+        let full = PoolFacts { utilization: 0.9, ..WELL };
+        let _ = watch.observe(&full, Timestamp::from_secs(1));
+        let lax =
+            |after| PoolHealthRules::new([0.92, 0.95], [0.05, 0.2], Duration::from_secs(after)).unwrap();
+        watch.set_rules(lax(30));
+        assert_eq!(watch.observe(&full, Timestamp::from_secs(2)), None);
+        watch.set_rules(lax(5));
+        assert_eq!(watch.observe(&full, Timestamp::from_secs(6)), None);
+        let moved = watch.observe(&full, Timestamp::from_secs(7)).unwrap();
+        assert_eq!((moved.from, moved.to), (PoolHealth::Degraded, PoolHealth::Healthy));
+        watch.set_rules(PoolHealthRules::default());
+        assert_eq!(watch.observe(&full, Timestamp::from_secs(8)).unwrap().to, PoolHealth::Degraded);
     }
 
     #[test]

@@ -20,10 +20,12 @@ use crate::view::LineState;
 mod breaker_state;
 mod kind;
 mod outcome;
+mod settings;
 mod text;
 
 pub use breaker_state::BreakerState;
 pub use outcome::SignalOutcome;
+pub use settings::{FAULT_CHARS_MAX, FAULTS_MAX, SettingChange};
 
 /// The number of a receipt. The first is 1; numbers have no gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -238,6 +240,15 @@ pub enum Event {
     SettingsChanged {
         /// Each setting, before and after.
         changes: Vec<SettingChange>,
+        /// What for, in words.
+        why: Arc<str>,
+    },
+    /// Settings were to be changed, and none was, because of what is wrong with them.
+    SettingsRefused {
+        /// What is wrong, in words: the first [`FAULTS_MAX`].
+        faults: Vec<Arc<str>>,
+        /// How many faults there are.
+        faults_total: u32,
         /// What for, in words.
         why: Arc<str>,
     },
@@ -481,17 +492,6 @@ pub enum Event {
         /// Why, in words.
         why: Arc<str>,
     },
-}
-
-/// One setting, before and after.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SettingChange {
-    /// Which.
-    pub setting: Arc<str>,
-    /// Its value before.
-    pub from: Arc<str>,
-    /// Its value now.
-    pub to: Arc<str>,
 }
 
 #[cfg(test)]

@@ -12,7 +12,11 @@ pub const OUTLIER_TIMES: u32 = 8;
 pub const OUTLIER_MIN: Duration = Duration::from_millis(100);
 
 /// Over how long the time is counted that outliers have cost.
-pub const LOST_WITHIN: Duration = Duration::from_secs(2);
+pub const LOST_WITHIN: Duration = Duration::from_secs(4);
+
+/// Below these hundredths of the workers' time, outliers cost what work of uneven length costs anyway: 0.3 % if its
+/// times spread exponentially, 1.9 % if they do so lognormally with a deviation as large as the mean.
+pub const LOST_PERCENT: f64 = 5.0;
 
 /// The most stand-ins, in hundredths of the pool's workers, rounded up. Source: Envoy's `max_ejection_percent`.
 pub const STAND_INS_PERCENT: u32 = 10;
@@ -37,6 +41,13 @@ pub const fn most(workers: u32) -> u32 {
 /// After how long work is an outlier, given how long it takes as a rule.
 pub fn outlier_after(mean: Duration) -> Duration {
     mean.saturating_mul(OUTLIER_TIMES).max(OUTLIER_MIN)
+}
+
+/// How many of `workers` are lost when so many workers' time has gone into outliers: none below half of one, and none
+/// below [`LOST_PERCENT`] of all.
+pub fn missing(lost: f64, workers: u32) -> u32 {
+    let least = f64::max(0.5, f64::from(workers) * LOST_PERCENT / 100.0);
+    if lost < least { 0 } else { lost.round() as u32 }
 }
 
 /// Whether so many of the `busy` workers are at work that takes long that it is not they who hang.
@@ -111,6 +122,23 @@ mod tests {
             [(0, 0), (1, 1), (9, 1), (10, 1), (11, 2), (50, 5), (u32::MAX, 429_496_730)]
         {
             assert_eq!(most(workers), expected, "{workers}");
+        }
+    }
+
+    #[test]
+    fn what_uneven_work_costs_anyway_is_no_loss() {
+        for (lost, workers, expected) in [
+            (0.49, 1, 0),
+            (0.5, 10, 1),
+            (1.49, 10, 1),
+            (1.5, 10, 2),
+            // A hundred workers whose times spread exponentially lose a third of one to outliers, and more by chance.
+            (4.99, 100, 0),
+            (5.0, 100, 5),
+            (1.0, 23, 0),
+            (1.15, 23, 1),
+        ] {
+            assert_eq!(missing(lost, workers), expected, "{lost} of {workers}");
         }
     }
 

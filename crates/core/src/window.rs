@@ -65,6 +65,24 @@ impl Window {
         now.since(Timestamp::from_nanos(self.newest.saturating_sub(whole).saturating_mul(self.width)))
     }
 
+    /// Covers another span from `now` on, and keeps what it counted within it: bucket by bucket if buckets stay as
+    /// long, and otherwise each of the old ones where it began.
+    pub(crate) fn resize(&mut self, span: Duration, parts: u32, now: Timestamp) {
+        self.advance(now);
+        let mut resized = Self::new(span, parts, now);
+        let oldest = self.newest.saturating_sub(self.buckets.len() as u64 - 1);
+        for number in oldest..=self.newest {
+            let began = number.saturating_mul(self.width) / resized.width;
+            if resized.newest < began.saturating_add(resized.buckets.len() as u64) {
+                let tally = self.buckets[self.slot(number)];
+                let slot = resized.slot(began.min(resized.newest));
+                resized.buckets[slot].add(tally);
+                resized.sum.add(tally);
+            }
+        }
+        *self = resized;
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.buckets.fill(Tally::default());
@@ -115,7 +133,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn another_span_keeps_what_it_still_covers() {
+        let one = Tally { failures: 1, outcomes: 2 };
+        let filled = || {
+            let mut window = Window::new(Duration::from_secs(10), 10, Timestamp::START);
+            (0..=10).for_each(|second| window.add(one, Timestamp::from_secs(second)));
+            window
+        };
+        let now = Timestamp::from_secs(10);
+        for (span, parts, kept) in
+            [(10, 10, 11), (5, 5, 6), (20, 20, 11), (20, 10, 11), (5, 10, 6), (60, 6, 11)]
+        {
+            let mut window = filled();
+            window.resize(Duration::from_secs(span), parts, now);
+            let expected = Tally { failures: kept, outcomes: 2 * kept };
+            assert_eq!(window.sum(now), expected, "{span} s in {parts} parts");
+            // What is kept leaves in its time.
+            let later = now + Duration::from_secs(2 * span);
+            assert_eq!(window.sum(later), Tally::default(), "{span} s in {parts} parts");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_window_that_is_set_to_its_own_span_stays_what_it_is(
+            steps in vec((0u64..3000, 0u64..5, 0u64..5), 1..40), after in 0u64..9000,
+        ) {
+            let mut window = Window::new(Duration::from_secs(4), 4, Timestamp::START);
+            let mut now = Timestamp::START;
+            for (millis, failures, successes) in steps {
+                now = now + Duration::from_millis(millis);
+                window.add(Tally { failures, outcomes: failures + successes }, now);
+            }
+            let mut resized = window.clone();
+            resized.resize(Duration::from_secs(4), 4, now);
+            let later = now + Duration::from_millis(after);
+            prop_assert_eq!(resized.sum(later), window.sum(later));
+        }
+
         #[test]
         fn the_sum_is_the_sum_of_what_the_buckets_still_cover(steps in vec((0u64..3000, 0u64..5, 0u64..5), 1..60)) {
             let mut window = Window::new(Duration::from_secs(4), 4, Timestamp::START);

@@ -64,7 +64,7 @@ impl BurstHandler {
         let grant = self.look(now, ctx);
         let lending = self.floor.lending.latest();
         for (index, (pool, known)) in self.floor.pools.iter().zip(&mut self.surge.pools).enumerate() {
-            known.learn(pool, ctx.system().unix_ms(), now);
+            known.learn(pool, self.rules.forecast, ctx.system().unix_ms(), now);
             let most = lending.workers_max(index, pool.rules().workers_max());
             let extra = self.rules.burst.extra_workers();
             let bounds = known.bounds(pool, most, grant, extra, ctx.system().unix_ms());
@@ -129,7 +129,10 @@ impl BurstHandler {
 
 impl PoolSurge {
     /// Adds what came to the pool since the last look to its forecast.
-    fn learn(&mut self, pool: &PoolCell, unix_ms: u64, now: Timestamp) {
+    fn learn(&mut self, pool: &PoolCell, rules: ForecastRules, unix_ms: u64, now: Timestamp) {
+        if *self.forecast.rules() != rules {
+            self.forecast.set_rules(rules);
+        }
         let told = pool.demand.latest().arrived;
         // A dispatcher that was started anew counts from zero.
         self.arrived += if told < self.told { told } else { told - self.told };

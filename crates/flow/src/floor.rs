@@ -9,7 +9,7 @@ use gemba_core::burn_rate::{BurnRate, Objective};
 use gemba_core::burst::Burst;
 use gemba_core::cost::Ledger;
 use gemba_core::forecast::Forecast;
-use gemba_core::health::HealthView;
+use gemba_core::health::{HealthRules, HealthView};
 use gemba_core::intake::Intake;
 use gemba_core::jidoka::{Jidoka, JidokaRules};
 use gemba_core::ladder::{Ladder, Measure};
@@ -23,7 +23,7 @@ use gemba_kernel::Publisher;
 use crate::balancer::Routes;
 use crate::burst::Levelling;
 use crate::health::Wellness;
-use crate::kaizen::{KaizenRules, Levels};
+use crate::kaizen::{Levels, Measuring};
 use crate::line::LineCell;
 use crate::meter::Counts;
 use crate::permit::Ceiling;
@@ -58,6 +58,11 @@ pub(crate) struct Floor {
     /// What burst goes by; set by the regulator, and in force across restarts, as are the rules of lines.
     pub levelling: Publisher<Levelling>,
     pub jidoka: Publisher<JidokaRules>,
+    /// What kaizen goes by, likewise.
+    pub measuring: Publisher<Measuring>,
+    /// How checks are weighed, likewise, and how they are unless somebody says otherwise.
+    pub checking: Publisher<HealthRules>,
+    pub checking_built: HealthRules,
     /// What the monitor knows of the checks; published by it, so that its next life goes on from there.
     pub health: Publisher<Wellness>,
     pub health_view: Publisher<HealthView>,
@@ -114,20 +119,28 @@ pub(crate) struct Learnt {
 
 impl Learnt {
     /// Nothing yet.
-    pub(crate) fn new(rules: &KaizenRules, objective: Objective, now: Timestamp) -> Self {
+    pub(crate) fn new(rules: &Measuring, objective: Objective, now: Timestamp) -> Self {
         let ladder = rules.ladder;
-        let burn = BurnRate::new(objective, now);
+        let mut burn = BurnRate::new(objective, now);
+        burn.set_rules(objective, rules.burn);
         Self {
             failures: Ladder::new(ladder, now),
             // They stop nothing unless the rules say so, and a breaker opens where most calls are late.
             late: Ladder::new(ladder.at_worst(Light::Red), now),
-            levels: Levels::new(&Measure::OF_LINE, &rules.levels, ladder),
+            levels: Levels::new(&Measure::OF_LINE, rules),
             burn,
             intake: Intake::new(now),
             comparison: None,
             regressed: None,
             steps: [None; 2],
         }
+    }
+
+    /// Goes by other rules from now on; what each part does with what it knows is said there.
+    pub(crate) fn set_rules(&mut self, rules: &Measuring, now: Timestamp) {
+        self.failures.set_rules(rules.ladder, now);
+        self.late.set_rules(rules.ladder, now);
+        self.levels.set_rules(&Measure::OF_LINE, rules);
     }
 }
 
@@ -140,6 +153,16 @@ impl Floor {
     /// The names of all pools, likewise.
     pub(crate) fn pool_names(&self) -> String {
         self.pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Sets how long workers of each pool may be at one job: the longest deadline of the lines it serves, and what
+    /// follows.
+    pub(crate) fn set_patience(&self) {
+        for (index, pool) in self.pools.iter().enumerate() {
+            let served = self.lines.iter().zip(&self.serves).filter(|(_, serves)| serves.contains(&index));
+            let longest = served.map(|(line, _)| line.rules().patience()).max();
+            pool.patience.publish(longest.unwrap_or_default());
+        }
     }
 
     /// What a pool has done since the node started, for all its lines.

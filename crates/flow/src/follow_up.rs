@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -48,7 +49,8 @@ impl fmt::Debug for FollowUp {
 /// What has followed on a line.
 #[derive(Debug)]
 pub(crate) struct FollowUps {
-    within: Duration,
+    /// In nanoseconds.
+    within: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -63,17 +65,30 @@ struct Told {
 
 impl FollowUps {
     pub(crate) fn new(within: Duration) -> Self {
-        Self { within, told: Mutex::default() }
+        let follow_ups = Self { within: AtomicU64::new(0), told: Mutex::default() };
+        follow_ups.set_within(within);
+        follow_ups
+    }
+
+    /// How long what follows may take.
+    pub(crate) fn within(&self) -> Duration {
+        Duration::from_nanos(self.within.load(Relaxed))
+    }
+
+    /// What follows already keeps the time it has.
+    pub(crate) fn set_within(&self, within: Duration) {
+        self.within.store(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Runs it to its end or its limit.
     pub(crate) async fn run(&self, FollowUp(work): FollowUp) {
         // Counted when it is dropped: a panic and a kill are failures too.
         let mut ending = Ending { of: self, outcome: Err("its worker ended".into()) };
-        ending.outcome = match tokio::time::timeout(self.within, work).await {
+        let within = self.within();
+        ending.outcome = match tokio::time::timeout(within, work).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error.to_string().into()),
-            Err(_) => Err(format!("it took longer than {:?}", self.within).into()),
+            Err(_) => Err(format!("it took longer than {within:?}").into()),
         };
     }
 

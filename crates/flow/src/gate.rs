@@ -1,8 +1,10 @@
-//! A cell: which signals a line takes. The regulator opens and closes it; callers read it.
+//! A cell: which signals a line takes, and how long one may take. The regulator sets both; callers read them.
 
 #![allow(clippy::disallowed_types, reason = "one of the cells of docs/architecture.md")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use gemba_core::admission::Tier;
@@ -11,7 +13,12 @@ use gemba_core::view::{CordView, LineState};
 
 /// The state of one line. It outlives the regulator: a pulled cord stays pulled across a restart.
 #[derive(Debug)]
-pub(crate) struct Gate(ArcSwap<Standing>);
+#[repr(align(16))]
+pub(crate) struct Gate {
+    standing: ArcSwap<Standing>,
+    /// In nanoseconds; in the same cache line, which every signal reads and only a change writes.
+    deadline: AtomicU64,
+}
 
 /// Which signals a line takes, and why not all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,21 +59,36 @@ pub(crate) const fn state_of(stance: Stance) -> LineState {
 }
 
 impl Gate {
-    pub(crate) fn open() -> Self {
-        Self(ArcSwap::from_pointee(Standing::default()))
+    pub(crate) fn open(deadline: Duration) -> Self {
+        let standing = ArcSwap::from_pointee(Standing::default());
+        Self { standing, deadline: AtomicU64::new(nanos(deadline)) }
+    }
+
+    /// How long a signal may take unless it says so itself.
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_nanos(self.deadline.load(Relaxed))
+    }
+
+    pub(crate) fn set_deadline(&self, deadline: Duration) {
+        self.deadline.store(nanos(deadline), Relaxed);
     }
 
     /// `None` if the line takes signals of this tier, otherwise why not.
     pub(crate) fn closed(&self, tier: Tier) -> Option<Standing> {
-        let standing = self.0.load();
+        let standing = self.standing.load();
         (!standing.takes(tier)).then(|| (**standing).clone())
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        (**self.0.load()).clone()
+        (**self.standing.load()).clone()
     }
 
     pub(crate) fn set(&self, standing: Standing) {
-        self.0.store(Arc::new(standing));
+        self.standing.store(Arc::new(standing));
     }
+}
+
+/// Five hundred years at most.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use gemba_core::adaptive::{Adaptive, AdaptiveRules, Slip};
 use gemba_core::breaker::{Breaker, BreakerRules, Closed, Moved, Outcome, Ticket};
@@ -15,7 +15,7 @@ use gemba_core::view::BreakerView;
 use gemba_kernel::System;
 
 use crate::job::Because;
-use crate::sync::{AtomicU64, Mutex, MutexGuard};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 
 /// A breaker by name. It outlives the workers that fail behind it.
 pub(crate) struct Guard {
@@ -26,14 +26,18 @@ pub(crate) struct Guard {
     breaker: Mutex<Breaker>,
     /// The receipt of its last change: an open breaker is why it is half-open later, and closed again. 0 is none.
     told: AtomicU64,
-    /// Where nobody says how much the downstream can do.
-    adaptive: Option<Mutex<Adaptive>>,
+    /// Where nobody says how much the downstream can do; idle while there is no limit.
+    adaptive: Mutex<Adaptive>,
 }
 
-/// Leave for every call while the breaker is closed, 0 otherwise: what nearly every call reads, and only a change
-/// writes. Padded to two cache lines, which processors fetch together, because outcomes are written beside it.
+/// What nearly every call reads, and only a change writes: leave for every call while the breaker is closed, 0
+/// otherwise, and whether calls to the downstream have a limit. Padded to two cache lines, which processors fetch
+/// together, because outcomes are written beside it.
 #[repr(align(128))]
-struct Free(AtomicU64);
+struct Free {
+    closed: AtomicU64,
+    limited: AtomicBool,
+}
 
 impl Guard {
     pub(crate) fn new(
@@ -43,9 +47,11 @@ impl Guard {
         adaptive: Option<AdaptiveRules>,
         system: System,
     ) -> Arc<Self> {
-        let adaptive = adaptive.map(|rules| Mutex::new(Adaptive::new(rules, system.now())));
+        let limited = AtomicBool::new(adaptive.is_some());
+        let adaptive = Mutex::new(Adaptive::new(adaptive.unwrap_or_default(), system.now()));
         let breaker = Breaker::new(rules);
-        let free = Free(AtomicU64::new(breaker.closed().map_or(0, Closed::to_bits)));
+        let closed = AtomicU64::new(breaker.closed().map_or(0, Closed::to_bits));
+        let free = Free { closed, limited };
         Arc::new(Self {
             name,
             path,
@@ -70,18 +76,41 @@ impl Guard {
         self.breaker.lock().expect("the breaker does not panic")
     }
 
-    fn adaptive(&self) -> Option<MutexGuard<'_, Adaptive>> {
-        Some(self.adaptive.as_ref()?.lock().expect("the limit does not panic"))
+    /// The limit, if there is one.
+    fn limit(&self) -> Option<MutexGuard<'_, Adaptive>> {
+        self.free.limited.load(Relaxed).then(|| self.adaptive())
+    }
+
+    fn adaptive(&self) -> MutexGuard<'_, Adaptive> {
+        self.adaptive.lock().expect("the limit does not panic")
+    }
+
+    /// The rules in force.
+    pub(crate) fn rules(&self) -> (BreakerRules, Option<AdaptiveRules>) {
+        (*self.breaker().rules(), self.limit().map(|limit| *limit.rules()))
+    }
+
+    /// Goes by other rules from now on, for calls in flight as well. A limit that was off begins anew.
+    pub(crate) fn set_rules(&self, breaker: BreakerRules, adaptive: Option<AdaptiveRules>) {
+        let now = self.system.now();
+        self.breaker().set_rules(breaker, now);
+        let mut limit = self.adaptive();
+        match adaptive {
+            None => {}
+            Some(rules) if self.free.limited.load(Relaxed) => limit.set_rules(rules),
+            Some(rules) => limit.begin(rules, now),
+        }
+        self.free.limited.store(adaptive.is_some(), Relaxed);
     }
 
     /// Lets a call pass, or says why not and when to come again.
     pub(crate) fn enter(&self, now: Timestamp) -> Result<Pass<'_>, Because> {
-        let slip = match self.adaptive().map(|mut adaptive| adaptive.enter(now)) {
+        let slip = match self.limit().map(|mut limit| limit.enter(now)) {
             None => None,
             Some(Ok(slip)) => Some(slip),
             Some(Err(busy)) => return Err(Because::Busy { retry_in: busy.retry_in }),
         };
-        if let Some(closed) = Closed::from_bits(self.free.0.load(Acquire)) {
+        if let Some(closed) = Closed::from_bits(self.free.closed.load(Acquire)) {
             return Ok(Pass { guard: self, held: Some((closed.ticket(now), slip)), is_probe: false });
         }
         let mut breaker = self.breaker();
@@ -107,7 +136,7 @@ impl Guard {
     }
 
     fn show(&self, breaker: &Breaker) {
-        self.free.0.store(breaker.closed().map_or(0, Closed::to_bits), Release);
+        self.free.closed.store(breaker.closed().map_or(0, Closed::to_bits), Release);
     }
 
     /// Shows whether all calls pass from now on, before anybody else can change it, and tells of the change.
@@ -120,14 +149,14 @@ impl Guard {
     }
 
     fn leave(&self, slip: Option<Slip>, outcome: Outcome, now: Timestamp) {
-        if let (Some(slip), Some(mut adaptive)) = (slip, self.adaptive()) {
-            adaptive.leave(slip, outcome, now);
+        if let Some(slip) = slip {
+            self.adaptive().leave(slip, outcome, now);
         }
     }
 
     /// The limit of calls to the downstream, and how many are in flight; `None` if there is no limit.
     pub(crate) fn calls(&self) -> Option<(u32, u32)> {
-        self.adaptive().map(|adaptive| (adaptive.limit(), adaptive.in_flight()))
+        self.limit().map(|limit| (limit.limit(), limit.in_flight()))
     }
 
     /// Puts the breaker into a state by hand. What was counted is forgotten, and an open one stays open.

@@ -26,11 +26,16 @@ use machine::Sampler;
 /// hours pass within a second, and each reading is a thread.
 const REST: Duration = Duration::from_secs(1);
 
+/// The timer of the next look.
+const TICK: &str = "tick";
+
 /// What the monitor understands.
 #[derive(Debug)]
 pub(crate) enum HealthMsg {
     /// Ask all checks.
     Tick,
+    /// Take the rules that are in force now.
+    Follow,
     /// A check answered, or was given up.
     Told { check: usize, found: Found, took: Duration },
     /// The machine was read; the sampler comes back, unless it panicked.
@@ -92,6 +97,18 @@ impl Monitor {
             machine: MachineView::default(),
             receipt,
         }
+    }
+
+    /// Goes by the rules that are in force now, and asks again when they say so.
+    fn follow(&mut self, ctx: &mut Context<HealthMsg>) {
+        let rules = *self.floor.checking.latest();
+        // What does not fit was refused before it was in force.
+        if let Err(error) = self.health.set_rules(rules) {
+            tracing::error!(%error, "the checks go by their old rules");
+        }
+        let period = self.health.rules().period();
+        self.processor.set_period(period);
+        ctx.start_timer(TICK, period, HealthMsg::Tick);
     }
 
     fn tick(&mut self, ctx: &Context<HealthMsg>) {
@@ -294,14 +311,18 @@ impl Server for Monitor {
 
     async fn init(&mut self, ctx: &mut Context<HealthMsg>) -> Result<(), Stop> {
         self.health.begin(ctx.now());
-        ctx.every(self.health.rules().period(), || HealthMsg::Tick);
+        self.follow(ctx);
         ctx.continue_with(HealthMsg::Tick);
         Ok(())
     }
 
     async fn handle(&mut self, msg: HealthMsg, ctx: &mut Context<HealthMsg>) -> Result<(), Stop> {
         match msg {
-            HealthMsg::Tick => self.tick(ctx),
+            HealthMsg::Tick => {
+                ctx.start_timer(TICK, self.health.rules().period(), HealthMsg::Tick);
+                self.tick(ctx);
+            }
+            HealthMsg::Follow => self.follow(ctx),
             HealthMsg::Told { check, found, took } => self.told(check, found, took, ctx),
             HealthMsg::Read(reading) => self.machine_read(*reading, ctx),
         }

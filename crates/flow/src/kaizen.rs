@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use gemba_core::band::Band;
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured};
-use gemba_core::burn_rate::BurnStep;
+use gemba_core::burn_rate::{BurnRules, BurnStep};
 use gemba_core::control::ControlError;
 use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::{LadderRules, LevelRules, Measure, Step};
 use gemba_core::light::Light;
 use gemba_core::metric;
 use gemba_core::name::Name;
-use gemba_core::pool_health::{PoolFacts, PoolHealth, PoolMoved};
+use gemba_core::pool_health::{PoolFacts, PoolHealth, PoolHealthRules, PoolMoved};
 use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{BoardView, LineState};
@@ -59,12 +59,19 @@ pub(crate) enum KaizenMsg {
     },
 }
 
-/// What kaizen goes by.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct KaizenRules {
+/// What kaizen goes by while it runs; the regulator changes it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Measuring {
     pub ladder: LadderRules,
     pub levels: LevelRules,
     pub baseline: BaselineRules,
+    pub burn: BurnRules,
+    pub pools: PoolHealthRules,
+}
+
+/// Where kaizen keeps baselines, and what it writes into them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KaizenRules {
     /// Where the baselines are kept, if anywhere.
     pub file: Option<PathBuf>,
     /// What stands in a baseline for the build it was taken from.
@@ -75,6 +82,8 @@ pub(crate) struct KaizenRules {
 pub(crate) struct Kaizen {
     floor: Arc<Floor>,
     rules: KaizenRules,
+    /// What it goes by now.
+    measuring: Arc<Measuring>,
     records: Vec<Record>,
     pools: Pools,
     stations: Stations,
@@ -85,7 +94,8 @@ impl Kaizen {
     pub(crate) fn new(floor: Arc<Floor>, rules: KaizenRules) -> Self {
         let stations_since = Timestamp::START;
         let (pools, stations) = (Pools::new(&floor.pools), Stations::default());
-        Self { floor, rules, records: Vec::new(), pools, stations, stations_since }
+        let measuring = floor.measuring.latest();
+        Self { floor, rules, measuring, records: Vec::new(), pools, stations, stations_since }
     }
 
     async fn tick(&mut self, ctx: &Context<KaizenMsg>) {
@@ -93,6 +103,7 @@ impl Kaizen {
         let instruments = ctx.system().instruments();
         let mut views = Vec::with_capacity(self.records.len());
         let mut firsts = Vec::new();
+        self.follow(now);
         let jidoka = *self.floor.jidoka.latest();
         let baselines = self.floor.baselines.latest();
         let lines = self.floor.lines.iter().zip(&self.floor.serves);
@@ -118,7 +129,7 @@ impl Kaizen {
                 ctx.system().record(None, ctx.path(), event);
             }
             let baseline = baselines.get(&line.name);
-            match record.study(baseline, &self.rules.baseline, now) {
+            match record.study(baseline, &self.measuring.baseline, now) {
                 None => {}
                 Some(Studied::First(measured)) => firsts.push((line.name.clone(), measured)),
                 Some(Studied::Compared(comparison, p95_us_now)) => {
@@ -158,6 +169,22 @@ impl Kaizen {
         self.publish(instruments, &ctx.system().board());
     }
 
+    /// Goes by the rules that are in force now.
+    fn follow(&mut self, now: Timestamp) {
+        for (line, record) in self.floor.lines.iter().zip(&mut self.records) {
+            record.learnt.burn.set_rules(*line.objective.latest(), self.measuring.burn);
+        }
+        let measuring = self.floor.measuring.latest();
+        if measuring == self.measuring {
+            return;
+        }
+        self.measuring = measuring;
+        self.records.iter_mut().for_each(|record| record.learnt.set_rules(&self.measuring, now));
+        let mut node = (*self.floor.node_levels.latest()).clone();
+        node.set_rules(&Measure::OF_NODE, &self.measuring);
+        self.floor.node_levels.publish(node);
+    }
+
     /// Holds what the machine told last against the thresholds of the node.
     fn watch_node(&self, jidoka: &JidokaRules, ctx: &Context<KaizenMsg>) {
         let levels = self.floor.node_levels.latest();
@@ -184,6 +211,7 @@ impl Kaizen {
             let outcomes_total = failures_total + counts.of(Ended::Succeeded);
             let facts = PoolFacts { failures_total, outcomes_total, ..pool.facts() };
             let mut watch = (*pool.watch.latest()).clone();
+            watch.set_rules(self.measuring.pools);
             if let Some(PoolMoved { from, to, why }) = watch.observe(&facts, ctx.now()) {
                 let event = Event::PoolHealthMoved { pool: pool.name.clone(), from, to, why };
                 ctx.system().record(None, ctx.path(), event);
@@ -228,7 +256,8 @@ impl Kaizen {
         let Some(index) = self.floor.lines.iter().position(|known| known.name == line) else {
             return Err(ControlError::UnknownLine { line, known: self.floor.line_names().into() });
         };
-        let (outcomes, needed) = (self.records[index].study_outcomes(), self.rules.baseline.outcomes_min());
+        let (outcomes, needed) =
+            (self.records[index].study_outcomes(), self.measuring.baseline.outcomes_min());
         if outcomes < needed {
             return Err(ControlError::TooFewOutcomes { line, outcomes, needed });
         }
@@ -380,7 +409,7 @@ impl Server for Kaizen {
         let learnt = self.floor.learnt.latest();
         let lines = self.floor.lines.iter().enumerate();
         self.records = lines
-            .map(|(index, line)| Record::new(learnt.get(index).cloned(), &self.rules, line, now))
+            .map(|(index, line)| Record::new(learnt.get(index).cloned(), &self.measuring, line, now))
             .collect();
         self.stations_since = now;
         ctx.every(TICK, || KaizenMsg::Tick);

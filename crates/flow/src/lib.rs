@@ -62,11 +62,11 @@ pub use regions::{RegionGuard, RegionGuardError, RegionPass};
 pub use regulator::RegulatorHandle;
 #[cfg(feature = "config")]
 pub use section::{
-    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
-    LevelsSection, LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
-    ThresholdsSection,
+    AdaptiveSection, BreakerSection, BurnSection, BurstSection, ForecastSection, HealthSection,
+    JidokaSection, LadderSection, LevelsSection, LimitsSection, LineSection, PlantSection, PoolHealthSection,
+    PoolSection, PricesSection, RateSection, RegressionsSection, ThresholdsSection,
 };
-pub use settings::{ApplyError, SettingError, Settings, SettingsErrors};
+pub use settings::{ApplyError, DEADLINE_MAX, SettingError, Settings, SettingsErrors};
 pub use signal::Signal;
 pub use submit::{Refusal, RefusalReason, SubmitError};
 pub use trace::{join_trace, trace_of};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use gemba_core::adaptive::AdaptiveRules;
 use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
+use gemba_core::burn_rate::Objective;
 use gemba_core::name::Name;
 use gemba_core::objective::TierObjectives;
 use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
@@ -18,12 +19,12 @@ use gemba_core::routing::RouteError;
 use gemba_core::time::Timestamp;
 use gemba_core::trace::TraceContext;
 use gemba_core::view::LineView;
-use gemba_kernel::System;
+use gemba_kernel::{Publisher, System};
 use tracing::Instrument;
 
 use crate::action::Action;
 use crate::balancer::Routes;
-use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
+use crate::follow_up::FollowUps;
 use crate::gate::{Gate, Standing};
 use crate::guard::Guard;
 use crate::job::{Answer, Because, Job, Station, Trace};
@@ -38,6 +39,10 @@ use crate::signal::Signal;
 use crate::submit::{RETRY_AFTER, RefusalReason, SubmitError, closed, reason, refused};
 use crate::tally::{Account, Tally};
 use crate::trace::join_trace;
+
+mod rules;
+
+pub(crate) use rules::LineRules;
 
 /// How long a signal may take unless its line or the signal itself says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -61,11 +66,10 @@ pub struct LineSpec<A: Action, F = ()> {
     pub(crate) policy: BoxPolicy<A::Input, F>,
     pub(crate) pools: Vec<String>,
     pub(crate) tier: Tier,
-    pub(crate) deadline: Duration,
-    pub(crate) breaker: BreakerRules,
-    pub(crate) follow_up_within: Duration,
+    pub(crate) rules: LineRules,
+    /// The rules before a configuration set others.
+    pub(crate) built: Option<LineRules>,
     pub(crate) rates: Rates,
-    pub(crate) adaptive: Option<AdaptiveRules>,
     pub(crate) receipts: Receipts,
     pub(crate) objectives: TierObjectives,
 }
@@ -79,11 +83,9 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             policy: Box::new(approve_all()),
             pools: Vec::new(),
             tier: Tier::default(),
-            deadline: DEADLINE,
-            breaker: BreakerRules::default(),
-            follow_up_within: FOLLOW_UP_WITHIN,
+            rules: LineRules::default(),
+            built: None,
             rates: Rates::default(),
-            adaptive: None,
             receipts: Receipts::none(),
             objectives: TierObjectives::default(),
         }
@@ -109,7 +111,7 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
 
     /// How long a signal may take, waiting included.
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.rules.deadline = deadline;
         self
     }
 
@@ -131,14 +133,14 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
     /// Limits the calls to a downstream that nobody here owns to what it bears, which is found out from how
     /// long they take. More are refused at once. Without it, the pools' workers are the limit.
     pub fn adaptive(mut self, rules: AdaptiveRules) -> Self {
-        self.adaptive = Some(rules);
+        self.rules.adaptive = Some(rules);
         self
     }
 
     /// How long what follows a success may take ([`Action::follow_up`]), more than zero and at most
-    /// [`FOLLOW_UP_MAX`]; by default [`FOLLOW_UP_WITHIN`]. A worker is busy meanwhile.
+    /// [`FOLLOW_UP_MAX`]; by default [`FOLLOW_UP_WITHIN`](crate::FOLLOW_UP_WITHIN). A worker is busy meanwhile.
     pub fn follow_up_within(mut self, within: Duration) -> Self {
-        self.follow_up_within = within;
+        self.rules.follow_up_within = within;
         self
     }
 
@@ -156,7 +158,13 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
 
     /// When its breaker opens and closes.
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
-        self.breaker = rules;
+        self.rules.breaker = rules;
+        self
+    }
+
+    /// What share of its work has to succeed: its error budget is what this leaves, by default one in a thousand.
+    pub fn objective(mut self, objective: Objective) -> Self {
+        self.rules.objective = objective;
         self
     }
 }
@@ -181,6 +189,10 @@ pub(crate) struct LineCell {
     pub follow_ups: FollowUps,
     pub rate: RateGate,
     pub account: Account,
+    /// What share of its work has to succeed; the regulator changes it.
+    pub objective: Publisher<Objective>,
+    /// The rules it has unless somebody sets others.
+    pub built: LineRules,
 }
 
 impl LineCell {
@@ -219,7 +231,6 @@ struct Inner<A: Action, F> {
     station: Arc<Station<A>>,
     policy: BoxPolicy<A::Input, F>,
     tier: Tier,
-    deadline: Duration,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
     /// Where the line stands in the table of routes.
@@ -235,9 +246,9 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
         index: usize,
         system: System,
     ) -> Self {
-        let LineSpec { action, policy, tier, deadline, .. } = spec;
+        let LineSpec { action, policy, tier, .. } = spec;
         let station = Arc::new(Station { action, cell: cell.clone(), system });
-        Self(Arc::new(Inner { cell, station, policy, tier, deadline, ceiling, routes, index }))
+        Self(Arc::new(Inner { cell, station, policy, tier, ceiling, routes, index }))
     }
 
     /// The line's name.
@@ -296,7 +307,7 @@ impl<A: Action, F> Inner<A, F> {
         let now = system.now();
         let Signal { input, key, tenant, tier, deadline, trace } = signal;
         let (tier, trace) = (tier.unwrap_or(self.tier), trace.as_deref());
-        let deadline = now + deadline.unwrap_or(self.deadline);
+        let deadline = now + deadline.unwrap_or_else(|| self.cell.gate.deadline());
         let mut tally = Tally::begin(&self.cell, system, (now, tier), span, trace);
 
         let mut lap = self.cell.phases.begin(|| now);

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use gemba_core::admission::{Limits, Tier};
 use gemba_core::breaker::BreakerRules;
+use gemba_core::burn_rate::Objective;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::queue::NOBODY;
 use gemba_core::time::Timestamp;
-use gemba_kernel::{Node, System};
+use gemba_kernel::{Node, Publisher, System};
 use loom::model::Builder;
 
 use crate::action::{Action, JobContext};
@@ -18,7 +19,7 @@ use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::job::{Job, Station, Trace};
-use crate::line::LineCell;
+use crate::line::{DEADLINE, LineCell, LineRules};
 use crate::meters::Meters;
 use crate::permit::Ceiling;
 use crate::phases::Phases;
@@ -72,13 +73,15 @@ fn station() -> Arc<Station<Echo>> {
     let (guard, system) = guard(BreakerRules::default());
     let cell = Arc::new(LineCell {
         name: Name::new("echo").unwrap(),
-        gate: Gate::open(),
+        gate: Gate::open(DEADLINE),
         meter: Meters::new(["echo"]),
         guard,
         phases: Phases::new(),
         follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),
         rate: RateGate::new(&Rates::default()).unwrap(),
         account: Account::default(),
+        objective: Publisher::new(Objective::default()),
+        built: LineRules::default(),
     });
     Arc::new(Station { action: Echo, cell, system })
 }

@@ -9,19 +9,18 @@ use std::time::Duration;
 use gemba_core::admission::Limits;
 use gemba_core::affinity::Affinity;
 use gemba_core::baseline::{BaselineRules, Baselines};
+use gemba_core::burn_rate::BurnRules;
 use gemba_core::burst::BurstRules;
 use gemba_core::cost::Prices;
 use gemba_core::forecast::ForecastRules;
-use gemba_core::health::{HealthError, HealthView};
+use gemba_core::health::{HealthRulesBuilder, HealthView};
 use gemba_core::jidoka::JidokaRules;
 use gemba_core::ladder::{LadderRules, LevelRules, Measure};
 use gemba_core::lending::Lending;
-use gemba_core::name::{ActorPath, Name, NameError};
-use gemba_core::rate::RateError;
+use gemba_core::name::{ActorPath, Name};
+use gemba_core::pool_health::PoolHealthRules;
 use gemba_core::receipt::Seq;
-use gemba_core::scaling::ScaleRulesError;
 use gemba_core::view::{ArrivalsView, CostView};
-use gemba_core::wait::WaitRulesErrors;
 use gemba_kernel::{ChildSpec, Publisher, Supervisor, System, server};
 
 use crate::action::Action;
@@ -34,8 +33,8 @@ use crate::follow_up::FollowUps;
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::health::{Fault, HealthSpec, Monitor, Source, Wellness};
-use crate::kaizen::{self, Kaizen, KaizenRules, Levels};
-use crate::line::{FOLLOW_UP_MAX, Line, LineCell, LineSpec};
+use crate::kaizen::{self, Kaizen, KaizenRules, Levels, Measuring};
+use crate::line::{FOLLOW_UP_MAX, Line, LineCell, LineRules, LineSpec};
 use crate::meters::Meters;
 use crate::permit::Ceiling;
 use crate::phases::Phases;
@@ -45,88 +44,9 @@ use crate::regulator::{Regulator, RegulatorHandle};
 use crate::settings::{ApplyError, Settings};
 use crate::tally::Account;
 
-/// What is wrong with a plant. All faults are told together, and nothing is started.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlantError {
-    /// A line or pool has a name that cannot stand in a path.
-    #[error("{0}")]
-    Name(#[from] NameError),
-    /// Two pools or two lines have the same name.
-    #[error("two {what}s are called '{name}'; give each its own name")]
-    Duplicate {
-        /// `line` or `pool`.
-        what: &'static str,
-        /// The name.
-        name: String,
-    },
-    /// A line names a pool that does not exist.
-    #[error("line '{line}' names pool '{pool}', which the plant does not have; add it with `pool`")]
-    UnknownPool {
-        /// The line.
-        line: String,
-        /// The pool it names.
-        pool: String,
-    },
-    /// A line names too many pools.
-    #[error("line '{line}' names {pools} pools; {POOLS_PER_LINE_MAX} is the limit")]
-    TooManyPools {
-        /// The line.
-        line: String,
-        /// How many it names.
-        pools: usize,
-    },
-    /// The file of baselines cannot be used.
-    #[error("baselines in '{path}': {why}")]
-    Baselines {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A pool's rules contradict each other.
-    #[error("pool '{pool}': {error}")]
-    Scaling {
-        /// The pool.
-        pool: String,
-        /// What is wrong.
-        error: ScaleRulesError,
-    },
-    /// What follows a success has no time, or keeps a worker for too long.
-    #[error(
-        "line '{line}': what follows may take {within:?}; give more than zero and at most {FOLLOW_UP_MAX:?}"
-    )]
-    FollowUp {
-        /// The line.
-        line: String,
-        /// The refused time.
-        within: Duration,
-    },
-    /// A line's rates cannot be kept.
-    #[error("line '{line}': {error}")]
-    Rate {
-        /// The line.
-        line: String,
-        /// What is wrong.
-        error: RateError,
-    },
-    /// A check of the node's health cannot be one.
-    #[error("health: {0}")]
-    Health(#[from] HealthError),
-    /// A pool's rules on waiting are out of range.
-    #[error("pool '{pool}': {error}")]
-    Wait {
-        /// The pool.
-        pool: String,
-        /// All that is wrong with them.
-        error: WaitRulesErrors,
-    },
-}
+mod error;
 
-/// Everything wrong with a plant.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{} fault(s) in the plant, nothing was started:\n  {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
-pub struct PlantErrors(pub Vec<PlantError>);
+pub use error::{PlantError, PlantErrors};
 
 /// A plant to be.
 #[derive(Debug)]
@@ -135,15 +55,16 @@ pub struct PlantBuilder {
     limits: Limits,
     levelling: Levelling,
     kaizen: KaizenRules,
+    measuring: Measuring,
     jidoka: JidokaRules,
     health: HealthSpec,
+    /// How checks are weighed, if a configuration says so.
+    checking: Option<HealthRulesBuilder>,
     ceiling: Arc<Ceiling>,
     routes: Arc<Routes>,
     pools: Vec<PoolSpec>,
     lines: Vec<Arc<LineCell>>,
     serves: Vec<Vec<String>>,
-    /// For each line, how long a worker may be at one of its signals.
-    patience: Vec<Duration>,
     errors: Vec<PlantError>,
 }
 
@@ -163,14 +84,15 @@ impl Plant {
             limits,
             levelling: Levelling::default(),
             kaizen: KaizenRules::default(),
+            measuring: Measuring::default(),
             jidoka: JidokaRules::default(),
             health: HealthSpec::new(),
+            checking: None,
             ceiling: Ceiling::new(limits),
             routes: Routes::new(),
             pools: Vec::new(),
             lines: Vec::new(),
             serves: Vec::new(),
-            patience: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -236,14 +158,14 @@ impl PlantBuilder {
 
     /// Which share of failures lights which light.
     pub fn ladder(mut self, rules: LadderRules) -> Self {
-        self.kaizen.ladder = rules;
+        self.measuring.ladder = rules;
         self
     }
 
     /// Which percentiles, queues and resources light which light. They slow lines down and stop them only where
     /// [`jidoka`](Self::jidoka) says so of their cause; a light clears as by [`ladder`](Self::ladder).
     pub fn levels(mut self, rules: LevelRules) -> Self {
-        self.kaizen.levels = rules;
+        self.measuring.levels = rules;
         self
     }
 
@@ -256,7 +178,19 @@ impl PlantBuilder {
 
     /// When a line is slower than its baseline.
     pub fn regressions(mut self, rules: BaselineRules) -> Self {
-        self.kaizen.baseline = rules;
+        self.measuring.baseline = rules;
+        self
+    }
+
+    /// Which burn rates of a line's error budget tell.
+    pub fn burn_rates(mut self, rules: BurnRules) -> Self {
+        self.measuring.burn = rules;
+        self
+    }
+
+    /// From where on a pool is degraded and critical.
+    pub fn pool_health(mut self, rules: PoolHealthRules) -> Self {
+        self.measuring.pools = rules;
         self
     }
 
@@ -269,6 +203,13 @@ impl PlantBuilder {
     /// What is checked about the node, and how often; by default its machine and its queues, every 5 s.
     pub fn health(mut self, spec: HealthSpec) -> Self {
         self.health = spec;
+        self
+    }
+
+    /// How checks are weighed, whatever [`health`](Self::health) says: a configuration sets it.
+    #[cfg(feature = "config")]
+    pub(crate) fn checking(mut self, rules: HealthRulesBuilder) -> Self {
+        self.checking = Some(rules);
         self
     }
 
@@ -289,12 +230,12 @@ impl PlantBuilder {
             self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
         }
         let plant = ActorPath::new("/plant").expect("a valid literal");
-        let guard = Guard::new(name.clone(), plant, spec.breaker, spec.adaptive, self.system.clone());
+        let LineRules { breaker, adaptive, deadline, follow_up_within: within, objective } = spec.rules;
+        let guard = Guard::new(name.clone(), plant, breaker, adaptive, self.system.clone());
         let rate = RateGate::new(&spec.rates).unwrap_or_else(|error| {
             self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
             RateGate::new(&Rates::default()).expect("no rate is a sound one")
         });
-        let within = spec.follow_up_within;
         if within.is_zero() || FOLLOW_UP_MAX < within {
             self.errors.push(PlantError::FollowUp { line: spec.name.clone(), within });
         }
@@ -302,17 +243,18 @@ impl PlantBuilder {
         let pools = if spec.pools.is_empty() { own } else { spec.pools.clone() };
         let cell = Arc::new(LineCell {
             name,
-            gate: Gate::open(),
+            gate: Gate::open(deadline),
             meter: Meters::new(pools.iter().map(String::as_str)),
             guard,
             phases: Phases::new(),
             follow_ups: FollowUps::new(within),
             rate,
             account: Account::new(spec.receipts, spec.objectives),
+            objective: Publisher::new(objective),
+            built: spec.built.unwrap_or(spec.rules),
         });
         let index = self.lines.len();
         self.lines.push(cell.clone());
-        self.patience.push(spec.deadline.saturating_add(within));
         self.serves.push(pools);
         let (ceiling, routes) = (self.ceiling.clone(), self.routes.clone());
         Line::new(spec, cell, ceiling, routes, index, self.system.clone())
@@ -338,6 +280,10 @@ impl PlantBuilder {
         self.check_pool_names(&pools);
         let serves = self.resolve(&pools);
         let baselines = self.read_baselines();
+        let checking_built = self.health.own_rules();
+        if let Some(rules) = self.checking.take() {
+            self.health = self.health.rules(rules);
+        }
         let health = self.health.build().map_err(|error| {
             self.errors.extend(error.faults().into_iter().map(|fault| match fault {
                 Fault::Name(error) => PlantError::Name(error),
@@ -348,13 +294,7 @@ impl PlantBuilder {
             Ok(health) if self.errors.is_empty() => health,
             _ => return Err(PlantErrors(self.errors)),
         };
-        for (pools_of_line, patience) in serves.iter().zip(&self.patience) {
-            for pool in pools_of_line.iter().map(|index| &pools[*index]) {
-                let longest = (*pool.patience.latest()).max(*patience);
-                pool.patience.publish(longest);
-            }
-        }
-        let node_levels = Levels::new(&Measure::OF_NODE, &self.kaizen.levels, self.kaizen.ladder);
+        let node_levels = Levels::new(&Measure::OF_NODE, &self.measuring);
         let floor = Arc::new(Floor {
             lines: self.lines,
             pools,
@@ -372,6 +312,9 @@ impl PlantBuilder {
             affinity: Publisher::new(Affinity::default()),
             levelling: Publisher::new(self.levelling),
             jidoka: Publisher::new(self.jidoka),
+            measuring: Publisher::new(self.measuring),
+            checking: Publisher::new(*health.rules()),
+            checking_built: checking_built.unwrap_or(*health.rules()),
             health: Publisher::new(Wellness { health, receipt: None }),
             health_view: Publisher::new(HealthView::default()),
             arrivals: Publisher::new(ArrivalsView::default()),
@@ -379,6 +322,7 @@ impl PlantBuilder {
             surge: Publisher::new(Surge::default()),
             told: Publisher::new(Seq(0)),
         });
+        floor.set_patience();
         Ok(assemble(&floor, pool_specs, self.kaizen, sources.into(), &self.system))
     }
 
@@ -456,14 +400,18 @@ fn assemble(
     sources: Arc<[Source]>,
     system: &System,
 ) -> Plant {
-    let (for_regulator, for_system) = (floor.clone(), system.clone());
-    let regulator = server("regulator", move || Regulator::new(for_regulator.clone(), for_system.clone()));
+    let for_health = floor.clone();
+    let health = server("health", move || Monitor::new(for_health.clone(), sources.clone()));
+    let (for_regulator, for_system, monitor) = (floor.clone(), system.clone(), health.address());
+    let regulator = server("regulator", move || {
+        Regulator::new(for_regulator.clone(), for_system.clone(), monitor.clone())
+    });
     let address = regulator.address();
     let (for_board, regulator_address) = (floor.clone(), address.clone());
     let for_kaizen = floor.clone();
     let kaizen = server("kaizen", move || Kaizen::new(for_kaizen.clone(), kaizen_rules.clone()));
     let kaizen_address = kaizen.address();
-    let (for_balancer, for_burst, for_health) = (floor.clone(), floor.clone(), floor.clone());
+    let (for_balancer, for_burst) = (floor.clone(), floor.clone());
     let balancer = server("balancer", move || Balancer::new(for_balancer.clone()));
     let balancer_address = balancer.address();
     let board = server("board", move || {
@@ -471,8 +419,6 @@ fn assemble(
         AndonBoard::new(for_board.clone(), regulator_address.clone(), kaizen, balancer)
     });
     let burst = server("burst", move || BurstHandler::new(for_burst.clone()));
-
-    let health = server("health", move || Monitor::new(for_health.clone(), sources.clone()));
 
     let board_address = board.address();
     system.on_control(move |control, reply| {

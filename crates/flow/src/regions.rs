@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use gemba_core::breaker::{
     BreakerRules, Outcome, RegionMoved, RegionRefused, RegionTicket, Regions, RegionsError,
@@ -12,7 +12,7 @@ use gemba_core::breaker::{
 use gemba_core::metric;
 use gemba_core::name::{ActorPath, Name, NameError};
 use gemba_core::receipt::{BreakerState, Event, Seq};
-use gemba_kernel::System;
+use gemba_kernel::{Breakers, System};
 
 /// Why a downstream gets no breakers for its regions.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -30,7 +30,8 @@ pub enum RegionGuardError {
 ///
 /// It belongs into the action that chooses the region, behind the breaker of its line. Each breaker is a station of
 /// the board, called `DOWNSTREAM.REGION`, the one above them `DOWNSTREAM`; their changes are receipts. A region
-/// that refuses is a reason to take another one.
+/// that refuses is a reason to take another one. An operator can force each of them by its name, as the breaker of a
+/// line.
 ///
 /// # Examples
 ///
@@ -98,7 +99,11 @@ impl RegionGuard {
         let names = names.collect::<Result<Vec<_>, _>>()?;
         let state = State { regions: Regions::new(rules, names, share)?, told: BTreeMap::new() };
         let inner = Inner { system: system.clone(), name, state: Mutex::new(state) };
-        Ok(Self(Arc::new(inner)))
+        let inner = Arc::new(inner);
+        let offered: Weak<Inner> = Arc::downgrade(&inner);
+        let offered: Weak<dyn Breakers> = offered;
+        system.offer_breakers(&offered);
+        Ok(Self(inner))
     }
 
     /// Lets a call pass, or says why not and when to come again.
@@ -183,6 +188,27 @@ impl Inner {
                 self.system.instruments().gauge(&metric::BREAKER, &[breaker.as_str(), word]).set(on);
             }
         }
+    }
+}
+
+impl Breakers for Inner {
+    fn names(&self) -> Vec<Name> {
+        let state = self.state();
+        let regions = state.regions.states().map(|(region, _)| self.breaker_of(Some(region)));
+        std::iter::once(self.name.clone()).chain(regions).collect()
+    }
+
+    fn force(&self, breaker: &Name, to: BreakerState, by: &str, why: &str) -> Option<Seq> {
+        let mut state = self.state();
+        let region = breaker.as_str().strip_prefix(self.name.as_str())?;
+        let region = if region.is_empty() { None } else { Some(region.strip_prefix('.')?) };
+        let from = state.regions.force(region, to, self.system.now())?;
+        let why = format!("forced by {by}: {why}").into();
+        let event = Event::BreakerMoved { breaker: breaker.clone(), from, to, why };
+        let receipt = self.system.record(None, &ActorPath::root(), event);
+        state.told.insert(breaker.clone(), receipt);
+        self.show(&state);
+        Some(receipt)
     }
 }
 

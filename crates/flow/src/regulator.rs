@@ -1,6 +1,5 @@
 //! The regulator: sets the limits of admission, opens and closes the lines.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,17 +9,20 @@ use gemba_core::exit::ExitReason;
 use gemba_core::jidoka::{Cause, Defect, Jidoka, Moved, Stance};
 use gemba_core::metric;
 use gemba_core::name::Name;
-use gemba_core::receipt::{Event, Seq, SettingChange};
+use gemba_core::receipt::{Event, Seq};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{CordView, LineState};
 use gemba_kernel::{Address, CallError, Context, Reply, Server, Stop, System};
 
 use crate::floor::Floor;
 use crate::gate::{Standing, state_of};
+use crate::health::HealthMsg;
 use crate::permit::Permit;
 use crate::rate::RateScope;
-use crate::settings::{ApplyError, Checked, Settings, SettingsErrors};
+use crate::settings::{ApplyError, Settings, SettingsErrors};
 use crate::submit::{RETRY_AFTER, Refusal, RefusalReason};
+
+mod apply;
 
 /// How often the regulator looks at the count.
 const TICK: Duration = Duration::from_millis(250);
@@ -58,17 +60,19 @@ pub(crate) enum RegulatorMsg {
 pub(crate) struct Regulator {
     floor: Arc<Floor>,
     system: System,
+    /// Who asks the checks of the node.
+    monitor: Address<HealthMsg>,
     stances: Vec<Jidoka>,
     /// When the soft limit of each tier of [`WARNED`] was passed last.
     soft_passed_at: [Option<Timestamp>; WARNED.len()],
 }
 
 impl Regulator {
-    pub(crate) fn new(floor: Arc<Floor>, system: System) -> Self {
+    pub(crate) fn new(floor: Arc<Floor>, system: System, monitor: Address<HealthMsg>) -> Self {
         let rules = *floor.jidoka.latest();
         let mut stances = (*floor.stances.latest()).clone();
         stances.resize_with(floor.lines.len(), || Jidoka::new(rules));
-        Self { floor, system, stances, soft_passed_at: [None; WARNED.len()] }
+        Self { floor, system, monitor, stances, soft_passed_at: [None; WARNED.len()] }
     }
 
     fn set_limits(&self, limits: Limits, why: Arc<str>, ctx: &Context<RegulatorMsg>) -> Seq {
@@ -77,62 +81,6 @@ impl Regulator {
         self.floor.ceiling.set_limits(limits);
         self.publish(ctx);
         ctx.system().record(None, ctx.path(), Event::LimitsChanged { hard_from, hard_to, why })
-    }
-
-    /// Checks all settings, then sets all of them: nothing between the two can fail.
-    fn apply(
-        &mut self,
-        settings: &Settings,
-        why: Arc<str>,
-        ctx: &Context<RegulatorMsg>,
-    ) -> Result<Seq, SettingsErrors> {
-        let Checked { limits, pools, waiting, burst, jidoka, prices, rates } = settings.check(&self.floor)?;
-        let floor = self.floor.clone();
-        let mut changes = Vec::new();
-        let mut note = |setting: &str, from: &dyn Debug, to: &dyn Debug| {
-            let (from, to) = (format!("{from:?}"), format!("{to:?}"));
-            // A whole configuration that is applied again changes little of it.
-            if from != to {
-                changes.push(SettingChange { setting: setting.into(), from: from.into(), to: to.into() });
-            }
-        };
-        if let Some(limits) = limits {
-            note("limits", &floor.ceiling.limits(), &limits);
-            floor.ceiling.set_limits(limits);
-        }
-        for (index, rules) in pools {
-            let pool = &floor.pools[index];
-            note(&format!("pool {}", pool.name), &pool.rules(), &rules);
-            pool.rules.publish(rules);
-        }
-        for (index, waiting) in waiting {
-            let pool = &floor.pools[index];
-            note(&format!("waiting for pool {}", pool.name), &*pool.waiting.latest(), &waiting);
-            pool.exchange.set_waiting(waiting, ctx.now());
-            pool.waiting.publish(waiting);
-        }
-        for (index, rates) in rates {
-            let line = &floor.lines[index];
-            note(&format!("rates of line {}", line.name), &line.rate.rates(), &rates);
-            line.rate.set(rates);
-        }
-        let mut levelling = *floor.levelling.latest();
-        if let Some(burst) = burst {
-            note("burst", &levelling.burst, &burst);
-            levelling.burst = burst;
-        }
-        if let Some(prices) = prices {
-            note("prices", &levelling.prices, &prices);
-            levelling.prices = prices;
-        }
-        floor.levelling.publish(levelling);
-        if let Some(jidoka) = jidoka {
-            note("jidoka", &*floor.jidoka.latest(), &jidoka);
-            self.stances.iter_mut().for_each(|line| line.set_rules(jidoka));
-            floor.jidoka.publish(jidoka);
-        }
-        self.publish(ctx);
-        Ok(ctx.system().record(None, ctx.path(), Event::SettingsChanged { changes, why }))
     }
 
     /// Checks, writes the receipt and sets the gate in one step, so that the three never disagree.
@@ -154,10 +102,12 @@ impl Regulator {
                 let mut breakers = self.floor.lines.iter().map(|line| &line.guard);
                 match breakers.find(|guard| *guard.name() == breaker) {
                     Some(guard) => Ok(guard.force(to, &by, &why)),
-                    // Each line has a breaker of its own name.
-                    None => {
-                        Err(ControlError::UnknownBreaker { breaker, known: self.floor.line_names().into() })
-                    }
+                    // Each line has a breaker of its own name; others are of regions.
+                    None => ctx.system().force_breaker(&breaker, to, &by, &why).map_err(|others| {
+                        let others = others.iter().map(|name| format!(", {name}"));
+                        let known = self.floor.line_names() + &others.collect::<String>();
+                        ControlError::UnknownBreaker { breaker, known: known.into() }
+                    }),
                 }
             }
             Control::ResetCord { line, by } => {

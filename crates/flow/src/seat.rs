@@ -215,15 +215,16 @@ impl<A: Action> Drop for Ticket<A> {
 #[cfg(test)]
 mod tests {
     use gemba_core::breaker::BreakerRules;
+    use gemba_core::burn_rate::Objective;
     use gemba_core::name::{ActorPath, Name};
-    use gemba_kernel::Node;
+    use gemba_kernel::{Node, Publisher};
 
     use super::*;
     use crate::action::JobContext;
     use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
     use crate::gate::Gate;
     use crate::guard::Guard;
-    use crate::line::LineCell;
+    use crate::line::{DEADLINE, LineCell, LineRules};
     use crate::meters::Meters;
     use crate::permit::Ceiling;
     use crate::phases::Phases;
@@ -257,13 +258,15 @@ mod tests {
         let deadline = system.now() + PATIENCE;
         let cell = Arc::new(LineCell {
             name,
-            gate: Gate::open(),
+            gate: Gate::open(DEADLINE),
             meter: Meters::new(["echo"]),
             guard,
             phases: Phases::new(),
             follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),
             rate: RateGate::new(&Rates::default()).unwrap(),
             account: Account::default(),
+            objective: Publisher::new(Objective::default()),
+            built: LineRules::default(),
         });
         let station = Arc::new(Station { action: Echo, cell, system });
         let permit = ceiling.admit(gemba_core::admission::Tier::Normal).unwrap();

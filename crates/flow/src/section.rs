@@ -11,25 +11,25 @@ use gemba_core::wait::{WaitRules, WaitRulesBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::action::Action;
-use crate::line::LineSpec;
-use crate::plant::PlantBuilder;
-use crate::pool::{PoolSpec, QUEUE_MAX};
+use crate::pool::QUEUE_MAX;
 use crate::settings::Settings;
 
+mod build;
 mod ladders;
+mod measures;
 mod rules;
 
 use rules::{below, rest};
 
 pub use ladders::{LadderSection, LevelsSection, ThresholdsSection};
+pub use measures::{BurnSection, HealthSection, PoolHealthSection, RegressionsSection};
 pub use rules::{
     AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, PricesSection,
 };
 
 /// The settings of a plant.
 ///
-/// What a pool or a line does not say is as by [`PoolSpec::new`] and [`LineSpec::new`].
+/// What a pool or a line does not say is as by [`PoolSpec::new`](crate::PoolSpec::new) and [`LineSpec::new`](crate::LineSpec::new).
 ///
 /// # Examples
 ///
@@ -73,6 +73,14 @@ pub struct PlantSection {
     pub jidoka: JidokaSection,
     /// What workers cost.
     pub prices: PricesSection,
+    /// When a line is slower than its baseline.
+    pub regressions: RegressionsSection,
+    /// How fast error budgets may burn.
+    pub burn: BurnSection,
+    /// From where on pools are degraded and critical.
+    pub pool_health: PoolHealthSection,
+    /// How the checks of the node are asked and weighed, if not as the program has it.
+    pub health: Option<HealthSection>,
 }
 
 /// The limits of admission.
@@ -164,22 +172,28 @@ impl Default for PoolSection {
     }
 }
 
-/// A line. Its rates can be changed while it runs.
+/// A line. All but its pools can be changed while it runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LineSection {
     /// The pools that do its work, if not the one of its name; set at the start.
     pub pools: Vec<String>,
-    /// How long a signal may take, waiting included, if not as the program has it; set at the start.
+    /// How long a signal may take, waiting included, if not as the program has it.
     #[schemars(range(min = 1, max = 86_400_000))]
     pub deadline_ms: Option<u32>,
+    /// How long what follows a success may take, if not as the program has it.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub follow_up_within_ms: Option<u32>,
+    /// What share of its work has to succeed, if not as the program has it.
+    #[schemars(range(min = 0.9, max = 0.999_999))]
+    pub objective_ratio: Option<f64>,
     /// How many signals it takes in a time.
     pub rate: Option<RateSection>,
     /// How many signals of one key it takes in a time.
     pub rate_per_key: Option<RateSection>,
-    /// When its breaker opens and closes; set at the start.
+    /// When its breaker opens and closes.
     pub breaker: Option<BreakerSection>,
-    /// Limits the calls to a downstream to what it bears; set at the start.
+    /// Limits the calls to a downstream to what it bears.
     pub adaptive: Option<AdaptiveSection>,
 }
 
@@ -217,6 +231,28 @@ impl LineSection {
     fn rate_per_key(&self) -> Option<Rate> {
         self.rate_per_key.and_then(|rate| rate.rate().ok())
     }
+
+    /// Adds what can be changed of the line; what it does not say is as the program has it.
+    fn settings(&self, line: &str, settings: Settings) -> Settings {
+        let mut settings =
+            settings.rates(line, self.rate(), self.rate_per_key(), KEYS_MAX).line_as_built(line);
+        if let Some(deadline) = self.deadline_ms {
+            settings = settings.deadline(line, millis(deadline));
+        }
+        if let Some(within) = self.follow_up_within_ms {
+            settings = settings.follow_up_within(line, millis(within));
+        }
+        if let Some(objective) = self.objective_ratio {
+            settings = settings.objective(line, objective);
+        }
+        if let Some(breaker) = self.breaker {
+            settings = settings.breaker(line, breaker.rules());
+        }
+        if let Some(adaptive) = self.adaptive {
+            settings = settings.adaptive(line, adaptive.rules());
+        }
+        settings
+    }
 }
 
 impl PoolSection {
@@ -233,9 +269,13 @@ impl PoolSection {
         WaitRules::builder().shares(self.wait_calm_ratio, self.wait_lasting_ratio)
     }
 
-    /// The part that is set at the start.
-    fn at_start(&self) -> impl PartialEq + use<> {
-        (self.crashes_max, self.crash_period_s, self.stop_within_ms)
+    /// The keys that are set at the start, and whether they differ.
+    const fn at_start(&self, other: &Self) -> [(&'static str, bool); 3] {
+        [
+            ("crashes_max", self.crashes_max != other.crashes_max),
+            ("crash_period_s", self.crash_period_s != other.crash_period_s),
+            ("stop_within_ms", self.stop_within_ms != other.stop_within_ms),
+        ]
     }
 }
 
@@ -246,13 +286,27 @@ impl PlantSection {
         let mut settings = Settings::new()
             .limits(hard, reserve_ratio, soft_ratio)
             .burst(self.burst.rules())
+            .forecast(self.forecast.rules())
+            .ladder(self.ladder.rules())
+            .levels(self.levels.rules())
             .jidoka(self.jidoka.rules())
             .prices(self.prices.prices());
+        let RegressionsSection { worse_ratio, chance_ratio, outcomes_min } = self.regressions;
+        let BurnSection { hour_factor, six_hours_factor, three_days_factor, failures_min } = self.burn;
+        let (used, failed, better_after) = self.pool_health.shares();
+        settings = settings
+            .regressions(worse_ratio, chance_ratio, outcomes_min.into())
+            .burn_rates(hour_factor, six_hours_factor, three_days_factor, failures_min.into())
+            .pool_health(used, failed, better_after);
+        settings = match self.health {
+            Some(health) => settings.health(health.rules()),
+            None => settings.health_as_built(),
+        };
         for (name, pool) in &self.pools {
             settings = settings.pool(name, pool.scaling()).waiting(name, pool.wait(), pool.queue_max);
         }
         for (name, line) in &self.lines {
-            settings = settings.rates(name, line.rate(), line.rate_per_key(), KEYS_MAX);
+            settings = line.settings(name, settings);
         }
         settings
     }
@@ -262,23 +316,18 @@ impl PlantSection {
     pub fn needs_restart(&self, other: &Self) -> Vec<String> {
         let mut keys = Vec::new();
         let sections = [
-            ("forecast", self.forecast != other.forecast),
-            ("ladder", self.ladder != other.ladder),
-            ("levels", self.levels != other.levels),
             ("pools", !self.pools.keys().eq(other.pools.keys())),
             ("lines", !self.lines.keys().eq(other.lines.keys())),
         ];
         keys.extend(sections.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()));
         for (name, one) in &self.pools {
-            if other.pools.get(name).is_some_and(|other| one.at_start() != other.at_start()) {
-                keys.push(format!("pools.{name}"));
-            }
+            let differ = other.pools.get(name).map(|other| one.at_start(other));
+            let differ = differ.into_iter().flatten().filter(|(_, differs)| *differs);
+            keys.extend(differ.map(|(key, _)| format!("pools.{name}.{key}")));
         }
         for (name, one) in &self.lines {
-            let at_start =
-                |line: &LineSection| LineSection { rate: None, rate_per_key: None, ..line.clone() };
-            if other.lines.get(name).is_some_and(|other| at_start(one) != at_start(other)) {
-                keys.push(format!("lines.{name}"));
+            if other.lines.get(name).is_some_and(|other| one.pools != other.pools) {
+                keys.push(format!("lines.{name}.pools"));
             }
         }
         keys
@@ -321,6 +370,12 @@ impl Check for PlantSection {
         self.ladder.check(&mut faults.at("ladder"));
         self.levels.check(&mut faults.at("levels"));
         rest(&mut faults.at("jidoka"), self.jidoka.rules().build());
+        rest(&mut faults.at("regressions"), self.regressions.rules());
+        self.burn.check(&mut faults.at("burn"));
+        self.pool_health.check(&mut faults.at("pool_health"));
+        if let Some(health) = self.health {
+            health.check(&mut faults.at("health"));
+        }
     }
 }
 
@@ -365,70 +420,12 @@ impl Check for LineSection {
     }
 }
 
-impl PlantBuilder {
-    /// Sets the rules of the plant as a configuration has them. Pools and lines take theirs with
-    /// [`PoolSpec::section`] and [`LineSpec::section`].
-    pub fn section(self, section: &PlantSection) -> Self {
-        let LimitsSection { hard, reserve_ratio, soft_ratio } = section.limits;
-        let mut plant = self.prices(section.prices.prices()).levels(section.levels.rules());
-        // What is faulty was told by `Check`, and stays as it is.
-        if let Ok(limits) = Limits::new(hard, reserve_ratio, soft_ratio) {
-            plant = plant.limits(limits);
-        }
-        if let Ok(rules) = section.burst.rules().build() {
-            plant = plant.burst(rules);
-        }
-        if let Ok(rules) = section.forecast.rules().build() {
-            plant = plant.forecast(rules);
-        }
-        if let Ok(rules) = section.ladder.rules().build() {
-            plant = plant.ladder(rules);
-        }
-        if let Ok(rules) = section.jidoka.rules().build() {
-            plant = plant.jidoka(rules);
-        }
-        plant
-    }
-}
-
-impl PoolSpec {
-    /// Sets all that a configuration says about the pool.
-    pub fn section(self, section: &PoolSection) -> Self {
-        self.scaling(section.scaling())
-            .wait(section.wait())
-            .queue_max(section.queue_max)
-            .intensity(section.crashes_max, secs(section.crash_period_s))
-            .stop_within(Duration::from_millis(section.stop_within_ms.into()))
-    }
-}
-
-impl<A: Action, F: 'static> LineSpec<A, F> {
-    /// Sets what a configuration says about the line.
-    pub fn section(mut self, section: &LineSection) -> Self {
-        if !section.pools.is_empty() {
-            self.pools.clone_from(&section.pools);
-        }
-        if let Some(deadline) = section.deadline_ms {
-            self = self.deadline(Duration::from_millis(deadline.into()));
-        }
-        if let Some(rate) = section.rate() {
-            self = self.rate(rate);
-        }
-        if let Some(rate) = section.rate_per_key() {
-            self = self.rate_per_key(rate, KEYS_MAX);
-        }
-        if let Some(Ok(rules)) = section.breaker.map(|breaker| breaker.rules().build()) {
-            self = self.breaker(rules);
-        }
-        if let Some(Ok(rules)) = section.adaptive.map(|adaptive| adaptive.rules().build()) {
-            self = self.adaptive(rules);
-        }
-        self
-    }
-}
-
 fn secs(secs: u32) -> Duration {
     Duration::from_secs(secs.into())
+}
+
+fn millis(millis: u32) -> Duration {
+    Duration::from_millis(millis.into())
 }
 
 #[cfg(test)]
@@ -436,6 +433,7 @@ mod tests {
     use gemba_config::{ConfigErrors, Sources};
 
     use super::*;
+    use crate::pool::PoolSpec;
 
     fn load(text: &str) -> Result<PlantSection, ConfigErrors> {
         Sources::new("PLANT").text("plant.toml", text).load().map(|loaded| loaded.value)
@@ -471,7 +469,9 @@ mod tests {
              [forecast]\nlead_s = 7200\n\
              [ladder]\nyellow_ratio = 0.5\nwindow_s = 1\n\
              [levels]\np95_ms = { yellow = 280, red = 150 }\nprocessor_percent.red = 0\n\
-             [jidoka]\nstopped_max_ratio = -0.1\n",
+             [jidoka]\nstopped_max_ratio = -0.1\n\
+             [burn]\nsix_hours_factor = 20\n[pool_health]\nfailed_degraded_ratio = 0.3\n\
+             [regressions]\noutcomes_min = 9\n[health]\nperiod_s = 10\n",
         )
         .unwrap_err();
         let told: Vec<_> = errors.faults().iter().map(gemba_config::Fault::message).collect();
@@ -494,6 +494,10 @@ mod tests {
              one before, from 1 up",
             "levels.processor_percent.red is 0; give a whole number of at least 1",
             "jidoka.stopped_max_ratio is -0.1; give a number from 0 to 1",
+            "burn.six_hours_factor: is 20; give at most hour_factor, which is 14.4",
+            "pool_health.failed_degraded_ratio: is 0.3; give less than failed_critical_ratio, which is 0.2",
+            "regressions.outcomes_min is 9; give a whole number of at least 50",
+            "health: answers are stale after 15s; give at least two periods, 20s",
         ];
         assert_eq!(told, expected, "{errors}");
     }
@@ -502,13 +506,16 @@ mod tests {
     fn what_is_set_at_the_start_alone_is_named() {
         let one = load("[pools.a]\nworkers_min = 3\n[lines.a.rate]\ncount = 5\n").unwrap();
         let running = load(
-            "[limits]\nhard = 7\n[pools.a]\nworkers_min = 4\nqueue_max = 1\n[lines.a.rate]\ncount = 6\n",
+            "[limits]\nhard = 7\n[pools.a]\nworkers_min = 4\nqueue_max = 1\n[lines.a.rate]\ncount = 6\n\
+             [lines.a]\ndeadline_ms = 5\n[lines.a.breaker]\nprobes = 2\n[ladder]\nwindow_s = 61\n\
+             [levels]\nqueued.red = 9\n[forecast]\nlead_s = 60\n[burn]\nfailures_min = 1\n[health]\nconfirm = 1\n",
         )
         .unwrap();
         assert_eq!(one.needs_restart(&running), Vec::<String>::new());
         let other = load(
-            "[pools.a]\ncrashes_max = 1\n[lines.a]\ndeadline_ms = 5\n[ladder]\nwindow_s = 61\n[pools.b]\n",
+            "[pools.a]\ncrashes_max = 1\nstop_within_ms = 1\n[lines.a]\npools = [\"b\"]\ndeadline_ms = 5\n[pools.b]\n",
         );
-        assert_eq!(one.needs_restart(&other.unwrap()), ["ladder", "pools", "pools.a", "lines.a"]);
+        let keys = ["pools", "pools.a.crashes_max", "pools.a.stop_within_ms", "lines.a.pools"];
+        assert_eq!(one.needs_restart(&other.unwrap()), keys);
     }
 }

@@ -1,25 +1,41 @@
 //! Settings of a running plant: checked together, applied together, or none of them.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use gemba_core::admission::{Limits, LimitsError};
-use gemba_core::burst::{BurstRules, BurstRulesBuilder, BurstRulesError};
+use gemba_core::adaptive::AdaptiveRulesBuilder;
+use gemba_core::breaker::BreakerRulesBuilder;
+use gemba_core::burst::BurstRulesBuilder;
 use gemba_core::cost::Prices;
-use gemba_core::jidoka::{JidokaRules, JidokaRulesBuilder, JidokaRulesError};
-use gemba_core::rate::{Rate, RateError};
-use gemba_core::scaling::{ScaleRules, ScaleRulesBuilder, ScaleRulesError};
-use gemba_core::wait::{WaitRulesBuilder, WaitRulesErrors};
-use gemba_kernel::CallError;
+use gemba_core::forecast::ForecastRulesBuilder;
+use gemba_core::health::HealthRulesBuilder;
+use gemba_core::jidoka::JidokaRulesBuilder;
+use gemba_core::ladder::{LadderRulesBuilder, LevelRules};
+use gemba_core::rate::Rate;
+use gemba_core::scaling::ScaleRulesBuilder;
+use gemba_core::wait::WaitRulesBuilder;
 
-use crate::exchange::Waiting;
-use crate::floor::Floor;
 use crate::rate::Rates;
 
+mod check;
+mod error;
+
+pub(crate) use check::Checked;
+pub use error::{ApplyError, SettingError, SettingsErrors};
+
+/// The longest deadline a line may be given while it runs.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
+
 /// What is to change; what is not named stays.
+///
+/// Everything can be changed that a line, a pool or the plant goes by, but which there are, where signals go, and how
+/// their supervisors restart them. What becomes of what is known under the old rules is said at each method: nothing
+/// is forgotten that still means something.
 ///
 /// # Examples
 ///
 /// ```
+/// use std::time::Duration;
+/// use gemba_core::breaker::BreakerRules;
 /// use gemba_core::burst::BurstRules;
 /// use gemba_core::scaling::ScaleRules;
 /// use gemba_flow::Settings;
@@ -27,6 +43,8 @@ use crate::rate::Rates;
 /// let night = Settings::new()
 ///     .limits(600, 0.2, 0.83)
 ///     .pool("payment", ScaleRules::builder().workers(4, 10))
+///     .breaker("payment", BreakerRules::builder().failures_in_a_row(3))
+///     .deadline("payment", Duration::from_secs(8))
 ///     .burst(BurstRules::builder().disabled());
 /// # let _ = night;
 /// ```
@@ -36,9 +54,35 @@ pub struct Settings {
     pools: Vec<(String, ScaleRulesBuilder)>,
     waiting: Vec<(String, WaitRulesBuilder, u32)>,
     burst: Option<BurstRulesBuilder>,
+    forecast: Option<ForecastRulesBuilder>,
+    ladder: Option<LadderRulesBuilder>,
+    levels: Option<LevelRules>,
+    regressions: Option<(f64, f64, u64)>,
+    burn_rates: Option<([f64; 3], u64)>,
+    pool_health: Option<([f64; 2], [f64; 2], Duration)>,
+    health: Option<HealthChange>,
     jidoka: Option<JidokaRulesBuilder>,
     prices: Option<Prices>,
     rates: Vec<(String, Rates)>,
+    lines: Vec<(String, LineChange)>,
+}
+
+/// How the checks of the node are to be weighed.
+#[derive(Debug, Clone, Copy)]
+enum HealthChange {
+    AsBuilt,
+    Rules(HealthRulesBuilder),
+}
+
+/// What is to change of a line, in the order in which it was said.
+#[derive(Debug, Clone, Copy)]
+enum LineChange {
+    AsBuilt,
+    Breaker(BreakerRulesBuilder),
+    Adaptive(Option<AdaptiveRulesBuilder>),
+    Deadline(Duration),
+    FollowUpWithin(Duration),
+    Objective(f64),
 }
 
 impl Settings {
@@ -47,7 +91,7 @@ impl Settings {
         Self::default()
     }
 
-    /// How many signals may be in flight, as in [`Limits::new`].
+    /// How many signals may be in flight, as in [`Limits::new`](gemba_core::admission::Limits::new).
     pub fn limits(mut self, hard: u32, reserve_ratio: f64, soft_ratio: f64) -> Self {
         self.limits = Some((hard, reserve_ratio, soft_ratio));
         self
@@ -71,6 +115,58 @@ impl Settings {
         self
     }
 
+    /// What is foreseen of the arrivals. What was learnt stays, unless the slots of a season have another length.
+    pub fn forecast(mut self, rules: ForecastRulesBuilder) -> Self {
+        self.forecast = Some(rules);
+        self
+    }
+
+    /// Which share of failures lights which light, and when a light clears. What was counted counts as far as the new
+    /// window reaches; a light that is lit clears by the new figures.
+    pub fn ladder(mut self, rules: LadderRulesBuilder) -> Self {
+        self.ladder = Some(rules);
+        self
+    }
+
+    /// Which percentiles, queues and resources light which light: these, and no others. A light without a threshold
+    /// goes out.
+    pub fn levels(mut self, rules: LevelRules) -> Self {
+        self.levels = Some(rules);
+        self
+    }
+
+    /// When a line is slower than its baseline, as in [`BaselineRules::new`](gemba_core::baseline::BaselineRules::new).
+    pub fn regressions(mut self, worse_ratio: f64, chance: f64, outcomes_min: u64) -> Self {
+        self.regressions = Some((worse_ratio, chance, outcomes_min));
+        self
+    }
+
+    /// Which burn rates of an error budget tell, as in [`BurnRules::new`](gemba_core::burn_rate::BurnRules::new). What
+    /// was counted counts.
+    pub fn burn_rates(mut self, hour: f64, hours: f64, days: f64, failures_min: u64) -> Self {
+        self.burn_rates = Some(([hour, hours, days], failures_min));
+        self
+    }
+
+    /// From where on pools are degraded and critical, as in
+    /// [`PoolHealthRules::new`](gemba_core::pool_health::PoolHealthRules::new).
+    pub fn pool_health(mut self, used: [f64; 2], failed: [f64; 2], better_after: Duration) -> Self {
+        self.pool_health = Some((used, failed, better_after));
+        self
+    }
+
+    /// How often the checks of the node are asked, and how they are weighed. What they answered last holds.
+    pub fn health(mut self, rules: HealthRulesBuilder) -> Self {
+        self.health = Some(HealthChange::Rules(rules));
+        self
+    }
+
+    /// The same as the program built the plant.
+    pub fn health_as_built(mut self) -> Self {
+        self.health = Some(HealthChange::AsBuilt);
+        self
+    }
+
     /// How lines slow down and stop.
     pub fn jidoka(mut self, rules: JidokaRulesBuilder) -> Self {
         self.jidoka = Some(rules);
@@ -90,146 +186,40 @@ impl Settings {
         self
     }
 
-    /// Checks every setting before any is applied.
-    pub(crate) fn check(&self, floor: &Floor) -> Result<Checked, SettingsErrors> {
-        let mut errors = Vec::new();
-        let limits = self.limits.map(|(hard, reserve, soft)| Limits::new(hard, reserve, soft)).transpose();
-        let burst = self.burst.map(BurstRulesBuilder::build).transpose();
-        let jidoka = self.jidoka.map(JidokaRulesBuilder::build).transpose();
-        let mut pools = Vec::new();
-        for (name, rules) in &self.pools {
-            let index = index_of(floor, name, &mut errors);
-            let error = |error| errors.push(SettingError::Pool { pool: name.clone(), error });
-            pools.extend(index.zip(rules.build().map_err(error).ok()));
-        }
-        let mut waiting = Vec::new();
-        for (name, rules, queue_max) in &self.waiting {
-            let index = index_of(floor, name, &mut errors);
-            let error = |error| errors.push(SettingError::Wait { pool: name.clone(), error });
-            let rules = rules.build().map_err(error).ok();
-            waiting.extend(index.zip(rules.map(|rules| Waiting { rules, queue_max: *queue_max })));
-        }
-        let rates = self.check_rates(floor, &mut errors);
-        let limits = limits.map_err(|error| errors.push(error.into()));
-        let burst = burst.map_err(|error| errors.push(error.into()));
-        let jidoka = jidoka.map_err(|error| errors.push(error.into()));
-        match (limits, burst, jidoka) {
-            (Ok(limits), Ok(burst), Ok(jidoka)) if errors.is_empty() => {
-                Ok(Checked { limits, pools, waiting, burst, jidoka, prices: self.prices, rates })
-            }
-            _ => Err(SettingsErrors(errors)),
-        }
+    /// All of a line but its rates is again as the program built it, but for what is said of it after this.
+    pub fn line_as_built(self, line: &str) -> Self {
+        self.line(line, LineChange::AsBuilt)
     }
 
-    fn check_rates(&self, floor: &Floor, errors: &mut Vec<SettingError>) -> Vec<(usize, Rates)> {
-        let mut sound = Vec::new();
-        for (name, rates) in &self.rates {
-            let line = || name.clone();
-            let index = floor.lines.iter().position(|line| line.name.as_str() == name);
-            if index.is_none() {
-                let known = floor.lines.iter().map(|line| line.name.as_str()).collect::<Vec<_>>();
-                errors.push(SettingError::UnknownLine { line: line(), known: known.join(", ").into() });
-            }
-            errors.extend(rates.check().err().map(|error| SettingError::Rate { line: line(), error }));
-            sound.extend(index.map(|index| (index, *rates)));
-        }
-        sound
+    /// When the breaker of a line opens and closes. It stays in its state: one that is open waits for its time.
+    pub fn breaker(self, line: &str, rules: BreakerRulesBuilder) -> Self {
+        self.line(line, LineChange::Breaker(rules))
     }
-}
 
-/// The pool of this name; that there is none is told once.
-fn index_of(floor: &Floor, name: &str, errors: &mut Vec<SettingError>) -> Option<usize> {
-    let index = floor.pools.iter().position(|pool| pool.name.as_str() == name);
-    if index.is_none() {
-        let unknown = SettingError::UnknownPool { pool: name.to_owned(), known: floor.pool_names().into() };
-        if !errors.contains(&unknown) {
-            errors.push(unknown);
-        }
+    /// Limits the calls of a line to its downstream to what that bears; `None` lifts the limit. One that there was is
+    /// brought into its new bounds; one that begins does not count calls that are in flight.
+    pub fn adaptive(self, line: &str, rules: impl Into<Option<AdaptiveRulesBuilder>>) -> Self {
+        self.line(line, LineChange::Adaptive(rules.into()))
     }
-    index
-}
 
-/// Settings that may be applied.
-#[derive(Debug)]
-pub(crate) struct Checked {
-    pub limits: Option<Limits>,
-    pub pools: Vec<(usize, ScaleRules)>,
-    pub waiting: Vec<(usize, Waiting)>,
-    pub burst: Option<BurstRules>,
-    pub jidoka: Option<JidokaRules>,
-    pub prices: Option<Prices>,
-    pub rates: Vec<(usize, Rates)>,
-}
+    /// How long a signal of a line may take, waiting included; at most [`DEADLINE_MAX`]. Signals on their way keep
+    /// theirs.
+    pub fn deadline(self, line: &str, deadline: Duration) -> Self {
+        self.line(line, LineChange::Deadline(deadline))
+    }
 
-/// What is wrong with one setting.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SettingError {
-    /// The limits of admission.
-    #[error("limits: {0}")]
-    Limits(#[from] LimitsError),
-    /// The rules of bursts.
-    #[error("burst: {0}")]
-    Burst(#[from] BurstRulesError),
-    /// The rules by which lines stop.
-    #[error("jidoka: {0}")]
-    Jidoka(#[from] JidokaRulesError),
-    /// The rules of a pool.
-    #[error("pool '{pool}': {error}")]
-    Pool {
-        /// The pool.
-        pool: String,
-        /// What is wrong.
-        error: ScaleRulesError,
-    },
-    /// How jobs wait for a pool.
-    #[error("pool '{pool}': {error}")]
-    Wait {
-        /// The pool.
-        pool: String,
-        /// All that is wrong.
-        error: WaitRulesErrors,
-    },
-    /// The rates of a line.
-    #[error("line '{line}': {error}")]
-    Rate {
-        /// The line.
-        line: String,
-        /// What is wrong.
-        error: RateError,
-    },
-    /// No line has this name.
-    #[error("no line is called '{line}'; the lines are: {known}")]
-    UnknownLine {
-        /// The name.
-        line: String,
-        /// The lines there are.
-        known: Arc<str>,
-    },
-    /// No pool has this name.
-    #[error("no pool is called '{pool}'; the pools are: {known}")]
-    UnknownPool {
-        /// The name.
-        pool: String,
-        /// The pools there are.
-        known: Arc<str>,
-    },
-}
+    /// How long what follows a success may take, at most [`FOLLOW_UP_MAX`](crate::FOLLOW_UP_MAX).
+    pub fn follow_up_within(self, line: &str, within: Duration) -> Self {
+        self.line(line, LineChange::FollowUpWithin(within))
+    }
 
-/// Everything wrong with the settings. None of them was applied; the old ones stay in force.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{} fault(s) in the settings, nothing was changed:\n  {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
-pub struct SettingsErrors(pub Vec<SettingError>);
+    /// What share of a line's work has to succeed, 0.9 to 0.999999. What was counted is held against the new budget.
+    pub fn objective(self, line: &str, share: f64) -> Self {
+        self.line(line, LineChange::Objective(share))
+    }
 
-/// Why settings were not applied.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApplyError {
-    /// They are faulty.
-    #[error(transparent)]
-    Settings(#[from] SettingsErrors),
-    /// The regulator is restarting, or did not answer in time: then they may be in force all the same, and
-    /// applying them again does no harm.
-    #[error(transparent)]
-    Call(#[from] CallError),
+    fn line(mut self, line: &str, change: LineChange) -> Self {
+        self.lines.push((line.to_owned(), change));
+        self
+    }
 }

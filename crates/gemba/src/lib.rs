@@ -90,6 +90,7 @@
 
 mod inspector;
 mod node;
+pub mod reload;
 
 /// The program of the README, compiled.
 #[cfg(doctest)]
@@ -117,18 +118,18 @@ pub use gemba_core::{
     six_sigma, stand_in, supervision, sys, time, trace, verdict, view, wait,
 };
 pub use gemba_flow::{
-    Action, ApplyError, CLASSES_MAX, Check, DEADLINE, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FollowUp, HealthSpec,
-    JobContext, Line, LineSpec, OPERATIONS_MAX, Operation, OperationError, Operations, PerSignal, Permit,
-    Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX, RECEIPTS_PER_S,
-    RECEIPTS_PER_S_MAX, RateScope, Receipts, ReceiptsError, Refusal, RefusalReason, RegionGuard,
-    RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
-    SubmitError, Trial, TrialWatch, join_trace, trace_of,
+    Action, ApplyError, CLASSES_MAX, Check, DEADLINE, DEADLINE_MAX, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN,
+    FollowUp, HealthSpec, JobContext, Line, LineSpec, OPERATIONS_MAX, Operation, OperationError, Operations,
+    PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle, PoolSpec, QUEUE_MAX,
+    RECEIPTS_PER_S, RECEIPTS_PER_S_MAX, RateScope, Receipts, ReceiptsError, Refusal, RefusalReason,
+    RegionGuard, RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError, Settings,
+    SettingsErrors, Signal, SubmitError, Trial, TrialWatch, join_trace, trace_of,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{
-    AdaptiveSection, BreakerSection, BurstSection, ForecastSection, JidokaSection, LadderSection,
-    LevelsSection, LimitsSection, LineSection, PlantSection, PoolSection, PricesSection, RateSection,
-    ThresholdsSection,
+    AdaptiveSection, BreakerSection, BurnSection, BurstSection, ForecastSection, HealthSection,
+    JidokaSection, LadderSection, LevelsSection, LimitsSection, LineSection, PlantSection, PoolHealthSection,
+    PoolSection, PricesSection, RateSection, RegressionsSection, ThresholdsSection,
 };
 pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
 pub use gemba_kernel::{

@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use gemba_core::control::Control;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Seq};
+use gemba_core::reload::Reloaded;
 use gemba_core::routing::key_hash;
 use serde::{Deserialize, Serialize};
 
@@ -176,6 +177,12 @@ pub(crate) async fn clear_keys(
 ) -> Answer {
     let group = name("group", &group)?;
     control(&shared, body, |ask| Ok(Control::ClearKeys { group, by: ask.by() })).await
+}
+
+/// `POST /api/v1/reload`: has the configuration of the service read again, and answers with what changed.
+pub(crate) async fn reload(State(shared): State<Arc<Shared>>, body: Body) -> Result<Json<Reloaded>, Problem> {
+    let ask = read(body).await?;
+    Ok(Json(shared.system.reload(&ask.by()).await?))
 }
 
 /// `POST /api/v1/breakers/{breaker}/{state}`, with `open`, `half_open` or `closed` for the state.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gemba_core::health::HealthView;
 use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Seq};
+use gemba_core::reload::Reloaded;
 use gemba_core::view::{BoardView, ReceiptsView, TreeView};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -297,6 +298,47 @@ impl Client {
             BreakerState::Closed => "closed",
         };
         self.change(Method::POST, &format!("api/v1/breakers/{breaker}/{state}"), &ask).await
+    }
+
+    /// Has the node's service read its configuration again, and tells what changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Failed`] with every fault, or with the keys that need a restart: the old settings stay in force.
+    /// The others as [`pull_cord`](Self::pull_cord).
+    pub async fn reload(&self, by: &str) -> Result<Reloaded, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.call(self.http.post(self.at("api/v1/reload")?).json(&ask)).await
+    }
+
+    /// Lets keys belong to a pool for [`AFFINITY_LASTS`](gemba_core::affinity::AFFINITY_LASTS), as one group; a group of
+    /// the same name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`] if there is no such pool, [`ClientError::Failed`] if there are no keys or too many;
+    /// the others as [`pull_cord`](Self::pull_cord).
+    pub async fn bind_keys(
+        &self,
+        group: &Name,
+        pool: &Name,
+        keys: &[String],
+        by: &str,
+        why: Option<&str>,
+    ) -> Result<Seq, ClientError> {
+        let (by, why) = (Some(by.to_owned()), why.map(str::to_owned));
+        let ask = Ask { by, why, pool: Some(pool.to_string()), keys: keys.to_vec(), ..Ask::default() };
+        self.change(Method::POST, &format!("api/v1/affinity/{group}"), &ask).await
+    }
+
+    /// Ends an affinity group.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`] if there is no such group; the others as [`pull_cord`](Self::pull_cord).
+    pub async fn clear_keys(&self, group: &Name, by: &str) -> Result<Seq, ClientError> {
+        let ask = Ask { by: Some(by.to_owned()), ..Ask::default() };
+        self.change(Method::DELETE, &format!("api/v1/affinity/{group}"), &ask).await
     }
 
     /// Whether the node takes work.

@@ -1,10 +1,13 @@
 //! Refusals of the API, as RFC 9457 problem documents.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use gemba_core::control::ControlError;
+use gemba_core::reload::ReloadError;
 use gemba_kernel::{HaltError, KillError};
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +40,10 @@ pub(crate) enum Kind {
     Protected,
     /// It does not fit the present state.
     Conflict,
+    /// The configuration that was to be read again is faulty.
+    Faults,
+    /// The configuration differs where it is read at the start only.
+    NeedsRestart,
     /// It may work in a moment.
     Unavailable,
 }
@@ -57,6 +64,10 @@ impl Kind {
             Self::TooSlow => ("body-too-slow", "Body too slow", StatusCode::REQUEST_TIMEOUT),
             Self::Protected => ("protected", "Protected", StatusCode::FORBIDDEN),
             Self::Conflict => ("conflict", "Does not fit the present state", StatusCode::CONFLICT),
+            Self::Faults => {
+                ("faulty-configuration", "Faulty configuration", StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            Self::NeedsRestart => ("needs-restart", "Needs a restart", StatusCode::CONFLICT),
             Self::Unavailable => ("unavailable", "Not available now", StatusCode::SERVICE_UNAVAILABLE),
         }
     }
@@ -67,12 +78,14 @@ impl Kind {
 pub(crate) struct Problem {
     kind: Kind,
     detail: String,
+    /// What is wrong or in the way, one by one, where there may be several.
+    faults: Vec<Arc<str>>,
 }
 
 impl Problem {
     /// A problem with the sentence `detail`, which says what the caller can do.
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), faults: Vec::new() }
     }
 
     /// What kind it is.
@@ -90,6 +103,7 @@ impl Problem {
             status: status.as_u16(),
             detail: self.detail.clone(),
             instance: uri.path().to_owned(),
+            faults: self.faults.clone(),
         };
         let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
@@ -173,6 +187,18 @@ impl From<ControlError> for Problem {
     }
 }
 
+impl From<ReloadError> for Problem {
+    fn from(error: ReloadError) -> Self {
+        let detail = error.to_string();
+        let (kind, faults) = match error {
+            ReloadError::Faults(faults) => (Kind::Faults, faults),
+            ReloadError::NeedsRestart(keys) => (Kind::NeedsRestart, keys),
+            ReloadError::Unavailable | _ => (Kind::Unavailable, Vec::new()),
+        };
+        Self { faults, ..Self::new(kind, detail) }
+    }
+}
+
 /// The document on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Document {
@@ -187,6 +213,9 @@ pub(crate) struct Document {
     pub(crate) detail: String,
     /// What was asked for.
     pub(crate) instance: String,
+    /// Of a configuration: each fault, or each key that needs a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) faults: Vec<Arc<str>>,
 }
 
 #[cfg(test)]

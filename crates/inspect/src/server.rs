@@ -104,6 +104,7 @@ impl Inspector {
                 "/api/v1/alerts/{stations}/silence",
                 post(actions::silence).route_layer(with_token.clone()),
             )
+            .route("/api/v1/reload", post(actions::reload).route_layer(with_token.clone()))
             .route("/api/v1/affinity/{group}", affinity.route_layer(with_token.clone()))
             .route("/api/v1/breakers/{breaker}/{state}", post(actions::force_breaker).route_layer(with_token))
             .method_not_allowed_fallback(method_not_allowed)
@@ -160,7 +161,7 @@ async fn not_found() -> Problem {
     Problem::new(
         Kind::NotFound,
         "this node shows /livez, /readyz, /metrics and /api/v1/{tree,board,health,receipts,events}; changes are under \
-         /api/v1/{actors,lines,alerts}",
+         /api/v1/{actors,affinity,alerts,breakers,lines,pools,reload}",
     )
 }
 

@@ -10,7 +10,8 @@ use gemba_core::control::{Control, ControlError};
 use gemba_core::health::HealthState;
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
-use gemba_core::receipt::{BreakerState, Event, Receipt, Seq};
+use gemba_core::receipt::{BreakerState, Event, Receipt, Seq, SettingChange};
+use gemba_core::reload::{ReloadError, Reloaded};
 use gemba_core::routing::key_hash;
 use gemba_core::view::{ActorState, BoardView, StationView};
 use gemba_inspect::{Client, ClientError, InspectConfig, Inspector, Readiness, Token};
@@ -395,6 +396,51 @@ async fn keys_are_bound_to_a_pool_and_a_group_is_cleared() {
             bench.receipt(|receipt| receipt.event.kind() == kind).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_configuration_is_read_again_for_whoever_holds_the_token() {
+    let bench = Bench::start().await;
+    let ask = || bench.ask("POST", "/api/v1/reload").bearer_auth(TOKEN);
+    let (status, _) = problem(ask().send().await.unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "nobody reads one");
+
+    let (known, asked) = std::sync::mpsc::channel::<Arc<str>>();
+    bench.system().on_reload(move |by, reply| {
+        match &*by {
+            "faulty" => reply
+                .send(Err(ReloadError::Faults(vec!["limits.hard is 0".into(), "unknown key 'x'".into()]))),
+            "fixed" => reply.send(Err(ReloadError::NeedsRestart(vec!["listen".into(), "database".into()]))),
+            "operator" => drop(reply),
+            _ => {
+                let changes =
+                    vec![SettingChange { setting: "limits".into(), from: "1".into(), to: "2".into() }];
+                reply.send(Ok(Reloaded { receipt: Seq(42), changes }));
+            }
+        }
+        known.send(by).unwrap();
+    });
+
+    let (status, _) = problem(bench.ask("POST", "/api/v1/reload").send().await.unwrap()).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    let error = bench.client(None).reload("ann").await.unwrap_err();
+    assert!(matches!(error, ClientError::Unauthorized { .. }), "{error}");
+    assert_eq!(asked.try_iter().count(), 0);
+
+    let reloaded = bench.client(Some(TOKEN)).reload("ann").await.unwrap();
+    assert_eq!((reloaded.receipt, &*reloaded.changes[0].to), (Seq(42), "2"));
+    let faulty = ask().json(&serde_json::json!({"by": "faulty"}));
+    let (status, document) = problem(faulty.send().await.unwrap()).await;
+    let kind = document["type"].as_str().unwrap().rsplit('/').next();
+    assert_eq!((status, kind), (StatusCode::UNPROCESSABLE_ENTITY, Some("faulty-configuration")));
+    assert_eq!(document["faults"], serde_json::json!(["limits.hard is 0", "unknown key 'x'"]));
+    let error = bench.client(Some(TOKEN)).reload("fixed").await.unwrap_err();
+    let ClientError::Failed { status, detail } = &error else { panic!("{error}") };
+    assert!(*status == StatusCode::CONFLICT && detail.contains("start only: listen, database"), "{detail}");
+    let (status, _) = problem(ask().send().await.unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "the reply was dropped");
+    let names: Vec<_> = asked.try_iter().collect();
+    assert_eq!(names, ["ann", "faulty", "fixed", "operator"].map(Arc::from));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ compile_error!("supervision cannot catch panics with `panic = \"abort\"`; set `p
 mod actor;
 mod address;
 mod bonds;
+mod breakers;
 mod child;
 mod deadlines;
 mod exit;
@@ -45,6 +46,7 @@ pub use address::{
     Address, CALL_TIMEOUT, CallError, CastError, FindError, MAILBOX_CAPACITY, Pinned, Place, Reply, Request,
     StopError,
 };
+pub use breakers::Breakers;
 pub use child::{ChildSpec, Shutdown, SpecError};
 pub use exit::Stop;
 pub use gemba_core::machine::{INSERTED_LIMIT, Next, POSTPONED_LIMIT, When};

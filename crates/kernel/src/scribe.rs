@@ -126,6 +126,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::CordReset { .. }
         | Event::LimitsChanged { .. }
         | Event::SettingsChanged { .. }
+        | Event::SettingsRefused { .. }
         | Event::BurnMoved { .. }
         | Event::RegressionFound { .. }
         | Event::RegressionOver { .. }
@@ -219,6 +220,7 @@ fn log(receipt: &Receipt) {
         | Event::LineMoved { .. }
         | Event::CheckMoved { .. }
         | Event::PoolHealthMoved { .. }
+        | Event::SettingsRefused { .. }
         | Event::HealthMoved { .. } => line!(warn),
         Event::NodeStarted { .. }
         | Event::NodeStopping { .. }

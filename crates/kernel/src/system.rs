@@ -14,13 +14,15 @@ use arc_swap::ArcSwapOption;
 use gemba_core::control::{Control, ControlError};
 use gemba_core::exit::Incarnation;
 use gemba_core::name::{ActorPath, Name};
-use gemba_core::receipt::{Event, Seq};
+use gemba_core::receipt::{BreakerState, Event, Seq};
+use gemba_core::reload::{ReloadError, Reloaded};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::address::Reply;
+use crate::breakers::{Breakers, Offered};
 use crate::groups::Groups;
 use crate::instruments::Instruments;
 use crate::journal::Journal;
@@ -31,6 +33,9 @@ use crate::watch::Watchlist;
 
 /// How long an operator waits for the plant to carry out a request.
 const CONTROL_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long an operator waits for a configuration that is read again: files may be on a slow disk.
+const RELOAD_LIMIT: Duration = Duration::from_secs(4);
 
 /// A node from the inside, and for those who inspect it. Clones are handles to the same node.
 ///
@@ -66,6 +71,8 @@ struct Inner {
     journal: Journal,
     board: Publisher<BoardView>,
     controls: ArcSwapOption<Controls>,
+    reloads: ArcSwapOption<Reloads>,
+    breakers: Offered,
     incarnations: AtomicU64,
     phase: watch::Sender<Phase>,
     instruments: OnceLock<Instruments>,
@@ -82,6 +89,7 @@ impl WeakSystem {
     }
 }
 
+type Reloads = Box<dyn Fn(Arc<str>, Reply<Result<Reloaded, ReloadError>>) + Send + Sync>;
 type Controls = Box<dyn Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +158,8 @@ impl System {
             journal: Journal::new(),
             board: Publisher::new(BoardView::default()),
             controls: ArcSwapOption::empty(),
+            reloads: ArcSwapOption::empty(),
+            breakers: Offered::default(),
             incarnations: AtomicU64::new(1),
             phase: watch::Sender::new(Phase::Starting),
             instruments: OnceLock::new(),
@@ -313,6 +323,53 @@ impl System {
         controls: impl Fn(Control, Reply<Result<Seq, ControlError>>) + Send + Sync + 'static,
     ) {
         self.0.controls.store(Some(Arc::new(Box::new(controls))));
+    }
+
+    /// Has the configuration of the service read again, because an operator asks for it, and tells what changed.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]: the old settings stay in force; after [`ReloadError::Unavailable`] the new ones may be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not withdraw the request.
+    pub async fn reload(&self, by: &str) -> Result<Reloaded, ReloadError> {
+        let (reply, answer) = oneshot::channel();
+        let reloads = self.0.reloads.load_full().ok_or(ReloadError::Unavailable)?;
+        reloads(by.into(), Reply::new(reply));
+        match tokio::time::timeout(RELOAD_LIMIT, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(ReloadError::Unavailable),
+        }
+    }
+
+    /// Names who reads the configuration again, with who asks for it. A reply that is dropped says that nobody does.
+    pub fn on_reload(
+        &self,
+        reloads: impl Fn(Arc<str>, Reply<Result<Reloaded, ReloadError>>) + Send + Sync + 'static,
+    ) {
+        self.0.reloads.store(Some(Arc::new(Box::new(reloads))));
+    }
+
+    /// Lets an operator force these breakers by name, as long as they are there.
+    pub fn offer_breakers(&self, breakers: &Weak<dyn Breakers>) {
+        self.0.breakers.add(breakers);
+    }
+
+    /// Puts a breaker that was [offered](Self::offer_breakers) into a state, and answers with the receipt.
+    ///
+    /// # Errors
+    ///
+    /// The names of those there are, if none has this one.
+    pub fn force_breaker(
+        &self,
+        breaker: &Name,
+        to: BreakerState,
+        by: &str,
+        why: &str,
+    ) -> Result<Seq, Vec<Name>> {
+        self.0.breakers.force(breaker, to, by, why).ok_or_else(|| self.0.breakers.names())
     }
 
     pub(crate) fn all_groups(&self) -> &Groups {

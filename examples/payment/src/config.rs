@@ -267,6 +267,8 @@ impl ConfigVerb {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn load(text: &str) -> Result<PaymentConfig, ConfigErrors> {
@@ -319,6 +321,77 @@ mod tests {
         let running = "[fraud]\nattempts_max = 9\n[plant.pools.payment]\nworkers_max = 31\nqueue_max = 9\n[plant.limits]\nhard = 9\n";
         assert_eq!(start.needs_restart(&load(running).unwrap()), Vec::<String>::new());
         let other = "listen = \"127.0.0.1:1\"\n[plant.pools.payment]\ncrashes_max = 9\n[alerts]\nslack_url = \"https://example.com\"\n";
-        assert_eq!(start.needs_restart(&load(other).unwrap()), ["listen", "alerts", "plant.pools.payment"]);
+        assert_eq!(
+            start.needs_restart(&load(other).unwrap()),
+            ["listen", "alerts", "plant.pools.payment.crashes_max"]
+        );
+    }
+
+    /// Every key that has a value, each with one changed.
+    fn altered(value: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+        if let Value::Object(table) = value {
+            for (key, inner) in table {
+                let (at, before) = (format!("{path}/{key}"), found.len());
+                altered(inner, &at, found);
+                for (_, changed) in &mut found[before..] {
+                    let mut whole = value.clone();
+                    whole[key] = changed.take();
+                    *changed = whole;
+                }
+            }
+            return;
+        }
+        let other = match value {
+            Value::Bool(on) => json!(!on),
+            Value::Number(number) if number.is_f64() => json!(number.as_f64().unwrap() + 0.0001),
+            Value::Number(number) => json!(number.as_u64().unwrap() + 1),
+            Value::String(text) => json!(format!("{}1", &text[..text.len() - 1])),
+            Value::Array(_) => json!(["other"]),
+            Value::Null | Value::Object(_) => return,
+        };
+        found.push((path.replace('/', "."), other));
+    }
+
+    /// Every key is in force after a reload, or named as one that needs a restart: none is passed over.
+    #[test]
+    fn these_keys_and_no_others_need_a_restart() {
+        let start = load(
+            "[customers]\nblacklist = [\"ann\"]\ntrusted = [\"ben\"]\n\
+             [alerts]\nslack_url = \"https://a.example\"\nwebhook_url = \"https://b.example\"\npagerduty_key = \"0123456789abcdef0123456789abcdef\"\n\
+             [plant.health]\n[plant.lines.payment]\ndeadline_ms = 4000\nfollow_up_within_ms = 100\nobjective_ratio = 0.99\n\
+             rate = { count = 5, burst = 6 }\nrate_per_key = { count = 5, burst = 6 }\n\
+             breaker = { slow_ms = 100 }\nadaptive = { healthy_max_ms = 100 }\n",
+        )
+        .unwrap();
+        let mut changed = Vec::new();
+        altered(&serde_json::to_value(&start).unwrap(), "", &mut changed);
+        let in_force = |config: &PaymentConfig| format!("{:?} {:?}", config.plant.settings(), config.rules());
+        let mut at_start = Vec::new();
+        for (key, other) in &changed {
+            let other: PaymentConfig = serde_json::from_value(other.clone()).unwrap();
+            if start.needs_restart(&other).is_empty() {
+                assert_ne!(in_force(&start), in_force(&other), "{key} changes nothing, and nobody is told");
+            } else {
+                at_start.push(&key[1..]);
+            }
+        }
+        let mut expected: Vec<_> = [
+            "alerts.pagerduty_key",
+            "alerts.slack_url",
+            "alerts.webhook_url",
+            "database",
+            "gateway",
+            "inspect",
+            "listen",
+        ]
+        .map(str::to_owned)
+        .into();
+        expected.extend(NAMES.map(|line| format!("plant.lines.{line}.pools")));
+        let keys = ["crash_period_s", "crashes_max", "stop_within_ms"];
+        expected.extend(NAMES.iter().flat_map(|pool| keys.map(|key| format!("plant.pools.{pool}.{key}"))));
+        at_start.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(at_start, expected, "of {} keys", changed.len());
+        assert!(120 < changed.len(), "{} keys were tried", changed.len());
     }
 }

@@ -18,6 +18,9 @@ use tokio::time::{Instant, interval, timeout};
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What changes through the inspector need.
+const TOKEN: &str = "correct-horse-battery";
+
 async fn payment(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_payment"));
     command.args(arguments).envs(variables.iter().copied()).kill_on_drop(true);
@@ -142,6 +145,7 @@ impl Service {
             .args(["serve", "--listen", "127.0.0.1:0", "--inspect", "127.0.0.1:0"])
             .args(["--gateway", "http://127.0.0.1:9", "--database", path("payment.db").to_str().unwrap()])
             .args(["--config", path("payment.toml").to_str().unwrap()])
+            .env("GEMBA_TOKEN", TOKEN)
             .stdout(Stdio::piped())
             .stderr(fs::File::create(path("log")).unwrap())
             .kill_on_drop(true)
@@ -194,16 +198,29 @@ impl Service {
         (status, violations.map(|one| one["rule"].as_str().unwrap().to_owned()).collect())
     }
 
-    /// What changed, in the order of the receipts: setting, old, new.
-    async fn changes(&self) -> Vec<[String; 3]> {
+    /// The receipts of a kind, oldest first.
+    async fn receipts(&self, kind: &str) -> Vec<Value> {
         let url = format!("{}/api/v1/receipts?after=0&limit=1000", self.inspector);
         let receipts: Value = self.client.get(url).send().await.unwrap().json().await.unwrap();
-        let receipts = receipts["receipts"].as_array().unwrap();
-        let is_change = |receipt: &&Value| receipt["event"]["kind"] == "settings_changed";
+        let receipts = receipts["receipts"].as_array().unwrap().iter();
+        receipts.filter(|receipt| receipt["event"]["kind"] == kind).cloned().collect()
+    }
+
+    /// Changes the file and asks over HTTP; the status and the answer.
+    async fn ask_reload(&self, config: &str) -> (u16, Value) {
+        fs::write(self.path("payment.toml"), config).unwrap();
+        let request = self.client.post(format!("{}/api/v1/reload", self.inspector)).bearer_auth(TOKEN);
+        let response = request.timeout(PATIENCE).send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// What changed, in the order of the receipts: setting, old, new.
+    async fn changes(&self) -> Vec<[String; 3]> {
         let changes = |receipt: &Value| receipt["event"]["changes"].as_array().unwrap().clone();
         let words =
             |change: Value| ["setting", "from", "to"].map(|key| change[key].as_str().unwrap().to_owned());
-        receipts.iter().filter(is_change).flat_map(changes).map(words).collect()
+        let receipts = self.receipts("settings_changed").await;
+        receipts.iter().flat_map(changes).map(words).collect()
     }
 }
 
@@ -251,10 +268,37 @@ async fn a_good_file_is_taken_and_a_bad_one_leaves_the_old_settings_in_force() {
     }
     service.reload("database = \"other.db\"\n[fraud]\namount_main_max = 5000\n[ladder]\n", 1).await;
     service.reload("[plant.ladder]\nwindow_s = 120\n[plant.pools.payment]\ncrashes_max = 9\n", 1).await;
-    let fixed = "can be set at the start only: plant.ladder, plant.pools.payment; restart the service";
+    let fixed = "plant.pools.payment.crashes_max can be set at the start only; restart the service";
     assert!(service.log().contains(fixed), "{}", service.log());
     assert_eq!(service.pay("c").await, rejected);
     assert_eq!(service.changes().await, changes, "nothing more was changed");
+    let refused: Vec<_> = service.receipts("settings_refused").await;
+    let totals: Vec<_> = refused.iter().map(|receipt| receipt["event"]["faults_total"].as_u64()).collect();
+    assert_eq!(totals, [Some(6), Some(1), Some(1)], "{refused:?}");
+    assert!(refused[0]["event"]["faults"][0].as_str().unwrap().starts_with("fraud.attempts_max is 0"));
+
+    // What was set at the start only until now, and an operator who asks for it.
+    let lines = "[fraud]\namount_main_max = 10\n[plant.limits]\nhard = 600\n[plant.lines.payment.rate]\ncount = 50\n\
+                 [plant.ladder]\nwindow_s = 120\n[plant.levels]\nqueued.red = 9\n[plant.forecast]\nlead_s = 60\n\
+                 [plant.lines.payment]\ndeadline_ms = 3000\nobjective_ratio = 0.99\n\
+                 breaker = { failures_in_a_row = 3 }\nadaptive = { limit_max = 50 }\n";
+    let (status, answer) = service.ask_reload(lines).await;
+    assert_eq!(status, 200, "{answer}");
+    let told: Vec<_> =
+        answer["changes"].as_array().unwrap().iter().map(|one| one["setting"].clone()).collect();
+    let line = ["breaker", "calls", "deadline", "objective"].map(|what| format!("{what} of line payment"));
+    let expected: Vec<Value> = line
+        .into_iter()
+        .chain(["forecast", "ladder", "levels"].map(str::to_owned))
+        .map(Value::from)
+        .collect();
+    assert_eq!(told, expected);
+    let (status, problem) = service.ask_reload("[plant.limits]\nhard = 0\n[fraud]\nattempts_max = 0\n").await;
+    assert_eq!((status, problem["faults"].as_array().map(Vec::len)), (422, Some(2)), "{problem}");
+    let (status, problem) =
+        service.ask_reload("listen = \"127.0.0.1:1\"\n[plant.pools.delivery]\nstop_within_ms = 9\n").await;
+    let keys = json!(["plant.pools.delivery.stop_within_ms"]);
+    assert_eq!((status, &problem["faults"]), (409, &keys), "a flag overrides the first: {problem}");
 
     // Back to where it was: what is taken out of the file is as it was before.
     service.reload("", 1).await;

@@ -194,6 +194,23 @@ impl Regions {
         of_region.into_iter().chain(of_all).collect()
     }
 
+    /// Puts the breaker of a region, or of all of them, into a state by hand, and tells which it was in; `None` if there
+    /// is no such region. An open one stays open until it is forced again, and what was counted is forgotten.
+    pub fn force(&mut self, region: Option<&str>, to: BreakerState, now: Timestamp) -> Option<BreakerState> {
+        let breaker = match region {
+            None => &mut self.all,
+            Some(region) => &mut self.each.iter_mut().find(|(name, _)| name.as_str() == region)?.1,
+        };
+        let from = breaker.state();
+        // Also one that is in that state already is changed: a timer no longer ends it, or its counts begin anew.
+        let _ = match to {
+            BreakerState::Open => breaker.force_open(now),
+            BreakerState::HalfOpen => breaker.force_half_open(now),
+            BreakerState::Closed => breaker.force_close(now),
+        };
+        Some(from)
+    }
+
     /// Each region with its state, in the order in which they were given.
     pub fn states(&self) -> impl Iterator<Item = (&Name, BreakerState)> {
         self.each.iter().map(|(name, breaker)| (name, breaker.state()))
@@ -315,6 +332,23 @@ mod tests {
         assert_eq!(ignored, [], "a call that says nothing gives its slots back");
         assert!(regions.enter("eu", at(61)).is_ok());
         assert_eq!(regions.states().map(|(_, state)| state).collect::<Vec<_>>(), [HalfOpen, HalfOpen]);
+    }
+
+    #[test]
+    fn a_region_and_all_of_them_are_forced_by_hand() {
+        let mut regions = regions(&["eu", "us", "ap"], 0.5).unwrap();
+        assert_eq!(regions.force(Some("eu"), Open, at(1)), Some(Closed));
+        assert!(
+            matches!(regions.enter("eu", at(10_000)), Err(RegionRefused::Region { .. })),
+            "no timer ends it"
+        );
+        assert_eq!(call(&mut regions, "us", Outcome::Success, at(10_000)), [""; 0]);
+        assert_eq!((regions.force(None, Open, at(1)), regions.state()), (Some(Closed), Open));
+        assert!(matches!(regions.enter("us", at(10_000)), Err(RegionRefused::All { .. })));
+        assert_eq!(regions.force(None, Closed, at(2)), Some(Open));
+        assert_eq!(regions.force(Some("eu"), HalfOpen, at(2)), Some(Open));
+        assert_eq!(call(&mut regions, "eu", Outcome::Failure, at(3)), ["eu Open"], "its probe failed");
+        assert_eq!(regions.force(Some("mars"), Open, at(4)), None);
     }
 
     #[test]

@@ -94,3 +94,19 @@ fn an_objective_leaves_a_budget() {
     }
     assert_eq!(Objective::new(0.999), Ok(Objective::default()));
 }
+
+#[test]
+fn another_objective_is_held_against_what_was_counted() {
+    let mut line = Line::new();
+    // It burns four times too fast: a ticket.
+    for _ in 0..120 {
+        assert_ne!(line.half_minute(120, 30_000), Light::Red);
+    }
+    assert_eq!(line.burn.light(), Light::Yellow);
+    line.burn.set_rules(Objective::new(0.9995).unwrap(), BurnRules::default());
+    assert_eq!(line.half_minute(120, 30_000), Light::Red, "eight times too fast");
+    line.burn.set_rules(Objective::new(0.9).unwrap(), BurnRules::default());
+    assert_eq!(line.half_minute(120, 30_000), Light::Green, "a twenty-fifth of what may be");
+    line.burn.set_rules(Objective::new(0.9).unwrap(), BurnRules::new(0.01, 0.01, 0.01, 1).unwrap());
+    assert_eq!(line.half_minute(120, 30_000), Light::Red);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Crew, State, Task};
-use crate::stand_in::{LOST_WITHIN, is_panic, outlier_after};
+use crate::stand_in::{LOST_WITHIN, is_panic, missing, outlier_after};
 use crate::time::Timestamp;
 
 /// Parts of the time that is looked back on, besides the one that is being filled.
@@ -32,12 +32,12 @@ impl Lost {
     }
 
     /// How many workers that is: their lost time over the time looked back on.
-    pub(super) fn workers(&mut self, now: Timestamp) -> u32 {
+    pub(super) fn workers(&mut self, now: Timestamp) -> f64 {
         self.advance(now);
         let covered =
             Duration::from_nanos(PARTS * WIDTH + now.as_nanos() % WIDTH).min(now.since(Timestamp::START));
         let lost: u64 = self.parts.iter().sum();
-        (lost as f64 / covered.as_nanos().max(1) as f64).round() as u32
+        lost as f64 / covered.as_nanos().max(1) as f64
     }
 
     fn advance(&mut self, now: Timestamp) {
@@ -77,7 +77,7 @@ impl<R: Clone, T: Task> Crew<R, T> {
         for since in outliers {
             self.lost.add(since, now);
         }
-        self.lost.workers(now)
+        missing(self.lost.workers(now), self.roster.len() as u32)
     }
 }
 
@@ -91,12 +91,16 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(100);
 
     #[test]
-    fn a_worker_is_lost_whose_time_was_for_half_of_it() {
-        for (lost_ms, expected) in [(0, 0), (990, 0), (1_000, 1), (2_000, 1), (60_000, 1)] {
+    fn a_worker_counts_for_the_share_of_the_time_that_it_lost() {
+        for (lost_ms, expected) in [(0, 0), (1_000, 25), (2_000, 50), (4_000, 100), (60_000, 100)] {
             let mut lost = Lost::default();
             lost.add(NOW - Duration::from_millis(lost_ms), NOW);
-            assert_eq!(lost.workers(NOW), expected, "{lost_ms} ms");
+            assert_eq!(percent(&mut lost, NOW), expected, "{lost_ms} ms");
         }
+    }
+
+    fn percent(lost: &mut Lost, now: Timestamp) -> u32 {
+        (lost.workers(now) * 100.0).round() as u32
     }
 
     #[test]
@@ -104,10 +108,8 @@ mod tests {
         let mut lost = Lost::default();
         lost.add(NOW - LOST_WITHIN, NOW);
         lost.add(NOW - LOST_WITHIN, NOW);
-        assert_eq!(lost.workers(NOW), 2);
-        assert_eq!(lost.workers(NOW + LOST_WITHIN / 2), 1);
-        assert_eq!(lost.workers(NOW + LOST_WITHIN), 0);
-        assert_eq!(lost.workers(NOW + 100 * LOST_WITHIN), 0);
+        let at = [NOW, NOW + LOST_WITHIN / 2, NOW + LOST_WITHIN, NOW + 100 * LOST_WITHIN];
+        assert_eq!(at.map(|at| percent(&mut lost, at)), [200, 100, 0, 0]);
     }
 
     proptest! {
@@ -119,7 +121,7 @@ mod tests {
                 let from = now;
                 now = now + Duration::from_millis(ms);
                 lost.add(from, now);
-                prop_assert!(lost.workers(now) == 1);
+                prop_assert!(percent(&mut lost, now) == 100);
             }
         }
     }

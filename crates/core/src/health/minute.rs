@@ -25,8 +25,14 @@ pub struct Minute {
 impl Minute {
     /// A minute without readings, of which one comes each `period`.
     pub fn new(period: Duration) -> Self {
-        let span = SPAN.max(period.saturating_mul(READINGS_MIN as u32));
-        Self { readings: VecDeque::new(), since: None, span }
+        let mut minute = Self { readings: VecDeque::new(), since: None, span: SPAN };
+        minute.set_period(period);
+        minute
+    }
+
+    /// Readings come each `period` from now on; those there are stay.
+    pub fn set_period(&mut self, period: Duration) {
+        self.span = SPAN.max(period.saturating_mul(READINGS_MIN as u32));
     }
 
     /// Takes note of a reading.
@@ -68,5 +74,19 @@ mod tests {
         assert_eq!(minute.mean(Timestamp::from_secs(125)), Some(0.0));
         assert_eq!(minute.mean(Timestamp::from_secs(160)), Some(0.0), "six readings are left");
         assert_eq!(minute.mean(Timestamp::from_secs(161)), None, "five are too few");
+    }
+
+    #[test]
+    fn readings_that_come_less_often_are_held_longer_and_those_there_are_stay() {
+        let mut minute = Minute::new(Duration::from_secs(5));
+        (0..=60).step_by(10).for_each(|second| minute.add(1.0, Timestamp::from_secs(second)));
+        let at = Timestamp::from_secs;
+        assert_eq!((minute.mean(at(60)), minute.mean(at(120))), (Some(1.0), None));
+        minute.set_period(Duration::from_secs(20));
+        assert_eq!(
+            (minute.mean(at(60)), minute.mean(at(120))),
+            (None, Some(1.0)),
+            "two minutes make one now"
+        );
     }
 }

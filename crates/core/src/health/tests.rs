@@ -155,3 +155,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn other_rules_are_refused_where_a_check_does_not_fit_and_count_from_the_next_look() {
+    let mut node = Node::new(&[1, 1, 1]);
+    node.hear(&[YES, YES, YES]);
+    let told: Vec<_> = [[NO, YES, YES], [NO, YES, YES]].iter().flat_map(|heard| node.hear(heard)).collect();
+    assert_eq!(told, ["c0 fails"], "a third of the weight");
+    let short = HealthRules::builder().every(Duration::from_millis(99), PERIOD).build().unwrap();
+    let error = node.health.set_rules(short).unwrap_err();
+    assert_eq!(error.0.len(), 3, "each check may take 100 ms: {error}");
+    assert_eq!(node.health.rules().period(), PERIOD, "the old rules stay");
+    let strict = HealthRules::builder().degraded_above_milli(300).confirm(1).build().unwrap();
+    node.health.set_rules(strict).unwrap();
+    assert_eq!(node.health.state(), HealthState::Healthy);
+    assert_eq!(node.hear(&[NO, YES, YES]), ["healthy → degraded"]);
+    assert_eq!(node.hear(&[YES, YES, YES]), ["c0 passes", "degraded → healthy"], "one answer is enough now");
+}

@@ -146,15 +146,41 @@ pub struct Level {
     rungs: Vec<Rung>,
     rules: LadderRules,
     worst: Light,
+    /// What was told last: a light goes out with its threshold, and that is told too.
+    told: Light,
+    /// The threshold that was told last.
+    limit: u64,
 }
 
 impl Level {
     /// A figure that has shown nothing yet.
     pub fn new(measure: Measure, thresholds: Thresholds, rules: LadderRules) -> Self {
-        let lights = [Light::Yellow, Light::Red, Light::Purple];
-        let rungs = lights.into_iter().zip(thresholds.0);
-        let rung = |(light, threshold): (Light, Option<u64>)| Some(Rung::new(light, threshold? as f64));
-        Self { measure, rungs: rungs.filter_map(rung).collect(), rules, worst: Light::Red }
+        let rungs = rungs(thresholds);
+        Self { measure, rungs, rules, worst: Light::Red, told: Light::Green, limit: 0 }
+    }
+
+    /// Is held against other thresholds from now on, or none at all.
+    ///
+    /// A light that is lit and has a threshold still stays lit until the figure is below what clears it now; one
+    /// without a threshold goes out with the next observation, which tells so.
+    pub fn set_rules(&mut self, thresholds: Option<Thresholds>, rules: LadderRules) {
+        let mut next = thresholds.map_or_else(Vec::new, rungs);
+        for rung in &mut next {
+            if let Some(known) = self.rungs.iter().find(|known| known.light == rung.light) {
+                (rung.lit, rung.below_since) = (known.lit, known.below_since);
+            }
+        }
+        (self.rungs, self.rules) = (next, rules);
+    }
+
+    /// Whether there is nothing left to hold it against, and nothing to tell of it.
+    pub fn is_over(&self) -> bool {
+        self.rungs.is_empty() && self.told == Light::Green
+    }
+
+    /// Whether it is held against any threshold.
+    pub const fn is_watched(&self) -> bool {
+        !self.rungs.is_empty()
     }
 
     /// Which figure it is.
@@ -167,7 +193,7 @@ impl Level {
     /// It shows no light worse than `worst`: a purple one says that the node is not ready, and what stops nothing
     /// should not say so.
     pub fn observe(&mut self, value: u64, worst: Light, now: Timestamp) -> Option<LevelStep> {
-        let from = self.light();
+        let from = self.told;
         self.worst = worst;
         self.rungs.iter_mut().for_each(|rung| rung.observe(value as f64, &self.rules, now));
         let to = self.light();
@@ -176,8 +202,11 @@ impl Level {
         }
         // The worst it shows or showed; a light that is not as bad as its threshold says has none of its own.
         let mut passed = self.rungs.iter().rev().filter(|rung| rung.light <= from.max(to));
-        let passed = passed.next().or(self.rungs.first())?;
-        Some(LevelStep { measure: self.measure, from, to, value, limit: passed.trigger as u64 })
+        let passed = passed.next().or(self.rungs.first());
+        // Without a threshold it goes out with the one it passed last.
+        self.limit = passed.map_or(self.limit, |rung| rung.trigger as u64);
+        self.told = to;
+        Some(LevelStep { measure: self.measure, from, to, value, limit: self.limit })
     }
 
     /// The light it shows.
@@ -185,6 +214,12 @@ impl Level {
         let lit = self.rungs.iter().filter(|rung| rung.lit).map(|rung| rung.light).max();
         lit.unwrap_or_default().min(self.worst)
     }
+}
+
+fn rungs(thresholds: Thresholds) -> Vec<Rung> {
+    let lights = [Light::Yellow, Light::Red, Light::Purple];
+    let rung = |(light, threshold): (Light, Option<u64>)| Some(Rung::new(light, threshold? as f64));
+    lights.into_iter().zip(thresholds.0).filter_map(rung).collect()
 }
 
 #[cfg(test)]
@@ -248,6 +283,29 @@ mod tests {
         let mut unwatched =
             Level::new(Measure::P99, Thresholds::new(None, None, None).unwrap(), LadderRules::default());
         assert_eq!(unwatched.observe(u64::MAX, Purple, Timestamp::from_secs(1)), None);
+    }
+
+    #[test]
+    fn other_thresholds_keep_what_is_lit_and_what_has_none_goes_out_and_says_so() {
+        let at = Timestamp::from_secs;
+        let mut p95 = level(Measure::P95, 150_000, 280_000, None);
+        let _ = p95.observe(300_000, Red, at(1));
+        let higher = Thresholds::new(Some(150_000), Some(400_000), None).ok();
+        p95.set_rules(higher, LadderRules::default());
+        assert_eq!((p95.observe(300_000, Red, at(2)), p95.light()), (None, Red), "its minute begins");
+        let step = p95.observe(300_000, Red, at(62)).unwrap();
+        assert_eq!((step.from, step.to, step.limit), (Red, Yellow, 400_000));
+
+        p95.set_rules(Thresholds::new(None, Some(500_000), None).ok(), LadderRules::default());
+        let step = p95.observe(300_000, Red, at(63)).unwrap();
+        assert_eq!((step.from, step.to), (Yellow, Green), "nothing is yellow any more");
+
+        let _ = p95.observe(600_000, Red, at(64));
+        p95.set_rules(None, LadderRules::default());
+        assert!(!p95.is_watched() && !p95.is_over());
+        let step = p95.observe(600_000, Red, at(65)).unwrap();
+        assert_eq!((step.from, step.to, step.limit), (Red, Green, 500_000));
+        assert!(p95.is_over());
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Event {
             Self::CordReset { .. } => "cord_reset",
             Self::LineMoved { .. } => "line_moved",
             Self::SettingsChanged { .. } => "settings_changed",
+            Self::SettingsRefused { .. } => "settings_refused",
             Self::LimitsChanged { .. } => "limits_changed",
             Self::SoftLimitPassed { .. } => "soft_limit_passed",
             Self::LadderMoved { .. } => "ladder_moved",

@@ -80,6 +80,15 @@ impl fmt::Display for Event {
                 let names: Vec<_> = changes.iter().map(|change| &*change.setting).collect();
                 write!(f, "settings changed: {}: {why}", names.join(", "))
             }
+            Self::SettingsRefused { faults, faults_total, why } => {
+                let s = if *faults_total == 1 { "" } else { "s" };
+                write!(f, "{faults_total} fault{s} in the settings, nothing was changed: {why}: ")?;
+                f.write_str(&faults.join("; "))?;
+                match (*faults_total as usize).saturating_sub(faults.len()) {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
+            }
             Self::LimitsChanged { hard_from, hard_to, why } => {
                 write!(f, "hard limit {hard_from} → {hard_to}: {why}")
             }

@@ -199,6 +199,11 @@ impl HealthSpec {
         self
     }
 
+    /// How they are weighed unless a configuration says otherwise; `None` if these rules cannot be.
+    pub(crate) fn own_rules(&self) -> Option<HealthRules> {
+        self.rules.build().ok()
+    }
+
     /// The disk that has to have room, by any folder on it.
     pub fn disk(mut self, folder: impl Into<PathBuf>) -> Self {
         self.disk = folder.into();

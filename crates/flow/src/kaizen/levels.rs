@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use gemba_core::jidoka::{Defect, JidokaRules};
-use gemba_core::ladder::{LadderRules, Level, LevelRules, LevelStep, Measure};
+use gemba_core::ladder::{Level, LevelStep, Measure};
 use gemba_core::light::Light;
 use gemba_core::name::Name;
 use gemba_core::receipt::{Event, Seq};
 
-use super::KaizenMsg;
+use super::{KaizenMsg, Measuring};
 use gemba_kernel::Context;
 
 /// How high they stand, and the receipt of each one's last step.
@@ -16,9 +16,24 @@ use gemba_kernel::Context;
 pub(crate) struct Levels(Vec<(Level, Option<Seq>)>);
 
 impl Levels {
-    pub(crate) fn new(measures: &[Measure], levels: &LevelRules, clearing: LadderRules) -> Self {
-        let watched = measures.iter().filter_map(|measure| Some((*measure, levels.of(*measure)?)));
-        Self(watched.map(|(measure, limits)| (Level::new(measure, limits, clearing), None)).collect())
+    pub(crate) fn new(measures: &[Measure], rules: &Measuring) -> Self {
+        let mut levels = Self::default();
+        levels.set_rules(measures, rules);
+        levels
+    }
+
+    /// Holds these figures against other thresholds from now on.
+    pub(crate) fn set_rules(&mut self, measures: &[Measure], Measuring { levels, ladder, .. }: &Measuring) {
+        for (level, _) in &mut self.0 {
+            level.set_rules(levels.of(level.measure()), *ladder);
+        }
+        for measure in measures {
+            let known = self.0.iter().any(|(level, _)| level.measure() == *measure);
+            if let Some(limits) = levels.of(*measure).filter(|_| !known) {
+                self.0.push((Level::new(*measure, limits, *ladder), None));
+            }
+        }
+        self.0.retain(|(level, _)| !level.is_over());
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -35,13 +50,16 @@ impl Levels {
     ) {
         for (level, last) in &mut self.0 {
             let measure = level.measure();
-            let Some(value) = known(measure) else { continue };
+            // What is watched no more goes out, known or not.
+            let value = known(measure).or((!level.is_watched()).then_some(0));
+            let Some(value) = value else { continue };
             let worst = if jidoka.drives(measure.cause()) { Light::Purple } else { Light::Red };
             let Some(step) = level.observe(value, worst, ctx.now()) else { continue };
             let LevelStep { measure, from, to, value, limit } = step;
             let event = Event::LevelMoved { line: line.cloned(), measure, from, to, value, limit };
             *last = Some(ctx.system().record(*last, ctx.path(), event));
         }
+        self.0.retain(|(level, _)| !level.is_over());
     }
 
     /// What is wrong because of them.

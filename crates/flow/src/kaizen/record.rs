@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use gemba_core::baseline::{Baseline, BaselineRules, Comparison, Measured, compare};
-use gemba_core::burn_rate::{BurnStep, Objective};
+use gemba_core::burn_rate::BurnStep;
 use gemba_core::jidoka::Cause;
 use gemba_core::ladder::Step;
 use gemba_core::metric;
@@ -16,7 +16,7 @@ use gemba_kernel::Instruments;
 use hdrhistogram::Histogram;
 
 use super::stations::Through;
-use super::{KaizenRules, TICK};
+use super::{Measuring, TICK};
 use crate::floor::Learnt;
 use crate::line::LineCell;
 use crate::meter::{Counts, Ended};
@@ -101,8 +101,10 @@ pub(crate) enum Studied {
 }
 
 impl Record {
-    pub(crate) fn new(learnt: Option<Learnt>, rules: &KaizenRules, line: &LineCell, now: Timestamp) -> Self {
-        let learnt = learnt.unwrap_or_else(|| Learnt::new(rules, Objective::default(), now));
+    pub(crate) fn new(learnt: Option<Learnt>, rules: &Measuring, line: &LineCell, now: Timestamp) -> Self {
+        let mut learnt = learnt.unwrap_or_else(|| Learnt::new(rules, *line.objective.latest(), now));
+        // They may have changed since an earlier life learnt it.
+        learnt.set_rules(rules, now);
         Self {
             learnt,
             counts: line.meter.counts(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::{below, rest};
 use super::secs;
 
-/// Which share of failures lights which light. Set at the start.
+/// Which share of failures lights which light. Can be changed while the plant runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LadderSection {
@@ -91,7 +91,7 @@ impl ThresholdsSection {
 }
 
 /// Which percentiles, queues and resources light which light; none by default. A light clears as the ladder's do.
-/// Set at the start.
+/// Can be changed while the plant runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LevelsSection {

@@ -112,7 +112,7 @@ impl Check for BurstSection {
     }
 }
 
-/// What is foreseen of the arrivals. Set at the start.
+/// What is foreseen of the arrivals. Can be changed while the plant runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ForecastSection {
@@ -241,7 +241,7 @@ impl PricesSection {
     }
 }
 
-/// When a breaker opens and closes. Set at the start.
+/// When a breaker opens and closes. Can be changed while the plant runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BreakerSection {
@@ -317,7 +317,7 @@ impl Check for BreakerSection {
     }
 }
 
-/// Limits the calls to a downstream to what it bears. Set at the start.
+/// Limits the calls to a downstream to what it bears. Can be changed while the plant runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AdaptiveSection {
