@@ -1,6 +1,7 @@
 //! System tests: behaviour across actors, in virtual time, as one binary.
 
 mod alerts;
+mod answers;
 mod faults;
 mod feed;
 mod flow;

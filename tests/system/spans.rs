@@ -6,12 +6,19 @@ use std::sync::mpsc::{Sender, channel};
 use gemba::control::Control;
 use gemba::light::Light;
 use gemba::policy::rule;
-use gemba::{Action, FollowUp, JobContext, LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
-use gemba_kit::{board, finish, workers};
+use gemba::trace::TraceContext;
+use gemba::{
+    Action, FollowUp, JobContext, LineSpec, Node, Plant, PoolSpec, Receipts, Signal, SubmitError, join_trace,
+    trace_of,
+};
+use gemba_kit::{board, finish, story, workers};
+use opentelemetry::trace::{SpanId, TracerProvider};
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider, SpanData};
 use tracing::field::{Field, Visit};
 use tracing::span::{Id, Record};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Instrument, Level, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -97,13 +104,101 @@ async fn a_signal_has_a_span_for_each_phase_and_says_how_it_ended() {
         ("respond", 2),
     ];
     assert_eq!(ended, BTreeMap::from(expected));
-    for what in ["succeeded", "failed", "ERROR", "rejected", "weekday v3"] {
+    for what in ["succeeded", "failed", "ERROR", "rejected", "weekday v3", "success\"", "failure"] {
         assert_eq!(
             recorded.iter().filter(|record| record.contains(what)).count(),
             1,
             "{what} in {recorded:?}"
         );
     }
+}
+
+/// Tells whose trace it works for.
+#[derive(Debug)]
+struct Whose;
+
+impl Action for Whose {
+    type Input = ();
+    type Output = Option<TraceContext>;
+    type Error = Failed;
+
+    async fn run(&self, (): (), job: &JobContext) -> Result<Option<TraceContext>, Failed> {
+        Ok(job.trace())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exported_signal_goes_on_with_the_trace_of_its_caller_and_hands_it_to_its_action() {
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    let signals = Targets::new().with_target("gemba::signal", Level::DEBUG);
+    let tracing = tracing_subscriber::registry().with(layer.with_filter(signals));
+    let guard = tracing::subscriber::set_default(tracing);
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(1, 1));
+    let line = plant.line(LineSpec::<_>::new("work", Whose).receipts(Receipts::each()));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    workers(node.system(), "work", 1).await;
+
+    let caller: TraceContext = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap();
+    // As it came with a request; then within a span of the service's own; then nobody gave it one.
+    let plain = line.submit(Signal::new(()).trace(caller), &()).await.unwrap().unwrap();
+    let request = tracing::debug_span!(target: "gemba::signal", "request");
+    join_trace(&request, &caller);
+    let own = trace_of(&request).unwrap();
+    let within = line.submit(Signal::new(()).trace(own), &()).instrument(request).await.unwrap().unwrap();
+    let begun = line.submit(Signal::new(()), &()).await.unwrap().unwrap();
+    let receipts: Vec<_> = story(node.system())
+        .iter()
+        .filter_map(|receipt| {
+            let gemba::receipt::Event::SignalEnded { trace, .. } = receipt.event else { return None };
+            Some(trace)
+        })
+        .collect();
+    finish(node).await;
+    drop(guard);
+
+    provider.force_flush().unwrap();
+    let spans = exporter.get_finished_spans().unwrap();
+    let of = |name: &str| -> Vec<&SpanData> { spans.iter().filter(|span| span.name == name).collect() };
+    let (signals, actions) = (of("process_signal"), of("execute_action"));
+    let trace_id = |span: &SpanData| u128::from_be_bytes(span.span_context.trace_id().to_bytes());
+    let span_id = |id: SpanId| u64::from_be_bytes(id.to_bytes());
+    let parent = |span: &SpanData| span_id(span.parent_span_id);
+    let handed = [plain, within, begun];
+    for ((signal, action), (handed, receipt)) in
+        signals.iter().zip(&actions).zip(handed.iter().zip(&receipts))
+    {
+        let of_trace = handed.trace_id;
+        assert_eq!(
+            (trace_id(signal), trace_id(action), *receipt),
+            (of_trace.get(), of_trace.get(), Some(of_trace))
+        );
+        assert_eq!(
+            handed.span_id.get(),
+            span_id(action.span_context.span_id()),
+            "what it calls is called by it"
+        );
+        assert_eq!(parent(action), span_id(signal.span_context.span_id()));
+        let says = |key: &str, value: &str| {
+            action
+                .attributes
+                .iter()
+                .any(|attribute| attribute.key.as_str() == key && attribute.value.as_str() == value)
+        };
+        assert!(says("breaker", "closed") && says("judged", "success"), "{action:?}");
+    }
+    assert_eq!((signals.len(), receipts.len()), (3, 3));
+    assert_eq!([plain.trace_id, within.trace_id], [caller.trace_id; 2]);
+    assert_ne!(begun.trace_id, caller.trace_id);
+    let parents = signals.iter().map(|signal| parent(signal)).collect::<Vec<_>>();
+    assert_eq!(parents, [caller.span_id.get(), own.span_id.get(), 0]);
+    assert_eq!(
+        of("request").iter().map(|request| parent(request)).collect::<Vec<_>>(),
+        [caller.span_id.get()]
+    );
 }
 
 /// A change of a light as a machine reads it.

@@ -1,6 +1,7 @@
 //! Views as text, at any width from 80 columns: pure functions, so that tests see what people see.
 
 mod board;
+mod defects;
 mod health;
 mod receipts;
 mod reload;

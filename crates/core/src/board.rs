@@ -225,6 +225,7 @@ impl Board {
             }
             Event::KillRequested { .. }
             | Event::CardDied { .. }
+            | Event::SignalEnded { .. }
             | Event::SettingsChanged { .. }
             | Event::SettingsRefused { .. }
             | Event::LimitsChanged { .. }

@@ -32,6 +32,17 @@ pub enum Outcome {
     Ignored,
 }
 
+impl Outcome {
+    /// The outcome as it stands on spans.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// Leave to make one call. Give it back with [`Breaker::record`], whatever became of the call.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a ticket that is not given back keeps its probe slot"]

@@ -58,6 +58,10 @@ metrics! {
     LATENCY = Histogram "gemba_line_duration_seconds" ["line"] "Time from arrival to answer, refusals not included.";
     PHASE = Histogram "gemba_line_phase_seconds" ["line", "phase"] "Time in a phase (receive, evaluate, queue, execute, respond, follow_up), of about 100 signals a second.";
     FOLLOW_UPS = Counter "gemba_line_follow_ups_total" ["line", "outcome"] "What followed successes, by how it ended.";
+    DEFECTS = Counter "gemba_line_defects_total" ["line", "class"] "Signals that failed or ran out of time, by the class of what went wrong; at most 16 classes a line.";
+    OBJECTIVE = Counter "gemba_line_objective_answers_total" ["line", "tier", "answer"] "Answers of a tier that has an objective: in_time or slow. It is met while at most 1 % are slow.";
+    RECEIPTS_SKIPPED = Counter "gemba_line_receipts_skipped_total" ["line"] "Signals that left no receipt although the line wants one, because more came than it may write in a second.";
+    OPERATION = Histogram "gemba_operation_duration_seconds" ["operation", "outcome"] "Time of an operation that is no line, by how it ended: done, failed or cancelled.";
     IN_FLIGHT = Gauge "gemba_line_in_flight_signals" ["line"] "Signals in flight.";
     LIMIT = Gauge "gemba_admission_limit_signals" ["limit"] "Signals in flight at which a tier is warned (soft) or refused.";
     ADMITTED_IN_FLIGHT = Gauge "gemba_admission_in_flight_signals" [] "Signals that hold a permit.";

@@ -14,12 +14,17 @@ use crate::light::Light;
 use crate::name::{ActorPath, Name};
 use crate::pool_health::PoolHealth;
 use crate::time::Timestamp;
+use crate::trace::TraceId;
 use crate::view::LineState;
 
+mod breaker_state;
 mod kind;
+mod outcome;
 mod settings;
 mod text;
 
+pub use breaker_state::BreakerState;
+pub use outcome::SignalOutcome;
 pub use settings::{FAULT_CHARS_MAX, FAULTS_MAX, SettingChange};
 
 /// The number of a receipt. The first is 1; numbers have no gaps.
@@ -388,6 +393,23 @@ pub enum Event {
         /// What went wrong with the last of them.
         why: Arc<str>,
     },
+    /// A signal ended, of a line that tells of it.
+    SignalEnded {
+        /// The line.
+        line: Name,
+        /// How urgent it was.
+        tier: Tier,
+        /// How it ended.
+        outcome: SignalOutcome,
+        /// How long it took from its arrival, in microseconds.
+        took_us: u64,
+        /// Why it did not succeed: the refusal, the rules that did not hold, or the class of the failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Arc<str>>,
+        /// The trace it belongs to, if anybody gave it one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<TraceId>,
+    },
     /// A card of a durable queue was delivered as often as it may be, and is set aside until a person redrives or
     /// discards it.
     CardDied {
@@ -470,19 +492,6 @@ pub enum Event {
         /// Why, in words.
         why: Arc<str>,
     },
-}
-
-/// Where a breaker stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BreakerState {
-    /// Calls pass.
-    #[default]
-    Closed,
-    /// Calls are refused at once.
-    Open,
-    /// A few probes pass, to see whether the downstream is back.
-    HalfOpen,
 }
 
 #[cfg(test)]

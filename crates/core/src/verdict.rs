@@ -85,6 +85,8 @@ mod tests {
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,
+            objectives: Vec::new(),
+            defects: Vec::new(),
         }
     }
 

@@ -23,6 +23,10 @@ use crate::six_sigma::Quality;
 use crate::supervision::Strategy;
 use crate::verdict::Verdict;
 
+mod answers;
+
+pub use answers::{DefectView, IntakeView, ObjectiveView};
+
 /// What kind of actor stands at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -349,21 +353,12 @@ pub struct LineView {
     pub p50_ms: f64,
     /// 99th percentile of the last 10 s, in milliseconds.
     pub p99_ms: f64,
-}
-
-/// What a line took and refused in one window.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct IntakeView {
-    /// How long the window is, in seconds.
-    pub window_s: u32,
-    /// Signals taken in it.
-    pub accepted: u64,
-    /// Signals refused in it.
-    pub refused: u64,
-    /// Signals taken per second.
-    pub accepted_per_s: f64,
-    /// Signals refused per second.
-    pub refused_per_s: f64,
+    /// How the tiers that have an objective stand to it, the most urgent first; of those that had signals.
+    #[serde(default)]
+    pub objectives: Vec<ObjectiveView>,
+    /// What went wrong since the node started, by class, the most frequent first.
+    #[serde(default)]
+    pub defects: Vec<DefectView>,
 }
 
 /// A pulled cord.

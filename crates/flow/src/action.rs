@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use gemba_core::breaker::Outcome;
 use gemba_core::time::Timestamp;
+use gemba_core::trace::TraceContext;
 use gemba_kernel::System;
 
 use crate::follow_up::FollowUp;
+use crate::trace::trace_of;
 
 /// The work of a line: what its workers run, behind the breaker.
 ///
@@ -46,6 +48,18 @@ pub trait Action: Send + Sync + 'static {
         None
     }
 
+    /// What kind of failure an error is, such as `not_sent` or `no_answer`: a name from a small set, for failures are
+    /// counted by it, and `gemba review` shows which is the most frequent. By default all are one kind.
+    ///
+    /// # Units and limits
+    ///
+    /// [`CLASSES_MAX`](crate::CLASSES_MAX) classes for each line, with those that the runtime adds: `timed_out`,
+    /// `worker_died`, and `other` for what has no place any more.
+    fn class(&self, error: &Self::Error) -> &'static str {
+        let _ = error;
+        "error"
+    }
+
     /// What the result says about the downstream. By default every error is a failure; a downstream that
     /// answers "no" is in good health and should be [`Outcome::Ignored`] or [`Outcome::Success`].
     fn judge(&self, result: &Result<Self::Output, Self::Error>) -> Outcome {
@@ -61,6 +75,7 @@ pub struct JobContext(pub(crate) Arc<dyn Site>);
 pub(crate) trait Site: Send + Sync {
     fn system(&self) -> &System;
     fn deadline(&self) -> Timestamp;
+    fn trace(&self) -> Option<&TraceContext>;
 }
 
 impl JobContext {
@@ -72,6 +87,13 @@ impl JobContext {
     /// How much time is left: what a call to a downstream gets.
     pub fn remaining(&self) -> Duration {
         self.0.deadline().since(self.system().now())
+    }
+
+    /// The trace the signal belongs to, as a call to a downstream passes it on in its header `traceparent`: from the
+    /// span that is entered now where spans are exported, otherwise as the [signal](crate::Signal::trace) came with
+    /// it. `None` if it came with none, and nobody exports it.
+    pub fn trace(&self) -> Option<TraceContext> {
+        trace_of(&tracing::Span::current()).or_else(|| self.0.trace().copied())
     }
 }
 

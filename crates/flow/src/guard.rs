@@ -67,6 +67,11 @@ impl Guard {
         &self.name
     }
 
+    /// The actor whose receipts tell of the line.
+    pub(crate) const fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().expect("the breaker does not panic")
     }
@@ -106,13 +111,14 @@ impl Guard {
             Some(Err(busy)) => return Err(Because::Busy { retry_in: busy.retry_in }),
         };
         if let Some(closed) = Closed::from_bits(self.free.closed.load(Acquire)) {
-            return Ok(Pass { guard: self, held: Some((closed.ticket(now), slip)) });
+            return Ok(Pass { guard: self, held: Some((closed.ticket(now), slip)), is_probe: false });
         }
         let mut breaker = self.breaker();
         match breaker.enter(now) {
             Ok(entry) => {
+                let is_probe = breaker.state() == BreakerState::HalfOpen;
                 self.moved(breaker, entry.moved);
-                Ok(Pass { guard: self, held: Some((entry.ticket, slip)) })
+                Ok(Pass { guard: self, held: Some((entry.ticket, slip)), is_probe })
             }
             Err(refused) => {
                 drop(breaker);
@@ -207,9 +213,16 @@ impl fmt::Debug for Guard {
 pub(crate) struct Pass<'a> {
     guard: &'a Guard,
     held: Option<(Ticket, Option<Slip>)>,
+    /// Whether it is one of the few that pass a half-open breaker.
+    is_probe: bool,
 }
 
 impl Pass<'_> {
+    /// The state of the breaker that let it pass.
+    pub(crate) const fn word(&self) -> &'static str {
+        if self.is_probe { "half_open" } else { "closed" }
+    }
+
     /// Says how the action went.
     pub(crate) fn spend(mut self, outcome: Outcome, now: Timestamp) {
         if let Some((ticket, slip)) = self.held.take() {

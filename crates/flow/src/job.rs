@@ -14,6 +14,7 @@ use gemba_core::crew::Task;
 use gemba_core::leveller::TurnedOut;
 use gemba_core::queue::Tenant;
 use gemba_core::time::Timestamp;
+use gemba_core::trace::TraceContext;
 use gemba_kernel::System;
 use tokio::time::Sleep;
 use tracing::Instrument;
@@ -85,6 +86,8 @@ impl Ran {
 /// What somebody wants to know of a signal.
 pub(crate) struct Trace {
     pub span: tracing::Span,
+    /// What its caller said of it, for its action.
+    pub context: Option<Box<TraceContext>>,
     /// When it was sent to a pool, if it is timed.
     pub sent: Option<Timestamp>,
 }
@@ -193,7 +196,10 @@ impl<A: Action> Work for Seat<A> {
             return Box::pin(execute(holder));
         }
         let parent = &holder.seat.trace.span;
-        let span = tracing::debug_span!(target: "gemba::signal", parent: parent, "execute_action");
+        let span = tracing::debug_span!(target: "gemba::signal", parent: parent, "execute_action",
+            breaker = tracing::field::Empty,
+            judged = tracing::field::Empty,
+        );
         Box::pin(execute(holder).instrument(span))
     }
 
@@ -221,6 +227,10 @@ impl<A: Action> Site for Seat<A> {
 
     fn deadline(&self) -> Timestamp {
         self.deadline
+    }
+
+    fn trace(&self) -> Option<&TraceContext> {
+        self.trace.context.as_deref()
     }
 }
 
@@ -250,8 +260,13 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
         return not_begun;
     }
     let pass = match cell.guard.enter(begun) {
-        Ok(pass) => pass,
+        Ok(pass) => {
+            note(seat, "breaker", pass.word());
+            pass
+        }
         Err(because) => {
+            let busy = matches!(because, Because::Busy { .. });
+            note(seat, "breaker", if busy { "busy" } else { "open" });
             *is_answered = true;
             seat.give_back(because);
             return not_begun;
@@ -271,10 +286,13 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
     let ended = system.now();
     let mut follow_up = None;
     let answer = if let Some(result) = result {
-        pass.spend(action.judge(&result), ended);
+        let judged = action.judge(&result);
+        note(seat, "judged", judged.word());
+        pass.spend(judged, ended);
         follow_up = result.as_ref().ok().and_then(|output| action.follow_up(output, &context));
         Answer::Done { result, respond: respond(seat, begun, ended) }
     } else {
+        note(seat, "judged", Outcome::Failure.word());
         drop(pass);
         Answer::TimedOut
     };
@@ -286,9 +304,17 @@ async fn execute<A: Action>(mut holder: Holder<A>) -> Ran {
     Ran { ended, took: Some(ended.since(begun)), follow_up }
 }
 
+/// Says on the span of the action what its breaker decided, and what it learnt. A span of its own would cost more than
+/// the decision it shows.
+fn note<A: Action>(seat: &Seat<A>, field: &str, word: &'static str) {
+    if !seat.trace.span.is_disabled() {
+        tracing::Span::current().record(field, word);
+    }
+}
+
 /// What times and traces the answer, of a signal of which somebody wants to know.
 fn respond<A: Action>(seat: &Seat<A>, begun: Timestamp, ended: Timestamp) -> Option<Box<Respond>> {
-    let Trace { span, sent } = &seat.trace;
+    let Trace { span, sent, .. } = &seat.trace;
     if sent.is_none() && span.is_disabled() {
         return None;
     }

@@ -139,6 +139,7 @@ impl Kaizen {
                 }
             }
             record.time(line, instruments);
+            line.account.publish(&line.name, &line.meter, instruments);
             line.follow_ups.tell(&line.name, ctx.system(), ctx.path());
             let recent = record.recent();
             if let Some(ratio) = recent.success_ratio() {

@@ -11,11 +11,13 @@ use gemba_core::admission::Tier;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::burn_rate::Objective;
 use gemba_core::name::Name;
+use gemba_core::objective::TierObjectives;
 use gemba_core::policy::{BoxPolicy, Policy, Rejection, approve_all};
 use gemba_core::queue::Tenant;
 use gemba_core::rate::Rate;
 use gemba_core::routing::RouteError;
 use gemba_core::time::Timestamp;
+use gemba_core::trace::TraceContext;
 use gemba_core::view::LineView;
 use gemba_kernel::{Publisher, System};
 use tracing::Instrument;
@@ -31,9 +33,12 @@ use crate::meters::Meters;
 use crate::permit::{Ceiling, Permit};
 use crate::phases::{Lap, Phase, Phases};
 use crate::rate::{RateGate, Rates};
+use crate::receipts::Receipts;
 use crate::seat::Ticket;
 use crate::signal::Signal;
 use crate::submit::{RETRY_AFTER, RefusalReason, SubmitError, closed, reason, refused};
+use crate::tally::{Account, Tally};
+use crate::trace::join_trace;
 
 mod rules;
 
@@ -65,6 +70,8 @@ pub struct LineSpec<A: Action, F = ()> {
     /// The rules before a configuration set others.
     pub(crate) built: Option<LineRules>,
     pub(crate) rates: Rates,
+    pub(crate) receipts: Receipts,
+    pub(crate) objectives: TierObjectives,
 }
 
 impl<A: Action, F: 'static> LineSpec<A, F> {
@@ -79,6 +86,8 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             rules: LineRules::default(),
             built: None,
             rates: Rates::default(),
+            receipts: Receipts::none(),
+            objectives: TierObjectives::default(),
         }
     }
 
@@ -135,6 +144,18 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
         self
     }
 
+    /// Which signals leave a receipt, and how many in a second; by default none.
+    pub fn receipts(mut self, receipts: Receipts) -> Self {
+        self.receipts = receipts;
+        self
+    }
+
+    /// Within what time 99 % of the signals of each tier are to be answered; it is measured, and nothing refused.
+    pub fn objectives(mut self, objectives: TierObjectives) -> Self {
+        self.objectives = objectives;
+        self
+    }
+
     /// When its breaker opens and closes.
     pub fn breaker(mut self, rules: BreakerRules) -> Self {
         self.rules.breaker = rules;
@@ -167,6 +188,7 @@ pub(crate) struct LineCell {
     pub phases: Phases,
     pub follow_ups: FollowUps,
     pub rate: RateGate,
+    pub account: Account,
     /// What share of its work has to succeed; the regulator changes it.
     pub objective: Publisher<Objective>,
     /// The rules it has unless somebody sets others.
@@ -195,6 +217,8 @@ impl LineCell {
             throughput_per_s: 0.0,
             p50_ms: 0.0,
             p99_ms: 0.0,
+            objectives: self.account.standings(&self.meter),
+            defects: self.account.defects.view(),
         }
     }
 }
@@ -260,11 +284,16 @@ impl<A: Action, F: Sync + 'static> Line<A, F> {
         let line = &*self.0;
         let span = tracing::debug_span!(target: "gemba::signal", "process_signal",
             line = %line.cell.name,
+            trace_id = tracing::field::Empty,
             outcome = tracing::field::Empty,
             otel.status_code = tracing::field::Empty,
         );
         if span.is_disabled() {
             return line.process(signal, facts, &span).await;
+        }
+        if let Some(context) = &signal.trace {
+            join_trace(&span, context);
+            span.record("trace_id", tracing::field::display(context.trace_id));
         }
         // Apart, so that nobody has room for it while nobody traces.
         Box::pin(line.process(signal, facts, &span).instrument(span.clone())).await
@@ -281,34 +310,20 @@ impl<A: Action, F> Inner<A, F> {
     ) -> Result<A::Output, SubmitError<A::Error>> {
         let system = &self.station.system;
         let now = system.now();
-        let mut tally = Tally { cell: &self.cell, system, arrived: now, ended: Ended::Cancelled, pool: None };
-        self.cell.meter.arrived();
-        let Signal { input, key, tenant, tier, deadline } = signal;
-        let tier = tier.unwrap_or(self.tier);
+        let Signal { input, key, tenant, tier, deadline, trace } = signal;
+        let (tier, trace) = (tier.unwrap_or(self.tier), trace.as_deref());
         let deadline = now + deadline.unwrap_or_else(|| self.cell.gate.deadline());
+        let mut tally = Tally::begin(&self.cell, system, (now, tier), span, trace);
 
         let mut lap = self.cell.phases.begin(|| now);
         let result = match self.prepare(&input, facts, (tier, key), now, &mut lap) {
             Ok(permit) => {
-                let route = Route { key, tenant, tier, deadline, span, sent: lap.since() };
+                let route = Route { key, tenant, tier, deadline, span, trace, sent: lap.since() };
                 self.perform(input, permit, route, &mut tally.pool, now).await
             }
             Err(error) => Err(error),
         };
-        tally.ended = match &result {
-            Ok(_) => Ended::Succeeded,
-            Err(SubmitError::Refused(_)) => Ended::Refused,
-            Err(SubmitError::Rejected(_)) => Ended::Rejected,
-            Err(SubmitError::TimedOut) => Ended::TimedOut,
-            Err(SubmitError::Failed(_) | SubmitError::WorkerDied) => Ended::Failed,
-        };
-        if !span.is_disabled() {
-            span.record("outcome", tally.ended.word());
-            if matches!(tally.ended, Ended::Failed | Ended::TimedOut) {
-                // What a sampler keeps although it was not chosen.
-                span.record("otel.status_code", "ERROR");
-            }
-        }
+        tally.end(&self.station.action, &result);
         result
     }
 
@@ -424,7 +439,8 @@ impl<A: Action, F> Inner<A, F> {
         self.routes.choose(self.index, route.key, |pool| {
             *sent_to = Some(pool.hash);
             let (input, permit) = held.take().expect("it is held until it is sent");
-            let trace = Trace { span: route.span.clone(), sent: route.sent };
+            let context = route.trace.copied().map(Box::new);
+            let trace = Trace { span: route.span.clone(), context, sent: route.sent };
             let Route { tier, tenant, deadline, .. } = *route;
             let (job, ticket) =
                 Job::new(self.station.clone(), input, permit, (tier, tenant), deadline, trace);
@@ -457,23 +473,9 @@ struct Route<'a> {
     tier: Tier,
     deadline: Timestamp,
     span: &'a tracing::Span,
+    trace: Option<&'a TraceContext>,
     /// When its last phase was over, if it is timed.
     sent: Option<Timestamp>,
-}
-
-struct Tally<'a> {
-    cell: &'a LineCell,
-    system: &'a System,
-    arrived: Timestamp,
-    ended: Ended,
-    /// Where the signal was sent last.
-    pool: Option<u64>,
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        self.cell.meter.ended(self.pool, self.ended, self.system.now().since(self.arrived));
-    }
 }
 
 impl<A: Action, F> Clone for Line<A, F> {

@@ -11,6 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use gemba_core::admission::Tier;
+use gemba_core::objective::Answers;
+pub(crate) use gemba_core::receipt::SignalOutcome as Ended;
 use hdrhistogram::Histogram;
 
 /// Stripes; a power of two, so that a mask finds one.
@@ -18,39 +21,6 @@ pub(crate) const STRIPES: usize = 8;
 
 /// The longest latency told apart, in microseconds; longer ones count as this.
 const LATENCY_MAX_US: u64 = 600_000_000;
-
-/// How a signal ended, as the line's counts tell it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// Nothing was done.
-    Refused,
-    /// A policy said no.
-    Rejected,
-    /// The action succeeded.
-    Succeeded,
-    /// The action failed, or its worker died.
-    Failed,
-    /// The action ran out of time.
-    TimedOut,
-    /// The caller went away before the answer.
-    Cancelled,
-}
-
-impl Ended {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Refused, Self::Rejected, Self::Succeeded, Self::Failed, Self::TimedOut, Self::Cancelled];
-
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Rejected => "rejected",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
 
 /// Counts of one line since the node started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,6 +52,8 @@ impl Counts {
 struct Stripe {
     arrived: AtomicU64,
     ended: [AtomicU64; Ended::ALL.len()],
+    /// By tier, those in time and those that were slow.
+    answers: [[AtomicU64; 2]; Tier::ALL.len()],
     latency_us: Mutex<Histogram<u64>>,
 }
 
@@ -110,6 +82,7 @@ impl Meter {
         let stripe = |_| Stripe {
             arrived: AtomicU64::new(0),
             ended: [const { AtomicU64::new(0) }; Ended::ALL.len()],
+            answers: [const { [const { AtomicU64::new(0) }; 2] }; Tier::ALL.len()],
             latency_us: Mutex::new(histogram()),
         };
         Self { stripes: std::array::from_fn(stripe) }
@@ -131,6 +104,22 @@ impl Meter {
             let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
             stripe.latency_us.lock().expect("recording cannot panic").saturating_record(micros);
         }
+    }
+
+    /// Counts what was worked on against the objective of its tier.
+    pub(crate) fn answered(&self, tier: Tier, is_slow: bool) {
+        self.mine().answers[tier as usize][usize::from(is_slow)].fetch_add(1, Relaxed);
+    }
+
+    /// The answers of a tier that was counted.
+    pub(crate) fn answers(&self, tier: Tier) -> Answers {
+        let mut answers = Answers::default();
+        for stripe in &self.stripes {
+            let [in_time, slow] = &stripe.answers[tier as usize];
+            answers.in_time += in_time.load(Relaxed);
+            answers.slow += slow.load(Relaxed);
+        }
+        answers
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gemba_core::admission::Tier;
+use gemba_core::objective::Answers;
 use gemba_core::routing::key_hash;
 use hdrhistogram::Histogram;
 
@@ -31,11 +33,26 @@ impl Meters {
         self.apart.arrived();
     }
 
-    /// Counts an end, with the pool the signal was sent to last if that worked on it to its end.
-    pub(crate) fn ended(&self, pool: Option<u64>, ended: Ended, latency: Duration) {
-        let worked_on = matches!(ended, Ended::Succeeded | Ended::Failed | Ended::TimedOut);
+    /// Counts an end, with the pool the signal was sent to last if that worked on it to its end; and then against
+    /// the objective of its tier, if it has one.
+    pub(crate) fn ended(
+        &self,
+        pool: Option<u64>,
+        ended: Ended,
+        latency: Duration,
+        (tier, within): (Tier, Option<Duration>),
+    ) {
+        let worked_on = ended.was_worked_on();
         let pool = pool.filter(|_| worked_on).and_then(|pool| self.pool(pool));
         pool.unwrap_or(&self.apart).ended(ended, latency);
+        if let Some(within) = within.filter(|_| worked_on) {
+            self.apart.answered(tier, within < latency);
+        }
+    }
+
+    /// The answers of a tier that has an objective.
+    pub(crate) fn answers(&self, tier: Tier) -> Answers {
+        self.apart.answers(tier)
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -85,7 +102,12 @@ mod tests {
             (None, Ended::Failed, 1),
         ] {
             meters.arrived();
-            meters.ended(pool, ended, Duration::from_millis(millis));
+            meters.ended(
+                pool,
+                ended,
+                Duration::from_millis(millis),
+                (Tier::Normal, Some(Duration::from_millis(4))),
+            );
         }
         let of = |pool: Option<u64>| {
             let counts = meters.of_pool(pool.unwrap());
@@ -98,5 +120,8 @@ mod tests {
         let latencies = meters.take_latencies(|pool, latencies| apart.push((Some(pool), latencies.len())));
         assert_eq!((latencies.len(), apart), (6, vec![(near, 2), (far, 1)]));
         assert_eq!(meters.of_pool(7), Counts::default(), "a pool of others");
+        // What was refused, rejected or given up is no answer; the objective itself is in time.
+        assert_eq!(meters.answers(Tier::Normal), Answers { in_time: 3, slow: 1 });
+        assert_eq!(meters.answers(Tier::Critical), Answers::default());
     }
 }

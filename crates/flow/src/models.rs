@@ -25,6 +25,7 @@ use crate::permit::Ceiling;
 use crate::phases::Phases;
 use crate::rate::{RateGate, Rates};
 use crate::seat::Ticket;
+use crate::tally::Account;
 
 mod breaker;
 mod ceiling;
@@ -78,6 +79,7 @@ fn station() -> Arc<Station<Echo>> {
         phases: Phases::new(),
         follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),
         rate: RateGate::new(&Rates::default()).unwrap(),
+        account: Account::default(),
         objective: Publisher::new(Objective::default()),
         built: LineRules::default(),
     });
@@ -88,6 +90,6 @@ fn station() -> Arc<Station<Echo>> {
 fn signal(station: &Arc<Station<Echo>>, ceiling: &Ceiling, n: u32) -> (Job, Ticket<Echo>) {
     let permit = ceiling.admit_at(0, Tier::Normal).expect("there is room");
     let deadline = NOW + Duration::from_secs(1_000_000);
-    let trace = Trace { span: tracing::Span::none(), sent: None };
+    let trace = Trace { span: tracing::Span::none(), context: None, sent: None };
     Job::new(station.clone(), n, permit, (Tier::Normal, NOBODY), deadline, trace)
 }

@@ -103,6 +103,10 @@ impl<A: Action> Action for PerSignal<A> {
         self.action.follow_up(output, job)
     }
 
+    fn class(&self, error: &A::Error) -> &'static str {
+        self.action.class(error)
+    }
+
     fn judge(&self, result: &Result<A::Output, A::Error>) -> Outcome {
         self.action.judge(result)
     }

@@ -42,6 +42,7 @@ use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
 use crate::settings::{ApplyError, Settings};
+use crate::tally::Account;
 
 mod error;
 
@@ -238,7 +239,6 @@ impl PlantBuilder {
         if within.is_zero() || FOLLOW_UP_MAX < within {
             self.errors.push(PlantError::FollowUp { line: spec.name.clone(), within });
         }
-        let follow_ups = FollowUps::new(within);
         let own = vec![spec.name.clone()];
         let pools = if spec.pools.is_empty() { own } else { spec.pools.clone() };
         let cell = Arc::new(LineCell {
@@ -247,8 +247,9 @@ impl PlantBuilder {
             meter: Meters::new(pools.iter().map(String::as_str)),
             guard,
             phases: Phases::new(),
-            follow_ups,
+            follow_ups: FollowUps::new(within),
             rate,
+            account: Account::new(spec.receipts, spec.objectives),
             objective: Publisher::new(objective),
             built: spec.built.unwrap_or(spec.rules),
         });

@@ -229,6 +229,7 @@ mod tests {
     use crate::permit::Ceiling;
     use crate::phases::Phases;
     use crate::rate::{RateGate, Rates};
+    use crate::tally::Account;
 
     struct Echo;
 
@@ -263,12 +264,19 @@ mod tests {
             phases: Phases::new(),
             follow_ups: FollowUps::new(FOLLOW_UP_WITHIN),
             rate: RateGate::new(&Rates::default()).unwrap(),
+            account: Account::default(),
             objective: Publisher::new(Objective::default()),
             built: LineRules::default(),
         });
         let station = Arc::new(Station { action: Echo, cell, system });
         let permit = ceiling.admit(gemba_core::admission::Tier::Normal).unwrap();
-        Seat::new(station, 7, permit, deadline, Trace { span: tracing::Span::none(), sent: None })
+        Seat::new(
+            station,
+            7,
+            permit,
+            deadline,
+            Trace { span: tracing::Span::none(), context: None, sent: None },
+        )
     }
 
     fn ceiling() -> Arc<Ceiling> {

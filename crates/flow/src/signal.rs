@@ -5,6 +5,7 @@ use std::time::Duration;
 use gemba_core::admission::Tier;
 use gemba_core::queue::{NOBODY, Tenant};
 use gemba_core::routing::key_hash;
+use gemba_core::trace::TraceContext;
 
 /// What enters a line.
 #[derive(Debug, Clone)]
@@ -14,12 +15,14 @@ pub struct Signal<I> {
     pub(crate) tenant: Tenant,
     pub(crate) tier: Option<Tier>,
     pub(crate) deadline: Option<Duration>,
+    /// In a box, so that a signal that nobody follows carries no more than a word for it.
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 impl<I> Signal<I> {
     /// A signal with the tier and deadline of its line.
     pub fn new(input: I) -> Self {
-        Self { input, key: None, tenant: NOBODY, tier: None, deadline: None }
+        Self { input, key: None, tenant: NOBODY, tier: None, deadline: None, trace: None }
     }
 
     /// Signals of one key go to one pool while it has room: one that follows from the key, or the one it was
@@ -51,6 +54,15 @@ impl<I> Signal<I> {
     /// How long it may take, from now.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Whose trace it belongs to, such as what came in the header `traceparent` of a request.
+    ///
+    /// Its receipt names the trace, its spans go on with it where they are exported, and its action finds it in
+    /// [`JobContext::trace`](crate::JobContext::trace), to be passed on.
+    pub fn trace(mut self, context: TraceContext) -> Self {
+        self.trace = Some(Box::new(context));
         self
     }
 }

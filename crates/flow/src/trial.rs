@@ -115,6 +115,10 @@ where
         result
     }
 
+    fn class(&self, error: &A::Error) -> &'static str {
+        self.a.class(error)
+    }
+
     fn judge(&self, result: &Result<A::Output, A::Error>) -> Outcome {
         self.a.judge(result)
     }

@@ -120,15 +120,17 @@ pub use gemba_config as config;
 pub use gemba_core::{
     ab_test, adaptive, admission, affinity, alert, band, baseline, board, bottleneck, breaker, burn_rate,
     burst, control, cost, demand, exit, forecast, health, jidoka, kanban, ladder, lending, leveller, light,
-    machine, metric, name, policy, pool_health, queue, rate, receipt, rollout, routing, sampling, scaling,
-    six_sigma, stand_in, supervision, sys, time, verdict, view, wait,
+    machine, metric, name, objective, policy, pool_health, queue, rate, receipt, rollout, routing, sampling,
+    scaling, six_sigma, stand_in, supervision, sys, time, trace, verdict, view, wait,
 };
 pub use gemba_flow::{
-    Action, ApplyError, Check, DEADLINE, DEADLINE_MAX, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN, FeedError, FeedSpec,
-    FollowUp, HealthSpec, JobContext, Line, LineSpec, PerSignal, Permit, Plant, PlantBuilder, PlantError,
-    PlantErrors, PoolHandle, PoolSpec, Pulled, QUEUE_MAX, RateScope, Refusal, RefusalReason, RegionGuard,
-    RegionGuardError, RegionPass, RegulatorHandle, Resized, SettingError, Settings, SettingsErrors, Signal,
-    Source, SubmitError, Trial, TrialWatch, feed, feed_with,
+    Action, ApplyError, CLASSES_MAX, Check, DEADLINE, DEADLINE_MAX, FOLLOW_UP_MAX, FOLLOW_UP_WITHIN,
+    FeedError, FeedSpec, FollowUp, HealthSpec, JobContext, Line, LineSpec, OPERATIONS_MAX, Operation,
+    OperationError, Operations, PerSignal, Permit, Plant, PlantBuilder, PlantError, PlantErrors, PoolHandle,
+    PoolSpec, Pulled, QUEUE_MAX, RECEIPTS_PER_S, RECEIPTS_PER_S_MAX, RateScope, Receipts, ReceiptsError,
+    Refusal, RefusalReason, RegionGuard, RegionGuardError, RegionPass, RegulatorHandle, Resized,
+    SettingError, Settings, SettingsErrors, Signal, Source, SubmitError, Trial, TrialWatch, feed, feed_with,
+    join_trace, trace_of,
 };
 #[cfg(feature = "config")]
 pub use gemba_flow::{

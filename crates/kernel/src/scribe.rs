@@ -113,6 +113,7 @@ fn count(to: &Instruments, receipt: &Receipt) {
         | Event::PoolHealthMoved { .. }
         | Event::HealthMoved { .. }
         | Event::QueueMoved { .. }
+        | Event::SignalEnded { .. }
         | Event::FollowUpsFailed { .. }
         | Event::ChildStarted { .. }
         | Event::ChildStartFailed { .. }
@@ -199,6 +200,7 @@ fn log(receipt: &Receipt) {
         Event::ChildExited { reason, .. } if reason.is_clean() => line!(debug),
         Event::RolloutMoved { light: Light::Green, .. } => line!(info),
         Event::ChildStarted { .. } => line!(debug),
+        Event::SignalEnded { outcome, .. } if !outcome.is_defect() => line!(debug),
         Event::ChildExited { .. }
         | Event::ChildStartFailed { .. }
         | Event::ChildRestarted { .. }
@@ -212,6 +214,7 @@ fn log(receipt: &Receipt) {
         | Event::QueueMoved { .. }
         | Event::RolloutMoved { .. }
         | Event::FollowUpsFailed { .. }
+        | Event::SignalEnded { .. }
         | Event::LadderMoved { .. }
         | Event::LevelMoved { .. }
         | Event::LineMoved { .. }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::asked::Asked;
 use crate::payment::{Payment, PaymentId, State};
 use crate::problem::{Kind, Problem};
 use gemba::policy::Rejection;
@@ -18,18 +19,23 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer for a payment that has just moved; `rejection` is what it was rejected for.
+    /// The answer for a payment that has just moved; `rejection` is what it was rejected for, and `asked` the request
+    /// it answers. What an answer says of its request, it says in every replay: it is that request's answer.
     ///
     /// `None` for a payment that is not answered by its state: it is still worked on, or it failed
     /// before anything was sent and its key is free again.
-    pub fn of(payment: &Payment, rejection: Option<&Rejection>) -> Option<Self> {
-        let (status, body) = match payment.state {
+    pub fn of(payment: &Payment, rejection: Option<&Rejection>, asked: Option<&Asked>) -> Option<Self> {
+        let (status, mut body) = match payment.state {
             State::Captured => (201, payment.view()),
             State::Unknown => (202, payment.view()),
             State::Declined => problem(&declined(payment)),
             State::RejectedByPolicy => problem(&rejected(payment, rejection)),
             State::Authorising | State::Failed => return None,
         };
+        if let Some(asked) = asked {
+            body["trace_id"] = asked.trace_id().to_string().into();
+            body["took_ms"] = asked.took_ms().into();
+        }
         Some(Self { payment: payment.id, status, body: body.to_string() })
     }
 }
@@ -71,7 +77,7 @@ mod tests {
 
     fn answer_in(state: State, rejection: Option<&Rejection>) -> Option<(u16, Value)> {
         let payment = Payment { state, decline_code: Some("card_declined".into()), ..payment() };
-        Answer::of(&payment, rejection).map(|a| (a.status, serde_json::from_str(&a.body).unwrap()))
+        Answer::of(&payment, rejection, None).map(|a| (a.status, serde_json::from_str(&a.body).unwrap()))
     }
 
     #[test]

@@ -10,7 +10,9 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tracing::Instrument;
 
+use crate::asked::{Asked, TRACERESPONSE};
 use crate::body;
 use crate::idempotency::{Fingerprint, IDEMPOTENCY_REPLAYED, Key};
 use crate::pay::{Reply, Service};
@@ -36,19 +38,31 @@ pub fn router(service: Arc<Service>) -> Router {
 
 async fn take(State(service): State<Arc<Service>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
-    match try_take(service, request, &path).await {
+    let span = tracing::debug_span!(target: "gemba::signal", "take_payment",
+        otel.kind = "server",
+        trace_id = tracing::field::Empty,
+    );
+    let asked = Asked::begin(request.headers(), &span);
+    let mut response = match try_take(service, request, &path, asked).instrument(span).await {
         Ok(reply) => respond(reply),
-        Err(problem) => problem.into_response_at(&path),
-    }
+        Err(problem) => asked.on(problem).into_response_at(&path),
+    };
+    response.headers_mut().insert(TRACERESPONSE, asked.response_header());
+    response
 }
 
-async fn try_take(service: Arc<Service>, request: Request, path: &str) -> Result<Reply, Problem> {
+async fn try_take(
+    service: Arc<Service>,
+    request: Request,
+    path: &str,
+    asked: Asked,
+) -> Result<Reply, Problem> {
     let (head, body) = request.into_parts();
     let body = body::read(&head.headers, body).await?;
     let key = Key::of(&head.headers)?;
     let payment = PaymentRequest::parse(&body)?;
     let fingerprint = Fingerprint::of(head.method.as_str(), path, &payment);
-    service.take(key, fingerprint, payment).await
+    service.take(key, fingerprint, payment, asked).await
 }
 
 fn respond(Reply { answer, replayed }: Reply) -> Response {

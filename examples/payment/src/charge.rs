@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba::policy::Rejection;
+use gemba::trace::TraceContext;
 use gemba::{Signal, SubmitError};
 
 use crate::country::Country;
@@ -89,15 +90,16 @@ impl Charges {
         Self(line)
     }
 
-    /// Judges the order and charges it.
+    /// Judges the order and charges it, for a request of this trace.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves open whether the gateway charged: the payment is to be called unknown.
-    pub async fn submit(&self, order: Order, facts: Facts) -> ChargeOutcome {
+    pub async fn submit(&self, order: Order, facts: Facts, trace: TraceContext) -> ChargeOutcome {
         // A customer's payments keep to one pool while it has room.
         let customer = order.customer.clone();
-        self.0.submit(Signal::new(order).key(customer.as_bytes()), &facts).await.into()
+        let signal = Signal::new(order).key(customer.as_bytes()).trace(trace);
+        self.0.submit(signal, &facts).await.into()
     }
 }
 
@@ -170,9 +172,10 @@ pub(crate) mod tests {
             trusted: false,
             limits: FraudLimits::default(),
         };
-        let rejected = charges.submit(order("c", 1, "EUR"), facts.clone()).await;
+        let rejected = charges.submit(order("c", 1, "EUR"), facts.clone(), TraceContext::begin(7)).await;
         assert!(matches!(rejected, ChargeOutcome::Rejected(no) if &*no.violations[0].rule == "blacklist"));
-        let refused = charges.submit(order("c", 1, "EUR"), Facts { blacklisted: false, ..facts }).await;
+        let facts = Facts { blacklisted: false, ..facts };
+        let refused = charges.submit(order("c", 1, "EUR"), facts, TraceContext::begin(8)).await;
         assert!(matches!(refused, ChargeOutcome::Refused { .. }), "{refused:?}");
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba::trace::TraceContext;
 use reqwest::{Client, Response, StatusCode, Url};
 
+use crate::asked::TRACEPARENT;
 use crate::charge::Order;
 use crate::gateway::wire::{ChargeCall, ChargeEntry, Outcome, Refusal, RefusalKind};
 
@@ -98,7 +100,8 @@ impl GatewayClient {
         Ok(Self { client, charges })
     }
 
-    /// Asks for a charge, or for the record of it if the gateway knows the reference.
+    /// Asks for a charge, or for the record of it if the gateway knows the reference; `trace` goes along in the
+    /// header `traceparent`.
     ///
     /// # Errors
     ///
@@ -107,15 +110,23 @@ impl GatewayClient {
     /// # Cancel safety
     ///
     /// Dropping the future leaves open whether the gateway charged.
-    pub async fn charge(&self, order: &Order, timeout: Duration) -> Result<GatewayAnswer, GatewayError> {
+    pub async fn charge(
+        &self,
+        order: &Order,
+        timeout: Duration,
+        trace: Option<TraceContext>,
+    ) -> Result<GatewayAnswer, GatewayError> {
         let call = ChargeCall {
             reference: order.reference.to_string(),
             amount_minor: order.money.minor(),
             currency: order.money.currency().code().to_owned(),
             token: order.token.clone(),
         };
-        let response = self.client.post(self.charges.clone()).json(&call).timeout(timeout).send().await;
-        let response = response.map_err(no_answer)?;
+        let mut request = self.client.post(self.charges.clone()).json(&call).timeout(timeout);
+        if let Some(trace) = trace {
+            request = request.header(TRACEPARENT, trace.to_string());
+        }
+        let response = request.send().await.map_err(no_answer)?;
         match response.status() {
             StatusCode::OK => entry(response, order).await,
             StatusCode::UNPROCESSABLE_ENTITY => match refusal(response).await? {
@@ -210,7 +221,7 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         let answer = move || async move { (status, [(header::CONTENT_TYPE, "application/json")], body) };
         let client = client_of(Router::new().route("/charges", post(answer))).await;
-        client.charge(&fixed_order(), Duration::from_secs(5)).await
+        client.charge(&fixed_order(), Duration::from_secs(5), None).await
     }
 
     fn fixed_order() -> Order {
@@ -257,14 +268,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_gateway_is_told_whose_trace_it_works_for() {
+        let trace = TraceContext::begin(7);
+        let told = move |headers: axum::http::HeaderMap| async move {
+            let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+            let status =
+                if given == Some(&trace.to_string()) { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+            (status, Json(record()))
+        };
+        let client = client_of(Router::new().route("/charges", post(told))).await;
+        let charge = async |trace| client.charge(&fixed_order(), Duration::from_secs(5), trace).await;
+        assert_eq!(charge(Some(trace)).await, Ok(GatewayAnswer::Charged { charge: 7 }));
+        assert!(matches!(charge(None).await, Err(GatewayError::Unknown { .. })), "it is told nothing else");
+    }
+
+    #[tokio::test]
     async fn silence_is_unknown_and_no_connection_is_not_sent() {
         let silent =
             client_of(Router::new().route("/charges", post(std::future::pending::<Json<Value>>))).await;
-        let answer = silent.charge(&fixed_order(), Duration::from_millis(50)).await;
+        let answer = silent.charge(&fixed_order(), Duration::from_millis(50), None).await;
         assert!(matches!(answer, Err(GatewayError::Unknown { .. })), "{answer:?}");
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let nobody = GatewayClient::new(&format!("http://{free}")).unwrap();
-        let answer = nobody.charge(&fixed_order(), Duration::from_secs(5)).await;
+        let answer = nobody.charge(&fixed_order(), Duration::from_secs(5), None).await;
         assert!(matches!(answer, Err(GatewayError::NotSent { .. })), "{answer:?}");
     }
 

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod api;
+pub mod asked;
 mod body;
 pub mod charge;
 pub mod cli;

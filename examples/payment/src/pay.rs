@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 use crate::answer::Answer;
+use crate::asked::Asked;
 use crate::charge::{ChargeOutcome, Charges, Order};
 use crate::clock::Clock;
 use crate::facts::FactBook;
@@ -67,9 +69,11 @@ impl Service {
         key: Key,
         fingerprint: Fingerprint,
         request: PaymentRequest,
+        asked: Asked,
     ) -> Result<Reply, Problem> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| full())?;
-        let work = tokio::spawn(async move { self.pay(key, fingerprint, request, place).await });
+        let work = async move { self.pay(key, fingerprint, request, (asked, place)).await };
+        let work = tokio::spawn(work.in_current_span());
         work.await.unwrap_or_else(|_| {
             Err(Problem::new(Kind::Internal, "send the request again with the same Idempotency-Key"))
         })
@@ -87,7 +91,7 @@ impl Service {
         key: Key,
         fingerprint: Fingerprint,
         request: PaymentRequest,
-        _place: OwnedSemaphorePermit,
+        (asked, _place): (Asked, OwnedSemaphorePermit),
     ) -> Result<Reply, Problem> {
         let payment = match self.store.begin(key, fingerprint, request).await? {
             Begun::Started(payment) => payment,
@@ -95,32 +99,33 @@ impl Service {
             Begun::InProgress => return Err(in_progress()),
             Begun::KeyReuse => return Err(reused()),
         };
+        let store = self.store.asked(asked);
         let order = Order::of(&payment);
         let attempted_at = self.clock.now();
         let facts = self.facts.gather(&order, attempted_at);
-        match self.charges.submit(order, facts).await {
+        match self.charges.submit(order, facts, asked.trace()).await {
             ChargeOutcome::Captured { charge } => {
                 self.facts.paid(&payment.customer, payment.money, self.clock.now());
-                let recorded = self.store.finish(&payment, GatewayAnswer::Charged { charge }).await;
+                let recorded = store.finish(&payment, GatewayAnswer::Charged { charge }).await;
                 self.reply(&payment, recorded).await
             }
             ChargeOutcome::Declined { code } => {
-                let recorded = self.store.finish(&payment, GatewayAnswer::Declined { code }).await;
+                let recorded = store.finish(&payment, GatewayAnswer::Declined { code }).await;
                 self.reply(&payment, recorded).await
             }
             ChargeOutcome::Rejected(rejection) => {
-                let recorded = self.store.reject(&payment, rejection).await;
+                let recorded = store.reject(&payment, rejection).await;
                 self.reply(&payment, recorded).await
             }
             ChargeOutcome::Unknown { why } => {
-                let recorded = self.store.mark_unknown(&payment, why).await;
+                let recorded = store.mark_unknown(&payment, why).await;
                 self.reply(&payment, recorded).await
             }
             ChargeOutcome::Refused { why, retry_after } => {
                 // Recorded as failed before the refusal is sent: nothing may be left to reconcile.
                 // What was refused is no attempt: a customer who comes back as told must not run into a limit.
                 self.facts.forget(&payment.customer, attempted_at);
-                match self.store.abandon(&payment, why.clone()).await {
+                match store.abandon(&payment, why.clone()).await {
                     Ok(()) => Err(refused(&why, retry_after)),
                     // The reconciler has taken it over, so the key stays with it.
                     Err(error) => self.reply(&payment, Err(error)).await,
@@ -172,6 +177,7 @@ fn refused(why: &str, retry_after: Duration) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
     use gemba::Node;
 
     use super::*;
@@ -193,7 +199,8 @@ mod tests {
 
     async fn take(service: &Arc<Service>, key: &str, request: PaymentRequest) -> Result<Reply, Problem> {
         let fingerprint = Fingerprint::of("POST", "/v1/payments", &request);
-        service.clone().take(Key::parse(key).unwrap(), fingerprint, request).await
+        let asked = Asked::begin(&HeaderMap::new(), &tracing::Span::none());
+        service.clone().take(Key::parse(key).unwrap(), fingerprint, request, asked).await
     }
 
     async fn states_of(service: &Service, customer: &str) -> Vec<State> {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use gemba::admission::Tier;
 use gemba::breaker::Outcome;
 use gemba::policy::BoxPolicy;
-use gemba::{Action, JobContext, Line, LineSpec, Plant, PlantErrors, PlantSection, PoolSpec, System};
+use gemba::{
+    Action, JobContext, Line, LineSpec, Plant, PlantErrors, PlantSection, PoolSpec, Receipts, System,
+};
+use tracing::Instrument;
 
 use crate::charge::{CHARGE_WAIT_MAX, Order};
 use crate::confirm::{Confirmation, deliver};
@@ -33,7 +36,20 @@ impl Action for Charge {
     type Error = GatewayError;
 
     async fn run(&self, order: Order, job: &JobContext) -> Result<GatewayAnswer, GatewayError> {
-        self.gateway.charge(&order, CHARGE_WAIT_MAX.min(job.remaining())).await
+        let span = tracing::debug_span!(target: "gemba::signal", "call_gateway", otel.kind = "client");
+        let call = async {
+            let timeout = CHARGE_WAIT_MAX.min(job.remaining());
+            // Of this span, so that what the gateway does for it comes below it.
+            self.gateway.charge(&order, timeout, job.trace()).await
+        };
+        call.instrument(span).await
+    }
+
+    fn class(&self, error: &GatewayError) -> &'static str {
+        match error {
+            GatewayError::NotSent { .. } => "not_sent",
+            GatewayError::Unknown { .. } => "no_answer",
+        }
     }
 
     fn judge(&self, result: &Result<GatewayAnswer, GatewayError>) -> Outcome {
@@ -111,6 +127,8 @@ pub fn plant(
             LineSpec::new(payment, Charge { gateway })
                 .policy(policy)
                 .tier(Tier::Critical)
+                // What a policy rejects stands in the trail; what fails is told with its trace.
+                .receipts(Receipts::failures())
                 .deadline(PAYMENT_DEADLINE)
                 .section(&line(payment)),
         ),

@@ -210,7 +210,7 @@ impl Reconciler {
     }
 
     async fn send_again(&self, payment: &Payment, order: &Order) -> Result<Progress, StoreError> {
-        match self.gateway.charge(order, ANSWER_WAIT_MAX).await {
+        match self.gateway.charge(order, ANSWER_WAIT_MAX, None).await {
             Ok(answer) => self.finish(payment, answer).await,
             Err(GatewayError::Unknown { .. } | GatewayError::NotSent { .. }) => Ok(Progress::Open),
         }
@@ -264,7 +264,7 @@ mod tests {
         let gateway = TestGateway::start(Dials::default()).await;
         let (_directory, store) = open();
         let charged = started(&store, "a", request("c", "tok_ok")).await;
-        gateway.client.charge(&Order::of(&charged), ANSWER_WAIT_MAX).await.unwrap();
+        gateway.client.charge(&Order::of(&charged), ANSWER_WAIT_MAX, None).await.unwrap();
         let lost = started(&store, "b", request("c", "tok_ok")).await;
         let declined = started(&store, "c", request("c", "tok_declined")).await;
         for payment in [&charged, &lost, &declined] {
@@ -284,7 +284,7 @@ mod tests {
             let gateway = TestGateway::start(Dials::default()).await;
             let (_directory, store, payment) = left_behind(request("c", "tok_ok")).await;
             if sent_before {
-                gateway.client.charge(&Order::of(&payment), ANSWER_WAIT_MAX).await.unwrap();
+                gateway.client.charge(&Order::of(&payment), ANSWER_WAIT_MAX, None).await.unwrap();
             }
             let mut reconciler = reconciler(store.clone(), gateway.client.clone());
             reconciler.look(at(1)).await.unwrap();
@@ -333,7 +333,7 @@ mod tests {
         let (_directory, store, payment) = left_behind(request("banned", "tok_ok")).await;
         let mut reconciler = reconciler(store.clone(), gateway.client.clone());
         reconciler.look(at(1)).await.unwrap();
-        gateway.client.charge(&Order::of(&payment), ANSWER_WAIT_MAX).await.unwrap();
+        gateway.client.charge(&Order::of(&payment), ANSWER_WAIT_MAX, None).await.unwrap();
         reconciler.look(at(61)).await.unwrap();
         assert_eq!(state_of(&store, &payment).await, State::Captured);
     }

@@ -220,7 +220,12 @@ async fn a_payment_ends_in_the_status_of_its_outcome() {
     );
     let id = captured.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(captured.header("location"), format!("/v1/payments/{id}"));
-    assert_eq!(house.get(&format!("/v1/payments/{id}")).await, captured.json());
+    let mut payment = captured.json();
+    // What the answer says of its request beside the payment.
+    for member in ["trace_id", "took_ms"] {
+        assert!(payment.as_object_mut().unwrap().remove(member).is_some(), "{member} of {captured:?}");
+    }
+    assert_eq!(house.get(&format!("/v1/payments/{id}")).await, payment);
     assert_eq!(house.get("/v1/payments?customer=c&limit=1").await["payments"][0]["id"], id);
 
     let declined = house.pay("b", &order("c", "tok_declined")).await;
@@ -251,6 +256,40 @@ async fn a_charge_the_gateway_did_not_answer_is_found_and_not_made_again() {
     let replay = house.pay("a", &order).await;
     assert_eq!((replay.status, replay.header("idempotency-replayed")), (201, "true"));
     assert_eq!(house.charged().await.into_values().collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
+async fn an_answer_names_its_trace_and_how_long_it_took_and_so_does_the_trail() {
+    let house = House::open(&[]).await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let caller = "00f067aa0ba902b7";
+    let pay = async |key, body, traceparent: &str| {
+        let request = house.client.post(format!("{}/v1/payments", house.service.url));
+        let request = request.header("idempotency-key", key).header("traceparent", traceparent);
+        Reply::of(request.json(body).timeout(PATIENCE).send().await.unwrap()).await.unwrap()
+    };
+    let given = format!("00-{trace}-{caller}-01");
+    let (good, banned) = (order("c", "tok_ok"), order("banned", "tok_ok"));
+    let missing = json!({"currency": "EUR"});
+    for (key, body, status) in [("a", &good, 201), ("b", &banned, 422), ("c", &missing, 422)] {
+        let reply = pay(key, body, &given).await;
+        let said = reply.json();
+        assert_eq!((reply.status, said["trace_id"].as_str()), (status, Some(trace)), "{reply:?}");
+        assert!(said["took_ms"].is_u64(), "{reply:?}");
+        let response = reply.header("traceresponse");
+        assert!(response.starts_with(&format!("00-{trace}-")) && !response.contains(caller), "{response}");
+    }
+    // A replay is the answer of the first request; its own trace stands in the header.
+    let replay = pay("a", &good, "no trace at all").await;
+    assert_eq!(
+        (replay.header("idempotency-replayed"), replay.json()["trace_id"].as_str()),
+        ("true", Some(trace))
+    );
+    assert!(!replay.header("traceresponse").contains(trace), "{replay:?}");
+    assert_eq!(replay.header("traceresponse").len(), given.len());
+    let named = "SELECT count(*) FROM audit WHERE detail LIKE '%' || ?1 || '%'";
+    let named: u32 = house.database().query_row(named, [trace], |row| row.get(0)).unwrap();
+    assert_eq!(named, 2, "the captured and the rejected one");
 }
 
 #[tokio::test]

@@ -5,13 +5,17 @@ use gemba::pool_health::PoolHealth;
 use gemba::receipt::BreakerState;
 use gemba::verdict::Verdict;
 use gemba::view::{
-    AdmissionView, BoardView, BreakerView, IntakeView, LineState, LineView, PoolView, StationView, TierView,
+    AdmissionView, BoardView, BreakerView, DefectView, IntakeView, LineState, LineView, ObjectiveView,
+    PoolView, StationView, TierView,
 };
 
 use crate::show::text::{Page, clean, clock, cut_front, left, right, span, wrap};
 
 /// Width of a station's name.
 const STATION: usize = 24;
+
+/// Classes of what went wrong that are shown; a review shows all.
+const DEFECTS_MAX: usize = 4;
 
 /// Width of a pool's name.
 const POOL: usize = 20;
@@ -106,6 +110,8 @@ fn line_rows(line: &LineView, now: u64, page: Page) -> Vec<String> {
     )];
     rows.extend(ends(line));
     rows.extend(refusals(line));
+    rows.extend(missed(line));
+    rows.extend(defects(line));
     if let Some(cord) = &line.cord {
         let since = span(now.saturating_sub(cord.since_unix_ms));
         let note = format!("cord pulled by {} {since} ago: {}", clean(&cord.by), clean(&cord.why));
@@ -133,6 +139,21 @@ fn refusals(line: &LineView) -> Option<String> {
     let rates: Vec<_> = line.intake.iter().map(rate).collect();
     let refuses = line.intake.iter().any(|view| 0.0 < view.refused_per_s);
     refuses.then(|| format!("           refused per second: {}", rates.join(" · ")))
+}
+
+/// The tiers that are slower than they should be.
+fn missed(line: &LineView) -> impl Iterator<Item = String> {
+    line.objectives.iter().filter(|tier| tier.met == Some(false)).map(|view| {
+        let ObjectiveView { tier, p99_ms_max, in_time, slow, .. } = view;
+        format!("           {tier}: {slow} of {} took more than {p99_ms_max} ms, 1 % may", in_time + slow)
+    })
+}
+
+/// What went wrong, the most frequent first.
+fn defects(line: &LineView) -> Option<String> {
+    let said = |defect: &DefectView| format!("{} {}", defect.count, clean(&defect.class));
+    let said: Vec<_> = line.defects.iter().take(DEFECTS_MAX).map(said).collect();
+    (!said.is_empty()).then(|| format!("           went wrong: {}", said.join(" · ")))
 }
 
 fn pool_cells(cells: [&str; 6]) -> String {
@@ -226,12 +247,54 @@ fn arrivals(view: &BoardView) -> String {
 
 #[cfg(test)]
 pub(crate) mod sample {
-    use gemba::admission::Limits;
+    use gemba::admission::{Limits, Tier};
     use gemba::band::Band;
     use gemba::receipt::Seq;
-    use gemba::view::{ArrivalsView, CordView, CostView, IntakeView};
+    use gemba::view::{ArrivalsView, CordView, CostView, DefectView, IntakeView, ObjectiveView};
 
     use super::*;
+
+    fn line(now: u64) -> LineView {
+        LineView {
+            name: "payment".parse().unwrap(),
+            state: LineState::Stopped,
+            cord: Some(CordView { by: "ann".into(), why: "smoke".into(), since_unix_ms: now - 12_000 }),
+            in_flight: 2,
+            arrived: 2_400,
+            refused: 12,
+            rejected: 80,
+            succeeded: 2_280,
+            failed: 28,
+            timed_out: 3,
+            cancelled: 0,
+            intake: [(10, 190.5, 0.0), (60, 195.25, 0.2), (300, 200.0, 1.25)]
+                .map(|(window_s, accepted_per_s, refused_per_s)| IntakeView {
+                    window_s,
+                    accepted: 0,
+                    refused: 0,
+                    accepted_per_s,
+                    refused_per_s,
+                })
+                .into(),
+            success_ratio: Some(0.98),
+            throughput_per_s: 198.25,
+            p50_ms: 4.1,
+            p99_ms: 12.0,
+            objectives: vec![
+                ObjectiveView {
+                    tier: Tier::Critical,
+                    p99_ms_max: 100,
+                    in_time: 2_200,
+                    slow: 108,
+                    met: Some(false),
+                },
+                ObjectiveView { tier: Tier::Normal, p99_ms_max: 500, in_time: 3, slow: 0, met: None },
+            ],
+            defects: [("no_answer", 21), ("worker_died", 7), ("timed_out", 3)]
+                .map(|(class, count)| DefectView { class: class.into(), count })
+                .into(),
+        }
+    }
 
     /// A board on which something of everything is wrong.
     pub(crate) fn troubled() -> BoardView {
@@ -263,32 +326,7 @@ pub(crate) mod sample {
                 ),
                 station("node", Light::Green, "all as it should be", 3_600_000),
             ],
-            lines: vec![LineView {
-                name: "payment".parse().unwrap(),
-                state: LineState::Stopped,
-                cord: Some(CordView { by: "ann".into(), why: "smoke".into(), since_unix_ms: now - 12_000 }),
-                in_flight: 2,
-                arrived: 2_400,
-                refused: 12,
-                rejected: 80,
-                succeeded: 2_280,
-                failed: 28,
-                timed_out: 3,
-                cancelled: 0,
-                intake: [(10, 190.5, 0.0), (60, 195.25, 0.2), (300, 200.0, 1.25)]
-                    .map(|(window_s, accepted_per_s, refused_per_s)| IntakeView {
-                        window_s,
-                        accepted: 0,
-                        refused: 0,
-                        accepted_per_s,
-                        refused_per_s,
-                    })
-                    .into(),
-                success_ratio: Some(0.98),
-                throughput_per_s: 198.25,
-                p50_ms: 4.1,
-                p99_ms: 12.0,
-            }],
+            lines: vec![line(now)],
             pools: vec![PoolView {
                 name: "payment".parse().unwrap(),
                 workers: 8,
@@ -364,6 +402,8 @@ LINES
            2400 arrived · 2280 succeeded · 80 rejected · 12 refused · 28 failed
            3 timed out · 0 cancelled
            refused per second: 0.0 in 10s · 0.2 in 1m · 1.2 in 5m
+           critical: 108 of 2308 took more than 100 ms, 1 % may
+           went wrong: 21 no_answer · 7 worker_died · 3 timed_out
            cord pulled by ann 12s ago: smoke
 
 POOL                 WORKERS       RANGE  BUSY      QUEUED  UTILIZATION

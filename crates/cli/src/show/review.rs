@@ -6,6 +6,7 @@ use gemba::baseline::Comparison;
 use gemba::six_sigma::{Criterion, TARGET_DPMO};
 
 use crate::review::{Answer, Review};
+use crate::show::defects::{write_defects, write_objectives};
 use crate::show::text::{clean, clock};
 
 /// Prints a review.
@@ -23,6 +24,8 @@ fn write(to: &mut String, review: &Review) -> std::fmt::Result {
         writeln!(to, "{} older receipts are forgotten: what they showed is not in here.", review.forgotten)?;
     }
     write_quality(to, review)?;
+    write_objectives(to, &review.lines)?;
+    write_defects(to, &review.lines)?;
     write_baselines(to, review)?;
     write_events(to, review)?;
     writeln!(to, "\n## Recall\n\n| criterion | answer | response |\n| --- | --- | --- |")?;

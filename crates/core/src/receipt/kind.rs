@@ -45,6 +45,7 @@ impl Event {
             Self::AlertAcknowledged { .. } => "alert_acknowledged",
             Self::AlertsSilenced { .. } => "alerts_silenced",
             Self::FollowUpsFailed { .. } => "follow_ups_failed",
+            Self::SignalEnded { .. } => "signal_ended",
             Self::CardDied { .. } => "card_died",
             Self::QueueMoved { .. } => "queue_moved",
             Self::RolloutMoved { .. } => "rollout_moved",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{BreakerState, Event, Seq};
+use super::{Event, Seq};
 use crate::admission::Tier;
 use crate::jidoka::Cause;
 use crate::light::Light;
@@ -142,6 +142,12 @@ impl fmt::Display for Event {
             Self::FollowUpsFailed { line, failed, why } => {
                 write!(f, "{failed} follow-ups of line {line} failed: {why}")
             }
+            Self::SignalEnded { line, tier, outcome, took_us, why, trace } => {
+                let took_ms = *took_us as f64 / 1e3;
+                write!(f, "{tier} signal of line {line} {outcome} after {took_ms:.1} ms")?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))?;
+                trace.map_or(Ok(()), |trace| write!(f, " (trace {trace})"))
+            }
             Self::CardDied { queue, card, deliveries, why } => {
                 write!(f, "card {card} of queue {queue} died after {deliveries} deliveries: {why}")
             }
@@ -160,15 +166,5 @@ impl fmt::Display for Event {
             Self::PoolHealthMoved { pool, from, to, why } => write!(f, "pool {pool} {from} → {to}: {why}"),
             Self::LightChanged { station, from, to, why } => write!(f, "{station} {from} → {to}: {why}"),
         }
-    }
-}
-
-impl fmt::Display for BreakerState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half-open",
-        })
     }
 }

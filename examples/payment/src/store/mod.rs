@@ -9,6 +9,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 
 use crate::answer::Answer;
+use crate::asked::Asked;
 use crate::clock::unix_ms_now;
 use crate::confirm::Confirmation;
 use crate::gateway_client::GatewayAnswer;
@@ -62,6 +63,7 @@ pub struct Store {
     /// The last payment begun before this process opened the record.
     inherited: i64,
     measures: Measures,
+    asked: Option<Asked>,
 }
 
 impl Store {
@@ -75,12 +77,17 @@ impl Store {
             schema::add_country(connection)?;
             connection.query_row("SELECT coalesce(max(seq), 0) FROM payment", [], |row| row.get(0))
         })?;
-        Ok(Self { database, inherited, measures: Measures::default() })
+        Ok(Self { database, inherited, measures: Measures::default(), asked: None })
     }
 
     /// The same record, which counts every step of a payment.
     pub fn measured(self, measures: Measures) -> Self {
         Self { measures, ..self }
+    }
+
+    /// The same record, written for one request: the trail and the answer name its trace.
+    pub fn asked(&self, asked: Asked) -> Self {
+        Self { asked: Some(asked), ..self.clone() }
     }
 
     /// Records the key and the payment, or says what the key was used for.
@@ -130,9 +137,10 @@ impl Store {
     }
 
     async fn step(&self, payment: &Payment, step: Step) -> Result<Option<Answer>, StoreError> {
-        let from = payment.clone();
+        let (from, asked) = (payment.clone(), self.asked);
         let (state, rejection) = (step.state(), step.rejection().cloned());
-        let taken = self.database.write(move |connection| step::take(connection, &from, &step)).await?;
+        let take = move |connection: &Connection| step::take(connection, &from, &step, asked.as_ref());
+        let taken = self.database.write(take).await?;
         let answer = taken.map_err(|state| StoreError::Overtaken { payment: payment.id, state })?;
         // What is counted is on the disk.
         self.measures.moved(state, payment.money, rejection.as_ref());

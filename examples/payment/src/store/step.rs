@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::rows::{audit, payments};
 use crate::answer::Answer;
+use crate::asked::Asked;
 use crate::clock::unix_ms_now;
 use crate::payment::{Payment, State};
 
@@ -56,6 +57,7 @@ pub(super) fn take(
     connection: &Connection,
     from: &Payment,
     step: &Step,
+    asked: Option<&Asked>,
 ) -> rusqlite::Result<Result<Option<Answer>, State>> {
     let found = payments(connection, "id = ?1", [from.id.to_string()])?.pop();
     let mut payment = found.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
@@ -71,8 +73,12 @@ pub(super) fn take(
         Step::Rejected(_) | Step::Unknown { .. } | Step::Abandoned { .. } => {}
     }
     update(connection, &payment)?;
-    audit(connection, payment.id, payment.updated_unix_ms, payment.state.word(), &step.detail())?;
-    let answer = settle_key(connection, &payment, step)?;
+    let mut detail = step.detail();
+    if let Some(asked) = asked {
+        detail["trace_id"] = asked.trace_id().to_string().into();
+    }
+    audit(connection, payment.id, payment.updated_unix_ms, payment.state.word(), &detail)?;
+    let answer = settle_key(connection, &payment, step, asked)?;
     if matches!(step, Step::Captured { .. } | Step::Declined { .. }) {
         confirm(connection, &payment)?;
     }
@@ -97,12 +103,17 @@ fn update(connection: &Connection, payment: &Payment) -> rusqlite::Result<()> {
 }
 
 /// Stores the answer under the key, or gives the key back if nothing was sent.
-fn settle_key(connection: &Connection, payment: &Payment, step: &Step) -> rusqlite::Result<Option<Answer>> {
+fn settle_key(
+    connection: &Connection,
+    payment: &Payment,
+    step: &Step,
+    asked: Option<&Asked>,
+) -> rusqlite::Result<Option<Answer>> {
     let rejection = match step {
         Step::Rejected(rejection) => Some(rejection),
         Step::Captured { .. } | Step::Declined { .. } | Step::Unknown { .. } | Step::Abandoned { .. } => None,
     };
-    let answer = Answer::of(payment, rejection);
+    let answer = Answer::of(payment, rejection, asked);
     match &answer {
         Some(answer) => connection
             .prepare_cached("UPDATE idempotency SET state = 'done', status = ?2, body = ?3 WHERE key = ?1")?

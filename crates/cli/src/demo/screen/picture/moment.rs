@@ -176,6 +176,8 @@ fn line_view(shop: &Shop) -> LineView {
         throughput_per_s: shop.throughput_per_s,
         p50_ms: 4.3,
         p99_ms: 9.6,
+        objectives: Vec::new(),
+        defects: Vec::new(),
     }
 }
 
