@@ -44,15 +44,23 @@ impl Meters {
     ) {
         let worked_on = ended.was_worked_on();
         let pool = pool.filter(|_| worked_on).and_then(|pool| self.pool(pool));
-        pool.unwrap_or(&self.apart).ended(ended, latency);
+        let meter = pool.unwrap_or(&self.apart);
+        meter.ended(ended, latency);
         if let Some(within) = within.filter(|_| worked_on) {
-            self.apart.answered(tier, within < latency);
+            // In the same cache lines as the end.
+            meter.answered(tier, within < latency);
         }
     }
 
     /// The answers of a tier that has an objective.
     pub(crate) fn answers(&self, tier: Tier) -> Answers {
-        self.apart.answers(tier)
+        let mut answers = self.apart.answers(tier);
+        for (_, meter) in &self.pools {
+            let of_pool = meter.answers(tier);
+            answers.in_time += of_pool.in_time;
+            answers.slow += of_pool.slow;
+        }
+        answers
     }
 
     pub(crate) fn counts(&self) -> Counts {
