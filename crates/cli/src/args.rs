@@ -514,8 +514,9 @@ mod tests {
         let quoted = page.split('`').skip(1).step_by(2);
         let mut seen = 0;
         for line in quoted.filter(|line| line.starts_with("gemba ")) {
-            // Words in quotes are one.
-            let words: Vec<_> = line
+            // Words in quotes are one; what a pipe leads to is somebody else's.
+            let ours = line.split_once(" | ").map_or(line, |(ours, _)| ours);
+            let words: Vec<_> = ours
                 .split('"')
                 .enumerate()
                 .flat_map(|(n, part)| if n % 2 == 0 { part.split_whitespace().collect() } else { vec![part] })

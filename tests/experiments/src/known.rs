@@ -15,7 +15,7 @@ struct KnownMiss {
 const KNOWN: &[KnownMiss] = &[KnownMiss {
     number: "E1s",
     holds: "goodput / capacity",
-    why: "the one worker idles now and then, as a queue that may hold a quarter of the deadline is three signals long: a queue of one place has 0.85 at 1.0x",
+    why: "the one worker idles now and then, as half of the deadline is a queue of six signals (decision 0025); with eighteen it would idle for a twentieth of the time, and most would be late",
 }];
 
 /// Why this target is missed, if that is known.
