@@ -69,6 +69,9 @@ pub enum ProcessError {
         /// The address of the probe.
         address: SocketAddr,
     },
+    /// It was ended for good, before it was ready or after.
+    #[error("it was ended, and is not started again; add another child in its place")]
+    Over,
     /// It ended before its probe succeeded.
     #[error("it ended before it was ready ({how}); {last}")]
     ExitedBeforeReady {

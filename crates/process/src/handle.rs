@@ -158,7 +158,8 @@ impl ProcessHandle {
     ///
     /// # Errors
     ///
-    /// The [`ProcessError`] of the next failure if one comes first; of the last if it is down.
+    /// The [`ProcessError`] of the next failure if one comes first; of the last if it is down;
+    /// [`ProcessError::Over`] if it was ended.
     ///
     /// # Cancel safety
     ///
@@ -170,6 +171,7 @@ impl ProcessHandle {
             found = match &view.state {
                 ProcessState::Ready => Ok(view.pid.unwrap_or(0)),
                 ProcessState::Failed(error) => Err(Some(error.clone())),
+                ProcessState::Ended { .. } if self.0.is_to_end() => Err(Some(ProcessError::Over)),
                 ProcessState::Waiting
                 | ProcessState::Starting
                 | ProcessState::Stopping

@@ -30,17 +30,17 @@ impl Identity {
             && started_ticks(self.pid).is_ok_and(|ticks| ticks == self.started_ticks)
     }
 
-    /// Writes it down, as a whole or not at all.
-    pub(crate) fn write(&self, home: &Path) -> io::Result<()> {
-        let (file, new) = (pid_file(home), home.join("pid.new"));
+    /// Writes it down in a file of this directory, as a whole or not at all.
+    pub(crate) fn write(&self, home: &Path, file: &Path) -> io::Result<()> {
+        let new = home.join("pid.new");
         // Not synced: what a power cut takes from the disk, it has taken from the table of processes too.
         fs::write(&new, serde_json::to_vec(self)?)?;
         fs::rename(new, file)
     }
 
-    /// What was written down last.
-    pub(crate) fn read(home: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(pid_file(home)).ok()?).ok()
+    /// What was written down last in this file.
+    pub(crate) fn read(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(file).ok()?).ok()
     }
 }
 
@@ -53,18 +53,18 @@ pub(crate) fn pid_file(home: &Path) -> PathBuf {
     home.join("pid")
 }
 
-/// The process that writes into this log and leads a group: one that was started by somebody who died before the
-/// number was written down.
-pub(crate) fn writer_of(log: &Path) -> Option<u32> {
-    let log = fs::metadata(log).ok()?;
-    let mut pids =
-        fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.find(|pid| {
+/// The processes that write into this log and lead a group. One that is in no file was started by somebody who died
+/// before the number was written down.
+pub(crate) fn writers_of(log: &Path) -> Vec<u32> {
+    let (Ok(log), Ok(processes)) = (fs::metadata(log), fs::read_dir("/proc")) else { return Vec::new() };
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let writes = |pid: &u32| {
         let writes = fs::metadata(format!("/proc/{pid}/fd/1"))
             .is_ok_and(|file| (file.dev(), file.ino()) == (log.dev(), log.ino()));
         writes
             && stat(*pid).is_ok_and(|fields| fields.get(GROUP).is_some_and(|group| *group == pid.to_string()))
-    })
+    };
+    pids.filter(writes).collect()
 }
 
 /// Places in `/proc/PID/stat`, counted from the state, which comes after the name (proc(5): fields 3, 5 and 22).
@@ -99,20 +99,21 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let own = Identity::of(std::process::id(), 7).unwrap();
         assert!(own.is_alive());
-        own.write(home.path()).unwrap();
-        assert_eq!(Identity::read(home.path()), Some(own.clone()));
+        let file = pid_file(home.path());
+        own.write(home.path(), &file).unwrap();
+        assert_eq!(Identity::read(&file), Some(own.clone()));
         let earlier = Identity { started_ticks: own.started_ticks - 1, ..own.clone() };
         assert!(!earlier.is_alive());
         let before_the_boot = Identity { boot: "another".to_owned(), ..own };
         assert!(!before_the_boot.is_alive());
         forget(home.path());
-        assert_eq!(Identity::read(home.path()), None);
+        assert_eq!(Identity::read(&file), None);
     }
 
     #[test]
     fn half_a_file_is_nobody() {
         let home = tempfile::tempdir().unwrap();
         fs::write(pid_file(home.path()), br#"{"pid": 1, "#).unwrap();
-        assert_eq!(Identity::read(home.path()), None);
+        assert_eq!(Identity::read(&pid_file(home.path())), None);
     }
 }

@@ -7,6 +7,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("processes are told apart by /proc and pidfd, which only Linux has");
 
+mod before;
 mod child;
 mod ended;
 mod error;

@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use crate::before::{self, Before};
 use crate::ended::Ended;
 use crate::error::ProcessError;
 use crate::handle::{ProcessState, Shared};
@@ -29,13 +30,13 @@ enum Course {
     Ended(Ended),
 }
 
-/// What an earlier life left running.
-enum Found {
-    Nobody,
-    /// It runs from the same spec.
-    Same(Running),
-    /// It runs from another one, and is to go on until its successor is ready.
-    Before(Running, Identity),
+/// What earlier lives left running.
+#[derive(Default)]
+struct Found {
+    /// What runs from the same spec.
+    same: Option<Running>,
+    /// What runs from another one, and goes on until its successor is ready.
+    before: Option<Before>,
 }
 
 /// Lives one life.
@@ -49,33 +50,27 @@ pub(crate) async fn live(shared: &Shared, ctx: &TaskContext) -> Result<(), Proce
 
 async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> {
     let spec = &shared.spec;
-    let found = match &spec.home {
+    let Found { same, mut before } = match &spec.home {
         Some(home) => find(spec, home).await?,
-        None => Found::Nobody,
+        None => Found::default(),
     };
-    let mut before = None;
-    let (mut running, output) = match found {
-        Found::Same(running) => {
+    let (mut running, output) = match same {
+        Some(running) => {
             let output = tail(spec, true)?.expect("only a process with a home is found");
             shared.runs(running.id(), true);
             (running, Output::File(output))
         }
-        Found::Nobody if shared.is_to_end() => {
-            shared.set(ProcessState::Ended { how: Ended::Untold, killed: false });
-            return Ok(());
-        }
-        Found::Before(mut old, _) if shared.is_to_end() => {
-            let pid = old.id();
-            let stopped = old.stop(spec.stop_within).await;
-            let (how, killed) =
-                stopped.map_err(|source| ProcessError::OutOfReach { pid, source: Arc::new(source) })?;
+        None if shared.is_to_end() => {
+            let (how, killed) = match &mut before {
+                Some(Before { running, .. }) => stop(running, spec).await?,
+                None => (Ended::Untold, false),
+            };
             shared.set(ProcessState::Ended { how, killed });
             return Ok(());
         }
-        found @ (Found::Nobody | Found::Before(..)) => {
-            if let Found::Before(mut old, identity) = found {
-                old.release();
-                before = Some((old, identity));
+        None => {
+            if let Some((before, home)) = before.as_ref().zip(spec.home.as_deref()) {
+                before.stays(home).map_err(|source| file_error(home, source))?;
             }
             let started = start(spec)?;
             shared.runs(started.0.id(), false);
@@ -100,7 +95,7 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     if let (Some(home), false) = (&spec.home, matches!(course, Course::Released)) {
         match &before {
             // It never took over: whoever comes next finds the one that goes on.
-            Some((_, identity)) => identity.write(home).map_err(|source| file_error(home, source))?,
+            Some(before) => before.returns(home).map_err(|source| file_error(home, source))?,
             None => identity::forget(home),
         }
     }
@@ -123,32 +118,84 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     }
 }
 
-/// The process that an earlier life left running. One from another spec is stopped, unless it hands over.
+/// The processes that earlier lives left running. One from another spec is stopped, unless it hands over.
 async fn find(spec: &ProcessSpec, home: &Path) -> Result<Found, ProcessError> {
-    fs::create_dir_all(home).map_err(|source| file_error(home, source))?;
+    let file = |source| file_error(home, source);
+    fs::create_dir_all(home).map_err(file)?;
     let print = spec.fingerprint();
-    let identity = match Identity::read(home) {
-        Some(identity) if identity.is_alive() => identity,
-        // Whoever started it may have died before the number was written; a spec is not told from its descriptors.
-        Some(_) | None => match identity::writer_of(&log_file(home)).map(|pid| Identity::of(pid, print)) {
-            Some(Ok(identity)) => identity,
-            Some(Err(_)) | None => return Ok(Found::Nobody),
-        },
+    let leaving = before::see_all_off(home, spec.stop_within).map_err(file)?;
+    let known = Identity::read(&identity::pid_file(home)).filter(Identity::is_alive);
+    let before = before::find(home);
+    let unknown = |known: &Option<Identity>| {
+        let mut unknown = identity::writers_of(&log_file(home));
+        unknown.retain(|pid| !leaving.contains(pid) && known.as_ref().is_none_or(|known| known.pid != *pid));
+        unknown
     };
+    // A takeover was begun, and its newcomer not written down: it is not ready.
+    if before.is_some() && before == known {
+        for pid in unknown(&known) {
+            let newcomer = Identity::of(pid, print).ok();
+            if let Some(mut newcomer) = newcomer.map(|one| adopt(&one)).transpose()?.flatten() {
+                stop(&mut newcomer, spec).await?;
+            }
+        }
+    }
+    let (serves, comes) = match (known, before) {
+        (Some(known), Some(before)) if known == before => (Some(known), None),
+        // Its successor has ended, and nobody wrote down that it is the one that goes on.
+        (None, Some(before)) => (Some(before), None),
+        (Some(known), Some(before)) => (Some(before), Some(known)),
+        (Some(known), None) => (Some(known), None),
+        // A spec is not told from descriptors: one that hands over goes on until another one is ready.
+        (None, None) => {
+            let spec = print ^ u64::from(spec.hands_over);
+            (unknown(&None).first().and_then(|pid| Identity::of(*pid, spec).ok()), None)
+        }
+    };
+    let mut found = Found::default();
+    if let Some(identity) = comes
+        && let Some(mut newcomer) = adopt(&identity)?
+    {
+        if identity.spec == print {
+            found.same = Some(newcomer);
+        } else {
+            // It is not ready, and never will be what is wanted.
+            stop(&mut newcomer, spec).await?;
+        }
+    }
+    let Some(identity) = serves else { return Ok(found) };
+    let Some(mut running) = adopt(&identity)? else { return Ok(found) };
+    if identity.spec != print && spec.hands_over {
+        found.before = Some(Before { running, identity });
+    } else if identity.spec != print {
+        stop(&mut running, spec).await?;
+        identity::forget(home);
+        before::forget(home);
+    } else {
+        let pid_file = identity::pid_file(home);
+        if Identity::read(&pid_file).as_ref() != Some(&identity) {
+            identity.write(home, &pid_file).map_err(file)?;
+        }
+        before::forget(home);
+        found.same = Some(running);
+    }
+    Ok(found)
+}
+
+/// A process that goes on whatever becomes of this life; `None` if it is over.
+fn adopt(identity: &Identity) -> Result<Option<Running>, ProcessError> {
+    let adopted = Running::adopt(identity);
     let out_of_reach = |source| ProcessError::OutOfReach { pid: identity.pid, source: Arc::new(source) };
-    let Some(mut running) = Running::adopt(&identity).map_err(out_of_reach)? else {
-        return Ok(Found::Nobody);
-    };
-    if identity.spec == print {
-        identity.write(home).map_err(|source| file_error(home, source))?;
-        return Ok(Found::Same(running));
-    }
-    if spec.hands_over {
-        return Ok(Found::Before(running, identity));
-    }
-    running.stop(spec.stop_within).await.map_err(out_of_reach)?;
-    identity::forget(home);
-    Ok(Found::Nobody)
+    let mut adopted = adopted.map_err(out_of_reach)?;
+    adopted.iter_mut().for_each(Running::release);
+    Ok(adopted)
+}
+
+/// Stops one, and tells whether it had to be killed.
+async fn stop(running: &mut Running, spec: &ProcessSpec) -> Result<(Ended, bool), ProcessError> {
+    let pid = running.id();
+    let stopped = running.stop(spec.stop_within).await;
+    stopped.map_err(|source| ProcessError::OutOfReach { pid, source: Arc::new(source) })
 }
 
 fn file_error(path: &Path, source: io::Error) -> ProcessError {
@@ -198,7 +245,7 @@ fn start(spec: &ProcessSpec) -> Result<(Running, Output), ProcessError> {
         return Ok((running, Output::Pipes(stdout, stderr)));
     };
     let identity = Identity::of(running.id(), spec.fingerprint());
-    match identity.and_then(|identity| identity.write(home)) {
+    match identity.and_then(|identity| identity.write(home, &identity::pid_file(home))) {
         // It has ended already, which is told by waiting for it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         written => written.map_err(|source| file_error(&identity::pid_file(home), source))?,
@@ -222,7 +269,7 @@ fn spawn_error(spec: &ProcessSpec, source: io::Error) -> ProcessError {
 /// Waits until it is ready, then until it ends or is to.
 async fn run(
     running: &mut Running,
-    before: &mut Option<(Running, Identity)>,
+    before: &mut Option<Before>,
     shared: &Shared,
     ctx: &TaskContext,
 ) -> io::Result<Course> {
@@ -245,10 +292,8 @@ async fn run(
         match next {
             Next::Ready(Ok(())) => {
                 is_ready = true;
-                if let Some((mut old, _)) = before.take() {
-                    let within = spec.stop_within;
-                    // It takes as long as it has; nobody waits for it.
-                    tokio::spawn(async move { old.stop(within).await });
+                if let Some((before, home)) = before.take().zip(spec.home.as_deref()) {
+                    before.leaves(home, spec.stop_within);
                 }
                 shared.set(ProcessState::Ready);
             }
@@ -261,7 +306,17 @@ async fn run(
             Next::Leave if spec.home.is_some() => return Ok(Course::Released),
             Next::End | Next::Leave => {
                 shared.set(ProcessState::Stopping);
-                let (how, killed) = running.stop(spec.stop_within).await?;
+                let (stopped, left) = tokio::join!(running.stop(spec.stop_within), async {
+                    match before.as_mut() {
+                        Some(before) => before.running.stop(spec.stop_within).await.map(drop),
+                        None => Ok(()),
+                    }
+                });
+                left?;
+                if let (Some(_), Some(home)) = (before.take(), &spec.home) {
+                    before::forget(home);
+                }
+                let (how, killed) = stopped?;
                 return Ok(Course::Stopped { how, killed });
             }
         }

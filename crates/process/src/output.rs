@@ -11,7 +11,7 @@ use gemba_kernel::TaskContext;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::LastLines;
 use crate::logs::{Intake, LogRules, Unfinished};
@@ -102,7 +102,8 @@ async fn follow_pipes(
     let mut streams = (Unfinished::default(), Unfinished::default());
     let mut buffers = (vec![0; CHUNK], vec![0; CHUNK]);
     let mut open = (true, true);
-    let mut is_over = false;
+    // When the rest is to have come: whoever else has the pipe may write into it for ever.
+    let mut rest_until = None;
     while open.0 || open.1 {
         let turn = async {
             tokio::select! {
@@ -110,13 +111,13 @@ async fn follow_pipes(
                 read = some(&mut stderr, &mut buffers.1), if open.1 => (false, read),
             }
         };
-        let (is_stdout, bytes) = if is_over {
-            let Ok(turn) = timeout(REST_MAX, turn).await else { break };
+        let (is_stdout, bytes) = if let Some(until) = rest_until {
+            let Ok(turn) = timeout_at(until, turn).await else { break };
             turn
         } else {
             tokio::select! {
                 turn = turn => turn,
-                () = &mut over => { is_over = true; continue; }
+                () = &mut over => { rest_until = Some(Instant::now() + REST_MAX); continue; }
             }
         };
         match (is_stdout, bytes) {
@@ -128,7 +129,7 @@ async fn follow_pipes(
     }
     book.finish(&mut streams.0);
     book.finish(&mut streams.1);
-    if !is_over {
+    if rest_until.is_none() {
         over.await;
     }
 }

@@ -176,9 +176,9 @@ impl ProcessSpecBuilder {
         self
     }
 
-    /// Says that it takes over from one that an earlier life left running from another spec: that one is stopped when this
-    /// one is ready, not before it is started, and goes on if this one never is. The probe must tell the two apart,
-    /// and both may listen at its address.
+    /// Says that it takes over from one that an earlier life left running from another spec: that one is stopped when
+    /// this one is ready, not before it is started, and goes on if this one never is. The probe must tell the two
+    /// apart, and both may listen at its address.
     pub fn hands_over(mut self) -> Self {
         self.0.hands_over = true;
         self

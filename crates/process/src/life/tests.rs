@@ -25,7 +25,8 @@ const LISTEN: &str = "GEMBA_PROCESS_TEST_LISTEN";
 fn this_program_as_a_listener() {
     if let Ok(address) = std::env::var(LISTEN) {
         let listener = TcpListener::bind(address).unwrap();
-        println!("listening");
+        // On a line of its own, wherever the test harness has stopped writing.
+        println!("\nlistening");
         while listener.accept().is_ok() {}
     }
 }
@@ -142,7 +143,7 @@ async fn one_that_exits_at_once_is_told_with_its_code_and_last_lines() {
 #[tokio::test]
 async fn one_that_never_is_ready_is_killed_with_all_it_started() {
     let spec = shell("sleep 60 & echo $!; wait").probe(Probe::Tcp(free()));
-    let (_node, handle) = once(spec.ready_within(Duration::from_millis(300))).await;
+    let (_node, handle) = once(spec.ready_within(Duration::from_secs(3))).await;
     let error = ready(&handle).await.unwrap_err();
     let ProcessError::NotReady { last, why, .. } = &error else { panic!("{error:?}") };
     assert!(why.contains("refused"), "{why}");
@@ -240,11 +241,22 @@ async fn one_that_survives_is_adopted_and_ended_by_the_next_node() {
     let home = tempfile::tempdir().unwrap();
     let address = free();
     let number = left_behind(home.path(), listener(address)).await;
+    let said = async {
+        while !std::fs::read_to_string(home.path().join("log")).unwrap().contains("listening") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, said).await.expect("it says so when it listens");
     let (node, handle) = once(listener(address).survives(home.path())).await;
     assert_eq!(ready(&handle).await.unwrap(), number);
     let view = handle.view();
     assert!(view.is_adopted, "{view:?}");
-    assert!(handle.last_lines().0.iter().any(|line| line == "listening"), "what it wrote before is recalled");
+    let recalled = async {
+        while !handle.last_lines().0.iter().any(|line| line == "listening") {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, recalled).await.expect("what it wrote before is recalled");
     let view = handle.end().await.unwrap();
     assert!(matches!(view.state, ProcessState::Ended { how: Ended::Untold, killed: false }), "{view:?}");
     is_gone(number).await;
@@ -355,4 +367,124 @@ async fn one_that_is_to_follow_takes_over_when_it_is_ready_and_not_before() {
     assert!(runs(second));
     handle.end().await.unwrap();
     stopped(node).await;
+}
+
+/// One that is to follow, and is ready when somebody listens there: the probe is somebody else's.
+fn successor(home: &Path, address: SocketAddr) -> ProcessSpecBuilder {
+    let probe = Probe::Tcp(address);
+    shell("exec sleep 61").probe(probe).probe_every(Duration::from_millis(10)).survives(home).hands_over()
+}
+
+async fn begun(handle: &ProcessHandle) -> u32 {
+    let mut views = handle.subscribe();
+    let begun = views.wait_for(|view| view.pid.is_some());
+    timeout(SOON, begun).await.expect("begun in time").unwrap().pid.unwrap()
+}
+
+#[tokio::test]
+async fn a_takeover_that_was_interrupted_goes_on_in_the_next_life() {
+    let home = tempfile::tempdir().unwrap();
+    let address = free();
+    let old = || shell("exec sleep 60").hands_over();
+    let first = left_behind(home.path(), old()).await;
+    // The node stops while the successor is not ready: both run on.
+    let (node, handle) = once(successor(home.path(), address)).await;
+    let second = begun(&handle).await;
+    node.stop("an update").await.unwrap();
+    assert!(runs(first) && runs(second));
+
+    // The same successor is found, and the one that serves with it.
+    let (node, handle) = once(successor(home.path(), address)).await;
+    assert_eq!(begun(&handle).await, second);
+    assert!(handle.view().is_adopted && runs(first));
+    let _listener = TcpListener::bind(address).unwrap();
+    assert_eq!(ready(&handle).await.unwrap(), second);
+    is_gone(first).await;
+    handle.end().await.unwrap();
+    is_gone(second).await;
+    node.stop("done").await.unwrap();
+    let left: Vec<_> =
+        std::fs::read_dir(home.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["log"], "nothing is remembered of those that are gone");
+}
+
+#[tokio::test]
+async fn a_takeover_that_was_interrupted_and_fails_leaves_the_one_that_serves() {
+    let home = tempfile::tempdir().unwrap();
+    let address = free();
+    let old = || shell("exec sleep 60").hands_over();
+    let first = left_behind(home.path(), old()).await;
+    let (node, handle) = once(successor(home.path(), address)).await;
+    let second = begun(&handle).await;
+    node.stop("an update").await.unwrap();
+    // It is never ready: it goes, and the one that serves stays.
+    let late = successor(home.path(), address).ready_within(Duration::from_millis(100));
+    let (node, handle) = once(late).await;
+    assert!(matches!(failed(&handle).await, ProcessError::NotReady { .. }));
+    is_gone(second).await;
+    node.stop("done").await.unwrap();
+
+    // Interrupted again, and back to the old spec: the newcomer goes.
+    let (node, handle) = once(successor(home.path(), address)).await;
+    let third = begun(&handle).await;
+    node.stop("an update").await.unwrap();
+    let (node, handle) = once(old().survives(home.path())).await;
+    assert_eq!(ready(&handle).await.unwrap(), first);
+    is_gone(third).await;
+    node.stop("done").await.unwrap();
+
+    // Whoever ends it in the middle of it means both.
+    let (node, handle) = once(successor(home.path(), address)).await;
+    let fourth = begun(&handle).await;
+    handle.end().await.unwrap();
+    is_gone(first).await;
+    is_gone(fourth).await;
+    node.stop("done").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newcomer_that_nobody_wrote_down_does_not_take_the_place_of_the_one_that_serves() {
+    let home = tempfile::tempdir().unwrap();
+    let old = || shell("exec sleep 60").hands_over();
+    let first = left_behind(home.path(), old()).await;
+    let (node, handle) = once(successor(home.path(), free())).await;
+    let second = begun(&handle).await;
+    node.stop("an update").await.unwrap();
+    // As if the life had died right after it started the newcomer.
+    std::fs::copy(home.path().join("before"), crate::identity::pid_file(home.path())).unwrap();
+    let (node, handle) = once(old().survives(home.path())).await;
+    assert_eq!(ready(&handle).await.unwrap(), first);
+    is_gone(second).await;
+    handle.end().await.unwrap();
+    is_gone(first).await;
+    node.stop("done").await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_survived_is_not_killed_because_its_log_cannot_be_read() {
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("log");
+    let number = left_behind(home.path(), shell("exec sleep 60")).await;
+    std::fs::rename(&log, home.path().join("away")).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let (node, handle) = once(shell("exec sleep 60").survives(home.path())).await;
+    assert!(matches!(failed(&handle).await, ProcessError::File { .. }));
+    assert!(runs(number));
+    node.stop("done").await.unwrap();
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(home.path().join("away"), &log).unwrap();
+    let (node, handle) = once(shell("exec sleep 60").survives(home.path())).await;
+    assert_eq!(ready(&handle).await.unwrap(), number);
+    handle.end().await.unwrap();
+    assert!(matches!(ready(&handle).await, Err(ProcessError::Over)), "it is not started again");
+    node.stop("done").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_one_is_told_though_what_it_left_behind_writes_on() {
+    let script = "setsid sh -c 'while :; do echo still here; sleep 0.02; done' & sleep 0.1; exit 3";
+    let (node, handle) = once(shell(script)).await;
+    let error = failed(&handle).await;
+    assert!(matches!(error, ProcessError::Exited { how: Ended::Code(3), .. }), "{error}");
+    node.stop("done").await.unwrap();
 }
