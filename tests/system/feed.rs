@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests, their helpers too")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use gemba::supervision::Backoff;
 use gemba::{
     Action, Card, JobContext, Line, LineSpec, Node, Plant, PoolSpec, Queue, Signal, System, feed, queue,
 };
-use gemba_kit::{DEADLINE, finish, receipt};
+use gemba_kit::{DEADLINE, finish, receipt, story};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
+use crate::limits::never_opens;
 use crate::plant::Failed;
 
 /// The item whose work fails always.
@@ -26,6 +27,9 @@ const POISON: u32 = 13;
 
 /// The item of which no signal can be made.
 const UNREADABLE: u32 = 14;
+
+/// The item at which the line's policy panics.
+const UNDECIDABLE: u32 = 15;
 
 /// How long the work takes: enough for a kill to find some of it begun.
 const WORK: Duration = Duration::from_millis(2);
@@ -81,7 +85,10 @@ async fn start_with(file: &Path, in_flight_max: u32, breaker: BreakerRules) -> S
     let (sender, shipped) = mpsc::channel(SHIPPED_MAX);
     let node = Node::builder("shop").intensity(1_000, Duration::from_secs(1));
     let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("ship").workers(8, 8));
-    let known = rule("known", 1, |order: &u32, (): &()| (10_000 <= *order).then(|| "unknown".to_owned()));
+    let known = rule("known", 1, |order: &u32, (): &()| {
+        assert!(*order != UNDECIDABLE, "asked to panic");
+        (10_000 <= *order).then(|| "unknown".to_owned())
+    });
     let action = Ship { is_up: up, shipped: sender };
     let line = plant.line(LineSpec::new("ship", action).policy(known).breaker(breaker));
     let plant = plant.build().expect("the plant is sound");
@@ -149,13 +156,16 @@ async fn each_card_of_the_queue_is_one_signal_and_one_answer() {
 async fn a_poison_card_wears_out_its_deliveries_and_a_rejected_one_is_dead_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let mut shop = start(&file(&directory), 1).await;
-    shop.append([1, POISON, UNREADABLE, 10_000, 2].into_iter()).await;
-    until(&shop.queue, |counts| counts.done == 2 && counts.dead == 3).await;
+    shop.append([1, POISON, UNREADABLE, 10_000, UNDECIDABLE, 2].into_iter()).await;
+    until(&shop.queue, |counts| counts.done == 2 && counts.dead == 4).await;
     let dead = shop.queue.dead(CardId(0), 10).await.unwrap();
     let told: Vec<_> = dead.iter().map(|card| (&*card.payload, card.deliveries, &*card.error)).collect();
     assert_eq!(told[0], (&b"13"[..], 5, "the action failed: asked to fail"));
     assert_eq!(told[1], (&b"14"[..], 5, "no signal could be made of it: panic"));
     assert_eq!(told[2], (&b"10000"[..], 1, "rejected by policy known v1: unknown"));
+    assert_eq!(told[3], (&b"15"[..], 5, "its line's policy panicked"));
+    let lives = story(shop.system()).iter().filter(|receipt| receipt.path.as_str() == "/feed").count();
+    assert_eq!(lives, 1, "the feed itself has not panicked");
     assert!(shop.shipped().into_iter().eq([(1, 1), (2, 1)]));
     finish(shop.node).await;
 }
@@ -240,6 +250,25 @@ async fn a_node_that_stops_in_the_middle_leaves_every_card_done_or_to_do() {
     }
     assert!(shipped.into_iter().eq((100..300).map(|order| (order, 1))), "each once: the stop was in order");
     finish(shop.node).await;
+}
+
+#[tokio::test]
+async fn what_fails_while_the_feed_stops_keeps_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let shop = start_with(&file(&directory), 8, never_opens()).await;
+    shop.is_up.send_replace(false);
+    shop.append(100..200).await;
+    // They fail in the time that the feed has to stop.
+    until(&shop.queue, |counts| counts.working == 8).await;
+    shop.node.stop("test").await.unwrap();
+    drop((shop.queue, shop.line));
+    let connection = rusqlite::Connection::open(file(&directory)).unwrap();
+    let mut query = connection.prepare("SELECT error FROM card").unwrap();
+    let errors = query.query_map([], |row| row.get::<_, Option<String>>(0)).unwrap();
+    let errors: BTreeSet<_> = errors.map(|error| error.unwrap().unwrap_or_default()).collect();
+    // Some may have been on their way to a pull that was withdrawn, and some not have come to their first.
+    let said = ["", "its puller had gone", "the action failed: asked to fail"].map(str::to_owned);
+    assert!(errors.contains(&said[2]) && errors.is_subset(&said.into()), "{errors:?}");
 }
 
 #[tokio::test]

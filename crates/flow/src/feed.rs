@@ -7,9 +7,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use gemba_core::demand::{Demand, DemandRules, DemandRulesError};
 use gemba_core::metric;
 use gemba_kernel::{Shutdown, Stop, TaskContext, TaskSpec, task};
@@ -48,14 +48,15 @@ type Answer<A> = Result<<A as Action>::Output, SubmitError<<A as Action>::Error>
 /// A failure after a refusal, before anything has succeeded again, is given back too: it is a breaker's probe of a
 /// downstream that is still gone, and no card should die of that. A worker that dies counts always.
 ///
-/// The signal has the tier of what was pulled unless `signal` gives it another. A panic in `signal` is a failure of
-/// that signal alone. A feed that is killed gives back what it had: whatever runs in the line then goes on, and comes
+/// The signal has the tier of what was pulled unless `signal` gives it another. A panic in `signal`, or in the line's
+/// policy, is a failure of that signal alone. A feed that is killed gives back what it had: whatever runs in the line then goes on, and comes
 /// again (at least once, never lost).
 ///
 /// # Units and limits
 ///
-/// See [`DemandRules`]. It has the deadline of its line and a second to stop: pulls are withdrawn, and what is in
-/// work is answered and recorded. What has a longer deadline of its own comes back.
+/// See [`DemandRules`]. It has the deadline that its line has now, and a second, to stop: pulls are withdrawn, and what
+/// is in work is answered and recorded. What has longer, by its own deadline or because the line was given a longer one
+/// since, comes back.
 pub fn feed<S: Source, A: Action>(
     name: &str,
     source: S,
@@ -153,8 +154,8 @@ enum Step<S: Source, A: Action> {
     Withdrawn(S),
     /// Its source gives nothing out.
     Failed(S::Error),
-    /// What was made of the work panicked.
-    Unreadable(S, S::Pulled),
+    /// What was to make a signal of the work, or to decide about it, panicked.
+    Panicked(S, S::Pulled, &'static str),
     /// The source took the work away meanwhile.
     Lost(S),
     Answered(S, S::Pulled, Box<Answer<A>>),
@@ -226,8 +227,11 @@ async fn pull_and_submit<S: Source, A: Action, F: Send + Sync + 'static>(
     is_open.send_replace(false);
     window.set(0.0);
     while let Some(step) = rounds.next().await {
-        let settling = took(step, &mut demand, &ctx, name).and_then(|(_, settling)| settling);
-        rounds.extend(settling);
+        if let Some((source, settling)) = took(step, &mut demand, &ctx, name) {
+            // A source that goes away takes back what it gave out: it stays until the last end is recorded.
+            idle.push(source);
+            rounds.extend(settling);
+        }
     }
     stop
 }
@@ -250,16 +254,18 @@ async fn round<S: Source, A: Action, F: Send + Sync + 'static>(
         Some(Ok(pulled)) => pulled,
     };
     let Ok((mut signal, facts)) = catch_unwind(AssertUnwindSafe(|| make(&pulled))) else {
-        return Step::Unreadable(source, pulled);
+        return Step::Panicked(source, pulled, "no signal could be made of it: panic");
     };
     signal.tier = signal.tier.or_else(|| pulled.tier());
+    // The policy decides here, and may panic: the others in work are not to suffer for it.
     let answer = tokio::select! {
         biased;
-        answer = line.submit(signal, &facts) => Some(answer),
+        answer = AssertUnwindSafe(line.submit(signal, &facts)).catch_unwind() => Some(answer),
         () = pulled.keep() => None,
     };
     match answer {
-        Some(answer) => Step::Answered(source, pulled, Box::new(answer)),
+        Some(Ok(answer)) => Step::Answered(source, pulled, Box::new(answer)),
+        Some(Err(_)) => Step::Panicked(source, pulled, "its line's policy panicked"),
         None => Step::Lost(source),
     }
 }
@@ -280,9 +286,7 @@ fn took<S: Source, A: Action>(
             tracing::warn!(feed = %name, "its source took a signal away while it was in work; it comes again");
             return Some((source, None));
         }
-        Step::Unreadable(source, pulled) => {
-            (source, pulled, End::Failed("no signal could be made of it: panic".to_owned()))
-        }
+        Step::Panicked(source, pulled, why) => (source, pulled, End::Failed(why.to_owned())),
         Step::Answered(source, pulled, answer) => (source, pulled, end_of(*answer)),
     };
     let end = match end {

@@ -3,10 +3,38 @@
 use std::time::Duration;
 
 use gemba_core::admission::Tier;
-use gemba_core::kanban::{CardId, LeaseId};
+use gemba_core::kanban::{CardId, LeaseId, PullerId};
 use gemba_kernel::Address;
 
-use super::keeper::Msg;
+use super::keeper::{GONE, Msg};
+
+/// A puller that has joined, on its way to whoever asked. Dropping it, because nobody waits any more, is its leave.
+#[derive(Debug)]
+pub(super) struct Joined {
+    puller: PullerId,
+    keeper: Address<Msg>,
+    has_arrived: bool,
+}
+
+impl Joined {
+    pub(super) const fn new(puller: PullerId, keeper: Address<Msg>) -> Self {
+        Self { puller, keeper, has_arrived: false }
+    }
+
+    /// It has arrived: from here on, leaving is up to whoever has it.
+    pub(super) fn puller(mut self) -> PullerId {
+        self.has_arrived = true;
+        self.puller
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        if !self.has_arrived {
+            let _ = self.keeper.cast(Msg::Leave(self.puller));
+        }
+    }
+}
 
 /// A card on its way to whoever works on it. Dropping it gives the card back.
 #[derive(Debug)]
@@ -51,8 +79,7 @@ impl Drop for Held {
                 let error = "dropped before it was done".to_owned();
                 Msg::GiveBack { lease: self.lease, delay: None, error, reply: None }
             } else {
-                let why = "its puller had gone".to_owned();
-                Msg::PutBack { lease: self.lease, delay: Duration::ZERO, why, reply: None }
+                Msg::PutBack { lease: self.lease, delay: Duration::ZERO, why: GONE.to_owned(), reply: None }
             };
             // If it does not get through, the lease ends by itself.
             let _ = self.keeper.cast(back);

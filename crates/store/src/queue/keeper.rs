@@ -14,18 +14,17 @@ use gemba_core::metric;
 use gemba_core::name::Name;
 use gemba_core::receipt::Event;
 use gemba_core::time::Timestamp;
-use gemba_kernel::{Address, Context, Publisher, Reply, Server, Stop};
+use gemba_kernel::{Context, Publisher, Reply, Server, Stop};
 
 use super::QueueView;
-use super::held::Held;
+use super::held::{Held, Joined};
 use super::rows::{self, Change, Found, Kept};
 use crate::database::{Database, DatabaseError};
 
+mod pulls;
+
 /// How many changes share one write.
 const CHANGES_MAX: usize = 1_024;
-
-/// How many pulls may wait for a card.
-const PULLS_MAX: usize = 10_000;
 
 /// How long after a write that failed the same is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -43,7 +42,7 @@ pub(super) enum Msg {
     Appended,
     Join {
         weight: u32,
-        reply: Reply<PullerId>,
+        reply: Reply<Joined>,
     },
     Leave(PullerId),
     Pull {
@@ -51,7 +50,10 @@ pub(super) enum Msg {
         reply: Reply<Result<Held, KanbanError>>,
     },
     /// Its holder has taken the card off the file.
-    Finished(LeaseId),
+    Finished {
+        card: CardId,
+        lease: LeaseId,
+    },
     GiveBack {
         lease: LeaseId,
         delay: Option<Duration>,
@@ -93,6 +95,9 @@ pub(super) enum Msg {
     /// Time has passed.
     Look,
 }
+
+/// Why a card comes back that nobody worked on.
+pub(super) const GONE: &str = "its puller had gone";
 
 /// A change, and who waits for it.
 type Pending = (Change, Option<Reply<Result<(), KanbanError>>>);
@@ -217,35 +222,6 @@ impl Keeper {
         self.changes.push_back((Change::PutBack { card, why }, reply));
     }
 
-    fn pull(&mut self, puller: PullerId, reply: Reply<Result<Held, KanbanError>>) {
-        let waiting: usize = self.parked.values().map(VecDeque::len).sum();
-        if PULLS_MAX <= waiting {
-            return; // Its reply is dropped: the puller asks again.
-        }
-        match self.board.pull(puller, 1) {
-            Ok(()) => self.parked.entry(puller).or_default().push_back(reply),
-            Err(error) => reply.send(Err(error)),
-        }
-    }
-
-    fn leave(&mut self, puller: PullerId, now: Timestamp) {
-        self.parked.remove(&puller);
-        for returned in self.board.leave(puller, now) {
-            self.returned(returned, Some("its subscriber left".into()), None);
-        }
-    }
-
-    /// Forgets who has gone away waiting.
-    fn sift(&mut self) {
-        for (puller, waiting) in &mut self.parked {
-            let before = waiting.len();
-            waiting.retain(|reply| !reply.is_closed());
-            for _ in waiting.len()..before {
-                self.board.withdraw(*puller);
-            }
-        }
-    }
-
     fn decide(&mut self, now: Timestamp) {
         self.sift();
         for returned in self.board.expire(now) {
@@ -296,7 +272,7 @@ impl Keeper {
                     self.hand_out(lease, payload, &ctx.address());
                 }
                 (Change::Deliver { card, lease, .. }, _) => {
-                    self.deliveries.remove(&lease);
+                    self.wish_again(lease);
                     self.board.settle(card, now);
                 }
                 (
@@ -315,17 +291,6 @@ impl Keeper {
             if let Some(reply) = reply {
                 reply.send(Ok(()));
             }
-        }
-    }
-
-    fn hand_out(&mut self, lease: LeaseId, payload: Vec<u8>, keeper: &Address<Msg>) {
-        let Some(Delivery { card, puller, tier, deliveries, .. }) = self.deliveries.remove(&lease) else {
-            return;
-        };
-        let held = Held::new(card, lease, (tier, deliveries), payload, keeper.clone());
-        // If its puller has gone, the card gives itself back.
-        if let Some(reply) = self.parked.get_mut(&puller).and_then(VecDeque::pop_front) {
-            reply.send(Ok(held));
         }
     }
 
@@ -432,17 +397,17 @@ impl Server for Keeper {
             Msg::Appended => self.read_or_wait(now).await?,
             Msg::Join { weight, reply } => {
                 self.next_puller += 1;
-                self.board.join(PullerId(self.next_puller), weight);
-                reply.send(PullerId(self.next_puller));
+                let puller = PullerId(self.next_puller);
+                self.board.join(puller, weight);
+                reply.send(Joined::new(puller, ctx.address()));
             }
             Msg::Leave(puller) => self.leave(puller, now),
             Msg::Pull { puller, reply } => self.pull(puller, reply),
-            Msg::Finished(lease) => {
-                // One that is over was settled already.
-                if let Ok(done) = self.board.finish(lease, now) {
-                    self.leads.push(done.lead);
-                }
-            }
+            Msg::Finished { card, lease } => match self.board.finish(lease, now) {
+                Ok(done) => self.leads.push(done.lead),
+                // Its holder had it from an earlier life: wherever the board has it now, it is off the file.
+                Err(_) => self.board.settle(card, now),
+            },
             Msg::GiveBack { lease, delay, error, reply } => match self.board.give_back(lease, delay, now) {
                 Ok(returned) => self.returned(returned, Some(error), reply),
                 Err(error) => {

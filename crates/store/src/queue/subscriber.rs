@@ -35,7 +35,7 @@ pub struct Subscriber<T> {
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Subscriber<T> {
     pub(super) async fn join(queue: Queue<T>, weight: u32) -> Result<Self, PullError> {
-        let id = queue.0.keeper.call(|reply| Msg::Join { weight, reply }).await?;
+        let id = queue.0.keeper.call(|reply| Msg::Join { weight, reply }).await?.puller();
         Ok(Self { queue, id, weight })
     }
 
@@ -64,8 +64,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Subscriber<T> {
                     // A new life of the queue does not know us.
                     let weight = self.weight;
                     match self.queue.0.keeper.call(|reply| Msg::Join { weight, reply }).await {
-                        Ok(id) => {
-                            self.id = id;
+                        Ok(joined) => {
+                            self.id = joined.puller();
+                            gone_since = None;
                             continue;
                         }
                         Err(error) => error,
@@ -164,8 +165,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Card<T> {
         if !was_held {
             return Err(KanbanError::LeaseOver.into());
         }
-        // If it does not get through, the keeper finds out when the lease ends.
-        let _ = self.queue.0.keeper.cast(Msg::Finished(lease));
+        // If it does not get through, the keeper finds out when the card is to be delivered again.
+        let _ = self.queue.0.keeper.cast(Msg::Finished { card, lease });
         Ok(())
     }
 
