@@ -1,19 +1,27 @@
 //! What a plant, a line and a node go by is changed while they run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gemba::adaptive::AdaptiveRules;
+use gemba::admission::Tier;
 use gemba::breaker::BreakerRules;
+use gemba::control::Control;
 use gemba::forecast::ForecastRules;
 use gemba::health::{HealthRules, HealthState};
+use gemba::jidoka::{Cause, JidokaRules};
 use gemba::ladder::{LadderRules, LevelRules, Measure, Thresholds};
 use gemba::light::Light;
-use gemba::receipt::{BreakerState, Event, Seq};
+use gemba::name::Name;
+use gemba::objective::TierObjectives;
+use gemba::rate::Rate;
+use gemba::receipt::{BreakerState, Event, Receipt, Seq};
+use gemba::view::{BoardView, LineState};
 use gemba::{
-    ApplyError, Check, HealthSpec, Line, LineSpec, Node, Plant, RefusalReason, RegulatorHandle, Settings,
-    Signal, SubmitError,
+    ApplyError, Check, HealthSpec, Line, LineSection, LineSpec, Node, Plant, PlantSection, RateScope,
+    Receipts, RefusalReason, RegulatorHandle, Settings, Signal, SubmitError,
 };
-use gemba_kit::{board, finish, receipt, workers};
+use gemba_kit::{board, finish, receipt, story, workers};
 
 use crate::plant::{Input, Work, patient};
 
@@ -30,6 +38,89 @@ async fn start(health: HealthSpec) -> (Node, Line<Work>, RegulatorHandle) {
     let node = node.child(plant).start().await.expect("the node starts");
     workers(node.system(), "work", 4).await;
     (node, line, regulator)
+}
+
+/// How many receipts of failures there are.
+fn failures_told(node: &Node) -> usize {
+    let failed = |receipt: &Receipt| receipt.event.kind() == "signal_ended";
+    story(node.system()).iter().filter(|receipt| failed(receipt)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_leaves_other_receipts_and_is_held_against_other_objectives_from_then_on() {
+    let (node, line, regulator) = start(HealthSpec::new().without_machine()).await;
+    fail(&line, 1).await;
+    assert_eq!(failures_told(&node), 0);
+    let unmeasured = TierObjectives::default().with(Tier::Normal, None).unwrap();
+    let told = Settings::new().receipts("work", Receipts::failures()).objectives("work", unmeasured);
+    regulator.apply(told, "to see").await.unwrap();
+    fail(&line, 1).await;
+    assert_eq!(failures_told(&node), 1);
+    board(node.system(), |board| board.lines[0].failed == 2 && board.lines[0].objectives.is_empty()).await;
+
+    regulator.apply(Settings::new().line_as_built("work"), "seen").await.unwrap();
+    fail(&line, 1).await;
+    assert_eq!(failures_told(&node), 1);
+    // The failure in between was held against nothing.
+    let counted = |board: &BoardView| {
+        board.lines[0].objectives.iter().map(|tier| tier.in_time + tier.slow).sum::<u64>()
+    };
+    board(node.system(), |board| counted(board) == 2).await;
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_configuration_does_not_say_of_rates_stays_as_the_program_has_it() {
+    let hourly = |count| Rate::new(count, 3600 * SECOND).unwrap();
+    let section =
+        PlantSection { lines: [("work".to_owned(), LineSection::default())].into(), ..Default::default() };
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).section(&section).pool(patient(4, 4));
+    let spec = LineSpec::<Work>::new("work", Work).rate(hourly(3)).rate_per_key(hourly(2), 10);
+    let line = plant.line(spec.section(&section.lines["work"]));
+    let plant = plant.build().expect("the plant is sound");
+    let regulator = plant.regulator();
+    let node = node.child(plant).start().await.expect("the node starts");
+    workers(node.system(), "work", 4).await;
+    let submit = |key: &'static [u8]| line.submit(Signal::new(Input::Answer(1)).key(key), &());
+    assert!(submit(b"ann").await.is_ok() && submit(b"ann").await.is_ok());
+    regulator.apply(section.settings(), "the same").await.unwrap();
+    let scope = |answer| match answer {
+        Err(SubmitError::Refused(refusal)) => refusal.reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(scope(submit(b"ann").await), RefusalReason::RateLimited { scope: RateScope::Key });
+    assert!(submit(b"ben").await.is_ok());
+    assert_eq!(scope(submit(b"ben").await), RefusalReason::RateLimited { scope: RateScope::Line });
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_said_of_jidoka_holds_after_a_restart_of_the_plant() {
+    let (node, line, regulator) = start(HealthSpec::new().without_machine()).await;
+    let system = node.system();
+    let (name, by): (Name, Arc<str>) = ("work".parse().unwrap(), "ann".into());
+    // A line that has moved is remembered with the rules of that moment.
+    let pull = Control::PullCord { line: name.clone(), by: by.clone(), why: "smoke".into() };
+    system.control(pull).await.unwrap();
+    system.control(Control::ResetCord { line: name, by }).await.unwrap();
+    let breaker =
+        BreakerRules::builder().failures_in_a_row(u32::MAX).failure_ratio(1.0, u32::MAX, 10 * SECOND);
+    let shown = JidokaRules::builder().drives(Cause::Failures, false);
+    regulator.apply(Settings::new().jidoka(shown).breaker("work", breaker), "only show it").await.unwrap();
+    let kill = system.kill(&"/plant/regulator".parse().unwrap(), "test").unwrap();
+    receipt(system, kill, |receipt| receipt.path.name() == "kaizen").await;
+    workers(system, "work", 4).await;
+    tokio::time::sleep(2 * SECOND).await;
+    for n in 0..1000 {
+        line.submit(Signal::new(if n % 2 == 0 { Input::Fail } else { Input::Answer(n) }), &()).await.ok();
+    }
+    let purple = |receipt: &Receipt| matches!(&receipt.event, Event::LadderMoved { to: Light::Purple, .. });
+    receipt(system, kill, purple).await;
+    tokio::time::sleep(5 * SECOND).await;
+    board(system, |board| board.lines[0].state == LineState::Running).await;
+    assert!(line.submit(Signal::new(Input::Answer(1)), &()).await.is_ok());
+    finish(node).await;
 }
 
 async fn fail(line: &Line<Work>, times: u32) {
@@ -109,7 +200,7 @@ async fn lights_follow_other_thresholds_and_go_out_without_any() {
     // By default 2 % are purple; what was counted is held against other thresholds from the next look on.
     let ladder = |yellow, red| LadderRules::builder().thresholds(yellow, red, 0.9).clearing(1.0, SECOND);
     regulator.apply(Settings::new().ladder(ladder(0.001, 0.5)), "calm").await.unwrap();
-    let is = |to: Light| move |receipt: &gemba::receipt::Receipt| matches!(&receipt.event, Event::LadderMoved { to: now, .. } if *now == to);
+    let is = |to: Light| move |receipt: &Receipt| matches!(&receipt.event, Event::LadderMoved { to: now, .. } if *now == to);
     let yellow = receipt(node.system(), Seq(0), is(Light::Yellow)).await;
     regulator.apply(Settings::new().ladder(ladder(0.001, 0.002)), "strict").await.unwrap();
     receipt(node.system(), yellow.seq, is(Light::Red)).await;
@@ -126,7 +217,7 @@ async fn lights_follow_other_thresholds_and_go_out_without_any() {
             tokio::spawn(async move { line.submit(Signal::new(Input::Sleep(4 * SECOND)), &()).await })
         })
         .collect();
-    let level_is = |to: Light| move |receipt: &gemba::receipt::Receipt| matches!(&receipt.event, Event::LevelMoved { measure: Measure::Queued, to: now, .. } if *now == to);
+    let level_is = |to: Light| move |receipt: &Receipt| matches!(&receipt.event, Event::LevelMoved { measure: Measure::Queued, to: now, .. } if *now == to);
     let red = receipt(node.system(), Seq(0), level_is(Light::Red)).await;
     regulator.apply(Settings::new().levels(LevelRules::default()), "no more").await.unwrap();
     let out = receipt(node.system(), red.seq, level_is(Light::Green)).await;
@@ -151,15 +242,13 @@ async fn checks_are_asked_by_other_rules_and_what_does_not_fit_them_is_refused()
     let strict = HealthRules::builder().every(3 * SECOND, 9 * SECOND).degraded_above_milli(50);
     let asked = node.system().now();
     regulator.apply(Settings::new().health(strict), "strict").await.unwrap();
-    let degraded = |receipt: &gemba::receipt::Receipt| {
-        matches!(receipt.event, Event::HealthMoved { to: HealthState::Degraded, .. })
-    };
+    let degraded =
+        |receipt: &Receipt| matches!(receipt.event, Event::HealthMoved { to: HealthState::Degraded, .. });
     let told = receipt(node.system(), Seq(0), degraded).await;
     assert!(told.at.since(asked) <= 4 * SECOND, "a period of three seconds: {told:?}");
     regulator.apply(Settings::new().health_as_built(), "back").await.unwrap();
-    let well = |receipt: &gemba::receipt::Receipt| {
-        matches!(receipt.event, Event::HealthMoved { to: HealthState::Healthy, .. })
-    };
+    let well =
+        |receipt: &Receipt| matches!(receipt.event, Event::HealthMoved { to: HealthState::Healthy, .. });
     receipt(node.system(), told.seq, well).await;
     finish(node).await;
 }
@@ -201,7 +290,7 @@ async fn every_fault_is_told_at_once_in_the_answer_and_in_a_receipt() {
     ] {
         assert!(faults.iter().any(|fault| fault.starts_with(expected)), "{expected} in {faults:?}");
     }
-    assert_eq!(regulator.limits().hard(gemba::admission::Tier::Critical), 1200, "nothing was changed");
+    assert_eq!(regulator.limits().hard(Tier::Critical), 1200, "nothing was changed");
     fail(&line, 3).await;
     breaker(&node, BreakerState::Closed).await;
     finish(node).await;

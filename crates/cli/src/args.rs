@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, value_parser};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, value_parser};
 use gemba::alert::SILENCE_MAX;
 use gemba::name::{ActorPath, Name};
+use gemba::receipt::BreakerState;
 use gemba::sim::client::Client as Callers;
 use gemba::{Client, INSPECT, Token};
 
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Stop a line, or let it run again
     Cord(CordArgs),
+    /// Open a breaker, let probes through it, or close it
+    Breaker(BreakerArgs),
     /// Run flow control in virtual time, ours beside others: docs/simulate.md
     Simulate(SimulateArgs),
     /// Acknowledge an alert, or silence some for a while
@@ -203,6 +206,40 @@ pub(crate) enum CordAction {
         /// The line
         line: Name,
     },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BreakerArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// The breaker, as `gemba board` shows it
+    pub(crate) breaker: Name,
+    /// Its state from now on
+    pub(crate) to: BreakerTo,
+    /// Why; it stands in the receipt
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+}
+
+/// The state of a breaker as it is typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum BreakerTo {
+    /// No call goes through, until it is forced to another state
+    Open,
+    /// A few calls go through, and decide what follows
+    HalfOpen,
+    /// Every call goes through
+    Closed,
+}
+
+impl From<BreakerTo> for BreakerState {
+    fn from(to: BreakerTo) -> Self {
+        match to {
+            BreakerTo::Open => Self::Open,
+            BreakerTo::HalfOpen => Self::HalfOpen,
+            BreakerTo::Closed => Self::Closed,
+        }
+    }
 }
 
 /// What is simulated, and with what.
@@ -456,6 +493,8 @@ mod tests {
             "gemba kill plant/board",
             "gemba halt plant/pools",
             "gemba cord pull two/words",
+            "gemba breaker payment",
+            "gemba breaker payment ajar",
             "gemba receipts --limit 0",
             "gemba receipts --limit 1001",
             "gemba tree --token short",
@@ -487,6 +526,7 @@ mod tests {
             "gemba halt /plant/pools/payment --why smoke",
             "gemba resume /plant/pools/payment",
             "gemba cord pull payment --why smoke",
+            "gemba breaker payment half-open --why mended",
             "gemba receipts --limit 1000 --after 7 --path / --follow --json",
             "gemba simulate overload --times 10 --seed 7 --json",
             "gemba simulate --workers 4 brown-out --slower 3 --seconds 5 --service-ms 12.5 --cv 0 --csv",

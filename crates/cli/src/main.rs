@@ -38,6 +38,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Halt(args) => remote::halt(args).await.into(),
         Command::Resume(args) => remote::resume(args).await.into(),
         Command::Cord(args) => remote::cord(args).await.into(),
+        Command::Breaker(args) => remote::breaker(args).await.into(),
         Command::Simulate(args) => simulate::run(&args).into(),
         Command::Alerts(args) => remote::alerts(args).await.into(),
         Command::Rebalance(args) => remote::rebalance(args).await.into(),

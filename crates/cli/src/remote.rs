@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba::health::HealthState;
-use gemba::receipt::{Receipt, Seq};
+use gemba::receipt::{BreakerState, Receipt, Seq};
 use gemba::view::ReceiptsView;
 use gemba::{Client, ClientError};
 use serde::Serialize;
 
 use crate::args::{
-    AffinityArgs, AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, CordAction, CordArgs, HaltArgs,
-    HealthArgs, KillArgs, NodeArgs, RebalanceArgs, ReceiptsArgs, ReloadArgs, ResumeArgs, ReviewArgs,
-    TreeArgs, WhyArgs,
+    AffinityArgs, AlertsAction, AlertsArgs, BaselineArgs, BoardArgs, BreakerArgs, CordAction, CordArgs,
+    HaltArgs, HealthArgs, KillArgs, NodeArgs, RebalanceArgs, ReceiptsArgs, ReloadArgs, ResumeArgs,
+    ReviewArgs, TreeArgs, WhyArgs,
 };
 use crate::exit::{Exit, sentence};
 use crate::review::Review;
@@ -114,6 +114,17 @@ pub(crate) async fn cord(args: CordArgs) -> Exit {
                 done(&node, receipt, &format!("reset the cord of line {line}"))
             }
         }
+    })
+    .await
+}
+
+/// `gemba breaker BREAKER STATE`.
+pub(crate) async fn breaker(args: BreakerArgs) -> Exit {
+    end(async {
+        let BreakerArgs { node, breaker, to, why } = args;
+        let to = BreakerState::from(to);
+        let receipt = connect(&node)?.force_breaker(&breaker, to, &operator(), why.as_deref()).await?;
+        done(&node, receipt, &format!("breaker {breaker} is {to}"))
     })
     .await
 }

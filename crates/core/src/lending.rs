@@ -65,6 +65,27 @@ impl Lending {
         u32::try_from((i64::from(workers_max) + lent).max(1)).unwrap_or(u32::MAX)
     }
 
+    /// Brings what is lent within bounds that were changed: who may have fewer workers than it lends gets the difference
+    /// back, from those that borrowed most. Tells whether anything changed.
+    pub fn fit(&mut self, pools: &[Lender]) -> bool {
+        self.lent.resize(pools.len(), 0);
+        let mut owed = 0;
+        for (lent, pool) in self.lent.iter_mut().zip(pools) {
+            let least = i64::from(pool.workers_min) - i64::from(pool.workers_max);
+            owed += (least - *lent).max(0);
+            *lent = (*lent).max(least);
+        }
+        let is_new = 0 < owed;
+        // What is lent adds up to nothing: there is somebody who borrowed as long as something is owed.
+        while 0 < owed
+            && let Some(most) = self.lent.iter_mut().max()
+        {
+            *most -= 1;
+            owed -= 1;
+        }
+        is_new
+    }
+
     /// Takes a look at all pools, in the order of the plant, and moves at most one worker's worth.
     pub fn observe(&mut self, pools: &[Lender], now: Timestamp) -> Option<Moved> {
         self.lent.resize(pools.len(), 0);
@@ -185,6 +206,22 @@ mod tests {
         let back = lending.observe(&[pool(0.1, 3), pool(0.95, 9)], at(30));
         assert_eq!(back, Some(Moved { from: 0, to: 1 }));
         assert_eq!([0, 1].map(|index| lending.workers_max(index, 10)), [10, 10]);
+    }
+
+    #[test]
+    fn a_pool_whose_maximum_is_lowered_gets_back_what_it_cannot_lend_any_more() {
+        let mut lending = Lending::new(3);
+        let mut pools = [pool(0.1, 2), pool(0.95, 10), pool(0.5, 5)];
+        for second in (0..240).step_by(30) {
+            let _ = lending.observe(&pools, at(second));
+            pools[1].workers += 1;
+        }
+        assert!(!lending.fit(&pools));
+        assert_eq!([0, 1, 2].map(|index| lending.workers_max(index, 10)), [2, 18, 10]);
+        pools[0].workers_max = 5;
+        assert!(lending.fit(&pools) && !lending.fit(&pools));
+        let maxima = [(0, 5), (1, 10), (2, 10)].map(|(index, most)| lending.workers_max(index, most));
+        assert_eq!(maxima, [2, 13, 10]);
     }
 
     proptest! {

@@ -122,6 +122,10 @@ impl Balancer {
 
     /// Lets a pool with little to do lend a worker's worth of capacity to one at its maximum.
     fn level(&mut self, ctx: &Context<BalancerMsg>) {
+        // Settings may have been changed.
+        if self.lending.fit(&self.lenders()) {
+            self.floor.lending.publish(self.lending.clone());
+        }
         if let Some(moved) = self.lending.observe(&self.lenders(), ctx.now()) {
             self.tell(moved, None, ctx);
         }

@@ -159,10 +159,11 @@ impl PoolSurge {
 
     /// The least size: that of the rules, or what a rise that is foreseen will need.
     fn workers_min(&self, pool: &PoolCell, unix_ms: u64) -> u32 {
-        let least = pool.rules().workers_min();
+        // Read once: they may be changed meanwhile.
+        let rules = pool.rules();
         let service = pool.demand.latest().service;
-        let Some(per_s) = self.forecast.rise(unix_ms) else { return least };
-        pool.rules().right_for(per_s * service.as_secs_f64()).clamp(least, pool.rules().workers_max())
+        let Some(per_s) = self.forecast.rise(unix_ms) else { return rules.workers_min() };
+        rules.right_for(per_s * service.as_secs_f64()).clamp(rules.workers_min(), rules.workers_max())
     }
 }
 

@@ -25,6 +25,7 @@ mod meter;
 mod meters;
 #[cfg(all(test, feature = "loom"))]
 mod models;
+mod objectives;
 mod operation;
 mod per_signal;
 mod permit;
@@ -66,8 +67,9 @@ pub use regulator::RegulatorHandle;
 #[cfg(feature = "config")]
 pub use section::{
     AdaptiveSection, BreakerSection, BurnSection, BurstSection, ForecastSection, HealthSection,
-    JidokaSection, LadderSection, LevelsSection, LimitsSection, LineSection, PlantSection, PoolHealthSection,
-    PoolSection, PricesSection, RateSection, RegressionsSection, ThresholdsSection,
+    JidokaSection, LadderSection, LevelsSection, LimitsSection, LineSection, ObjectivesSection, PlantSection,
+    PoolHealthSection, PoolSection, PricesSection, RateSection, ReceiptsSection, RegressionsSection,
+    SignalsTold, ThresholdsSection,
 };
 pub use settings::{ApplyError, DEADLINE_MAX, SettingError, Settings, SettingsErrors};
 pub use signal::Signal;

@@ -67,11 +67,9 @@ pub struct LineSpec<A: Action, F = ()> {
     pub(crate) pools: Vec<String>,
     pub(crate) tier: Tier,
     pub(crate) rules: LineRules,
-    /// The rules before a configuration set others.
-    pub(crate) built: Option<LineRules>,
+    /// The rules and rates before a configuration set others.
+    pub(crate) built: Option<(LineRules, Rates)>,
     pub(crate) rates: Rates,
-    pub(crate) receipts: Receipts,
-    pub(crate) objectives: TierObjectives,
 }
 
 impl<A: Action, F: 'static> LineSpec<A, F> {
@@ -86,8 +84,6 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             rules: LineRules::default(),
             built: None,
             rates: Rates::default(),
-            receipts: Receipts::none(),
-            objectives: TierObjectives::default(),
         }
     }
 
@@ -146,13 +142,13 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
 
     /// Which signals leave a receipt, and how many in a second; by default none.
     pub fn receipts(mut self, receipts: Receipts) -> Self {
-        self.receipts = receipts;
+        self.rules.receipts = receipts;
         self
     }
 
     /// Within what time 99 % of the signals of each tier are to be answered; it is measured, and nothing refused.
     pub fn objectives(mut self, objectives: TierObjectives) -> Self {
-        self.objectives = objectives;
+        self.rules.objectives = objectives;
         self
     }
 
@@ -191,8 +187,8 @@ pub(crate) struct LineCell {
     pub account: Account,
     /// What share of its work has to succeed; the regulator changes it.
     pub objective: Publisher<Objective>,
-    /// The rules it has unless somebody sets others.
-    pub built: LineRules,
+    /// The rules and rates it has unless somebody sets others.
+    pub built: (LineRules, Rates),
 }
 
 impl LineCell {

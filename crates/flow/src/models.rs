@@ -19,7 +19,7 @@ use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
 use crate::gate::Gate;
 use crate::guard::Guard;
 use crate::job::{Job, Station, Trace};
-use crate::line::{DEADLINE, LineCell, LineRules};
+use crate::line::{DEADLINE, LineCell};
 use crate::meters::Meters;
 use crate::permit::Ceiling;
 use crate::phases::Phases;
@@ -81,7 +81,7 @@ fn station() -> Arc<Station<Echo>> {
         rate: RateGate::new(&Rates::default()).unwrap(),
         account: Account::default(),
         objective: Publisher::new(Objective::default()),
-        built: LineRules::default(),
+        built: Default::default(),
     });
     Arc::new(Station { action: Echo, cell, system })
 }

@@ -230,7 +230,7 @@ impl PlantBuilder {
             self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
         }
         let plant = ActorPath::new("/plant").expect("a valid literal");
-        let LineRules { breaker, adaptive, deadline, follow_up_within: within, objective } = spec.rules;
+        let LineRules { breaker, adaptive, deadline, follow_up_within: within, objective, .. } = spec.rules;
         let guard = Guard::new(name.clone(), plant, breaker, adaptive, self.system.clone());
         let rate = RateGate::new(&spec.rates).unwrap_or_else(|error| {
             self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
@@ -249,9 +249,9 @@ impl PlantBuilder {
             phases: Phases::new(),
             follow_ups: FollowUps::new(within),
             rate,
-            account: Account::new(spec.receipts, spec.objectives),
+            account: Account::new(spec.rules.receipts, spec.rules.objectives),
             objective: Publisher::new(objective),
-            built: spec.built.unwrap_or(spec.rules),
+            built: spec.built.unwrap_or((spec.rules, spec.rates)),
         });
         let index = self.lines.len();
         self.lines.push(cell.clone());

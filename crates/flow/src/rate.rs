@@ -62,21 +62,21 @@ pub(crate) struct RateGate {
     refused: [AtomicU64; RateScope::ALL.len()],
 }
 
-/// The rates, and what has been taken of them.
+/// The rates, and what has been taken of them. A rate that goes on beside one that changes keeps its buckets.
 #[derive(Debug)]
 struct Kept {
     rates: Rates,
-    line: Option<(Rate, Mutex<Bucket>)>,
-    keys: Option<Vec<Mutex<Buckets>>>,
+    line: Option<(Rate, Arc<Mutex<Bucket>>)>,
+    keys: Option<Arc<[Mutex<Buckets>]>>,
 }
 
 impl Kept {
     fn new(rates: Rates) -> Result<Self, RateError> {
-        let line = rates.line.map(|rate| (rate, Mutex::new(Bucket::default())));
+        let line = rates.line.map(|rate| (rate, Arc::default()));
         let keys = rates.key.map(|rate| {
             let parts = PARTS.min(rates.keys_max.max(1));
             let each = rates.keys_max / parts;
-            (0..parts).map(|_| Buckets::new(rate, each).map(Mutex::new)).collect::<Result<_, _>>()
+            (0..parts).map(|_| Buckets::new(rate, each).map(Mutex::new)).collect::<Result<Arc<_>, _>>()
         });
         Ok(Self { rates, line, keys: keys.transpose()? })
     }
@@ -94,9 +94,15 @@ impl RateGate {
 
     /// Sets the rates, which have been checked. Those that are in force already go on as they are.
     pub(crate) fn set(&self, rates: Rates) {
-        if let Some(kept) = Kept::new(rates).ok().filter(|_| rates != self.rates()) {
-            self.kept.store(Arc::new(kept));
+        let old = self.kept.load();
+        let Some(mut kept) = Kept::new(rates).ok().filter(|_| rates != old.rates) else { return };
+        if rates.line == old.rates.line {
+            kept.line.clone_from(&old.line);
         }
+        if (rates.key, rates.keys_max) == (old.rates.key, old.rates.keys_max) {
+            kept.keys.clone_from(&old.keys);
+        }
+        self.kept.store(Arc::new(kept));
     }
 
     /// Takes one from each rate, or from none: what one of them refuses is not charged to the other.
@@ -159,6 +165,19 @@ mod tests {
         assert_eq!((admitted, gate.refused(RateScope::Line)), (2, 4));
         gate.set(Rates::default());
         assert!(gate.admit(None, now).is_ok());
+    }
+
+    #[test]
+    fn a_rate_goes_on_when_the_other_one_changes() {
+        let gate = gate(1, 1, 100);
+        assert!(gate.admit(Some(1), NOW).is_ok());
+        let Rates { line, key, .. } = gate.rates();
+        gate.set(Rates { line, key: None, keys_max: 100 });
+        assert_eq!(gate.admit(Some(1), NOW).unwrap_err().0, RateScope::Line);
+        gate.set(Rates { line: None, key, keys_max: 100 });
+        assert!(gate.admit(Some(1), NOW).is_ok(), "it was lifted in between");
+        gate.set(Rates { line, key, keys_max: 100 });
+        assert_eq!(gate.admit(Some(1), NOW).unwrap_err().0, RateScope::Key);
     }
 
     const NOW: Timestamp = Timestamp::from_secs(100);

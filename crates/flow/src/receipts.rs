@@ -100,12 +100,28 @@ impl Receipts {
         }
         Ok(Self { per_s, ..self })
     }
+
+    /// In one word, for a gate.
+    const fn to_bits(self) -> u64 {
+        (self.of as u64) << 32 | self.per_s as u64
+    }
+
+    const fn of_bits(bits: u64) -> Self {
+        let of = match bits >> 32 {
+            1 => Which::Failures,
+            2 => Which::Unsuccessful,
+            3 => Which::Each,
+            _ => Which::None,
+        };
+        Self { of, per_s: bits as u32 }
+    }
 }
 
 /// What a line asks before it writes a receipt of a signal.
 #[derive(Debug)]
 pub(crate) struct ReceiptGate {
-    rules: Receipts,
+    /// [`Receipts`] in one word; the regulator changes them.
+    rules: AtomicU64,
     failures: Pace,
     others: Pace,
     skipped: AtomicU64,
@@ -113,12 +129,23 @@ pub(crate) struct ReceiptGate {
 
 impl ReceiptGate {
     pub(crate) fn new(rules: Receipts) -> Self {
+        let rules = AtomicU64::new(rules.to_bits());
         Self { rules, failures: Pace::default(), others: Pace::default(), skipped: AtomicU64::new(0) }
     }
 
+    /// The rules in force.
+    pub(crate) fn rules(&self) -> Receipts {
+        Receipts::of_bits(self.rules.load(Relaxed))
+    }
+
+    /// From now on.
+    pub(crate) fn set_rules(&self, rules: Receipts) {
+        self.rules.store(rules.to_bits(), Relaxed);
+    }
+
     /// Whether a signal that ended so leaves a receipt, if the pace allows it.
-    pub(crate) const fn wants(&self, ended: SignalOutcome) -> bool {
-        match self.rules.of {
+    pub(crate) fn wants(&self, ended: SignalOutcome) -> bool {
+        match self.rules().of {
             Which::None => false,
             Which::Failures => ended.is_defect(),
             Which::Unsuccessful => !matches!(ended, SignalOutcome::Succeeded),
@@ -129,16 +156,17 @@ impl ReceiptGate {
     /// Whether the pace allows one more; what it does not is counted.
     pub(crate) fn admits(&self, ended: SignalOutcome, now: Timestamp) -> bool {
         let pace = if ended.is_defect() { &self.failures } else { &self.others };
-        let admitted = pace.admits(self.rules.per_s, now);
+        let admitted = pace.admits(self.rules().per_s, now);
         if !admitted {
             self.skipped.fetch_add(1, Relaxed);
         }
         admitted
     }
 
-    /// How many left none because of the pace, if any leave one.
+    /// How many left none because of the pace, if any leave one, or did.
     pub(crate) fn skipped(&self) -> Option<u64> {
-        (self.rules.of != Which::None).then(|| self.skipped.load(Relaxed))
+        let skipped = self.skipped.load(Relaxed);
+        (self.rules().of != Which::None || 0 < skipped).then_some(skipped)
     }
 }
 
@@ -174,6 +202,21 @@ mod tests {
         assert_eq!(admitted(SignalOutcome::Failed, 999), 2);
         assert_eq!(admitted(SignalOutcome::Succeeded, 1_000), 2, "another second");
         assert_eq!(gate.skipped(), Some(3 + 5 + 3 + 3));
+    }
+
+    #[test]
+    fn other_rules_hold_from_then_on_and_what_was_counted_is_not_forgotten() {
+        let gate = ReceiptGate::new(Receipts::each().per_s(1).unwrap());
+        let admitted =
+            |times| (0..times).filter(|_| gate.admits(SignalOutcome::Failed, Timestamp::START)).count();
+        assert_eq!(admitted(3), 1);
+        for rules in [Receipts::failures().per_s(3).unwrap(), Receipts::unsuccessful(), Receipts::each()] {
+            gate.set_rules(rules);
+            assert_eq!(gate.rules(), rules);
+        }
+        gate.set_rules(Receipts::none().per_s(3).unwrap());
+        assert_eq!(admitted(3), 2, "it is still the same second");
+        assert_eq!((gate.wants(SignalOutcome::Failed), gate.skipped()), (false, Some(3)));
     }
 
     #[test]

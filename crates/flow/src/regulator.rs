@@ -72,6 +72,10 @@ impl Regulator {
         let rules = *floor.jidoka.latest();
         let mut stances = (*floor.stances.latest()).clone();
         stances.resize_with(floor.lines.len(), || Jidoka::new(rules));
+        // Those of an earlier life have the rules that were in force when a line moved last.
+        for stance in &mut stances {
+            stance.set_rules(rules);
+        }
         Self { floor, system, monitor, stances, soft_passed_at: [None; WARNED.len()] }
     }
 

@@ -224,7 +224,7 @@ mod tests {
     use crate::follow_up::{FOLLOW_UP_WITHIN, FollowUps};
     use crate::gate::Gate;
     use crate::guard::Guard;
-    use crate::line::{DEADLINE, LineCell, LineRules};
+    use crate::line::{DEADLINE, LineCell};
     use crate::meters::Meters;
     use crate::permit::Ceiling;
     use crate::phases::Phases;
@@ -266,7 +266,7 @@ mod tests {
             rate: RateGate::new(&Rates::default()).unwrap(),
             account: Account::default(),
             objective: Publisher::new(Objective::default()),
-            built: LineRules::default(),
+            built: Default::default(),
         });
         let station = Arc::new(Station { action: Echo, cell, system });
         let permit = ceiling.admit(gemba_core::admission::Tier::Normal).unwrap();

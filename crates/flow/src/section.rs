@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gemba_config::{Check, Faults};
 use gemba_core::admission::Limits;
-use gemba_core::rate::{KEYS_MAX, Rate, RateError};
+use gemba_core::rate::{Rate, RateError};
 use gemba_core::scaling::{ScaleRules, ScaleRulesBuilder};
 use gemba_core::wait::{WaitRules, WaitRulesBuilder};
 use schemars::JsonSchema;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::pool::QUEUE_MAX;
 use crate::settings::Settings;
 
+mod answers;
 mod build;
 mod ladders;
 mod measures;
@@ -21,6 +22,7 @@ mod rules;
 
 use rules::{below, rest};
 
+pub use answers::{ObjectivesSection, ReceiptsSection, SignalsTold};
 pub use ladders::{LadderSection, LevelsSection, ThresholdsSection};
 pub use measures::{BurnSection, HealthSection, PoolHealthSection, RegressionsSection};
 pub use rules::{
@@ -29,7 +31,8 @@ pub use rules::{
 
 /// The settings of a plant.
 ///
-/// What a pool or a line does not say is as by [`PoolSpec::new`](crate::PoolSpec::new) and [`LineSpec::new`](crate::LineSpec::new).
+/// What a pool or a line does not say is as by [`PoolSpec::new`](crate::PoolSpec::new) and
+/// [`LineSpec::new`](crate::LineSpec::new).
 ///
 /// # Examples
 ///
@@ -195,6 +198,10 @@ pub struct LineSection {
     pub breaker: Option<BreakerSection>,
     /// Limits the calls to a downstream to what it bears.
     pub adaptive: Option<AdaptiveSection>,
+    /// Which signals leave a receipt, if not as the program has it.
+    pub receipts: Option<ReceiptsSection>,
+    /// Within what time the signals of each tier are to be answered, if not as the program has it.
+    pub objectives: Option<ObjectivesSection>,
 }
 
 /// So many in a period, and so many at once.
@@ -235,7 +242,7 @@ impl LineSection {
     /// Adds what can be changed of the line; what it does not say is as the program has it.
     fn settings(&self, line: &str, settings: Settings) -> Settings {
         let mut settings =
-            settings.rates(line, self.rate(), self.rate_per_key(), KEYS_MAX).line_as_built(line);
+            settings.rates_as_built_but(line, self.rate(), self.rate_per_key()).line_as_built(line);
         if let Some(deadline) = self.deadline_ms {
             settings = settings.deadline(line, millis(deadline));
         }
@@ -250,6 +257,13 @@ impl LineSection {
         }
         if let Some(adaptive) = self.adaptive {
             settings = settings.adaptive(line, adaptive.rules());
+        }
+        // What is faulty was told by `Check`.
+        if let Some(Ok(receipts)) = self.receipts.map(ReceiptsSection::rules) {
+            settings = settings.receipts(line, receipts);
+        }
+        if let Some(Ok(objectives)) = self.objectives.map(ObjectivesSection::rules) {
+            settings = settings.objectives(line, objectives);
         }
         settings
     }
@@ -417,6 +431,12 @@ impl Check for LineSection {
         if let Some(adaptive) = &self.adaptive {
             adaptive.check(&mut faults.at("adaptive"));
         }
+        if let Some(receipts) = self.receipts {
+            rest(&mut faults.at("receipts"), receipts.rules());
+        }
+        if let Some(objectives) = self.objectives {
+            rest(&mut faults.at("objectives"), objectives.rules());
+        }
     }
 }
 
@@ -465,6 +485,8 @@ mod tests {
              [lines.a.breaker]\nopen_min_s = 400\n\
              [lines.b]\nrate = { count = 5, priod_s = 1 }\n\
              [lines.b.adaptive]\nlimit_initial = 2000\ntolerance = 2\n\
+             [lines.c]\nreceipts = { of = \"some\" }\nobjectives.batch_ms = 600_001\n\
+             [lines.d]\nreceipts = { of = \"each\", per_s = 1001 }\n\
              [burst]\nfactor = 1\nhold_s = 1800\n\
              [forecast]\nlead_s = 7200\n\
              [ladder]\nyellow_ratio = 0.5\nwindow_s = 1\n\
@@ -486,6 +508,9 @@ mod tests {
             "unknown key 'priod_s' in lines.b.rate",
             "lines.b.adaptive.limit_initial: is 2000; give at most limit_max, which is 1000",
             "lines.b.adaptive.tolerance is 2; give a number at least 1 and below 2",
+            "lines.c.receipts.of is \"some\"; give one of none, failures, unsuccessful, each",
+            "lines.c.objectives.batch_ms is 600001; give a whole number from 0 to 600000",
+            "lines.d.receipts.per_s is 1001; give a whole number from 1 to 1000",
             "burst.factor is 1; give a number above 1",
             "burst.hold_s: is 1800; give less than surge_max_s, which is 1800",
             "forecast.lead_s: is 7200; give at most slot_s, which is 3600",
@@ -507,7 +532,7 @@ mod tests {
         let one = load("[pools.a]\nworkers_min = 3\n[lines.a.rate]\ncount = 5\n").unwrap();
         let running = load(
             "[limits]\nhard = 7\n[pools.a]\nworkers_min = 4\nqueue_max = 1\n[lines.a.rate]\ncount = 6\n\
-             [lines.a]\ndeadline_ms = 5\n[lines.a.breaker]\nprobes = 2\n[ladder]\nwindow_s = 61\n\
+             [lines.a]\ndeadline_ms = 5\nreceipts.of = \"each\"\nobjectives.normal_ms = 5\n[lines.a.breaker]\nprobes = 2\n[ladder]\nwindow_s = 61\n\
              [levels]\nqueued.red = 9\n[forecast]\nlead_s = 60\n[burn]\nfailures_min = 1\n[health]\nconfirm = 1\n",
         )
         .unwrap();

@@ -10,11 +10,13 @@ use gemba_core::forecast::ForecastRulesBuilder;
 use gemba_core::health::HealthRulesBuilder;
 use gemba_core::jidoka::JidokaRulesBuilder;
 use gemba_core::ladder::{LadderRulesBuilder, LevelRules};
+use gemba_core::objective::TierObjectives;
 use gemba_core::rate::Rate;
 use gemba_core::scaling::ScaleRulesBuilder;
 use gemba_core::wait::WaitRulesBuilder;
 
 use crate::rate::Rates;
+use crate::receipts::Receipts;
 
 mod check;
 mod error;
@@ -63,7 +65,7 @@ pub struct Settings {
     health: Option<HealthChange>,
     jidoka: Option<JidokaRulesBuilder>,
     prices: Option<Prices>,
-    rates: Vec<(String, Rates)>,
+    rates: Vec<(String, RatesChange)>,
     lines: Vec<(String, LineChange)>,
 }
 
@@ -72,6 +74,14 @@ pub struct Settings {
 enum HealthChange {
     AsBuilt,
     Rules(HealthRulesBuilder),
+}
+
+/// What is to become of the rates of a line.
+#[derive(Debug, Clone, Copy)]
+enum RatesChange {
+    These(Rates),
+    /// Those the program built it with, but for the ones that are given: of all signals, and of each key.
+    AsBuiltBut(Option<Rate>, Option<Rate>),
 }
 
 /// What is to change of a line, in the order in which it was said.
@@ -83,6 +93,8 @@ enum LineChange {
     Deadline(Duration),
     FollowUpWithin(Duration),
     Objective(f64),
+    Receipts(Receipts),
+    Objectives(TierObjectives),
 }
 
 impl Settings {
@@ -182,7 +194,14 @@ impl Settings {
     /// How many signals a line takes in a time, all together and of one key; `None` lifts a rate. A rate that
     /// changes begins anew, as after a rest; one that stays goes on.
     pub fn rates(mut self, line: &str, all: Option<Rate>, of_key: Option<Rate>, keys_max: usize) -> Self {
-        self.rates.push((line.to_owned(), Rates { line: all, key: of_key, keys_max }));
+        let rates = Rates { line: all, key: of_key, keys_max };
+        self.rates.push((line.to_owned(), RatesChange::These(rates)));
+        self
+    }
+
+    /// The rates of a line are again as the program built it, but for those that are given.
+    pub(crate) fn rates_as_built_but(mut self, line: &str, all: Option<Rate>, of_key: Option<Rate>) -> Self {
+        self.rates.push((line.to_owned(), RatesChange::AsBuiltBut(all, of_key)));
         self
     }
 
@@ -216,6 +235,16 @@ impl Settings {
     /// What share of a line's work has to succeed, 0.9 to 0.999999. What was counted is held against the new budget.
     pub fn objective(self, line: &str, share: f64) -> Self {
         self.line(line, LineChange::Objective(share))
+    }
+
+    /// Which signals of a line leave a receipt, and how many in a second.
+    pub fn receipts(self, line: &str, receipts: Receipts) -> Self {
+        self.line(line, LineChange::Receipts(receipts))
+    }
+
+    /// Within what time 99 % of the signals of each tier are to be answered. What was counted stays as it was counted.
+    pub fn objectives(self, line: &str, objectives: TierObjectives) -> Self {
+        self.line(line, LineChange::Objectives(objectives))
     }
 
     fn line(mut self, line: &str, change: LineChange) -> Self {

@@ -18,6 +18,7 @@ use crate::defects::{Defects, TIMED_OUT, WORKER_DIED};
 use crate::line::LineCell;
 use crate::meter::Ended;
 use crate::meters::Meters;
+use crate::objectives::Objectives;
 use crate::receipts::{ReceiptGate, Receipts};
 use crate::submit::SubmitError;
 use crate::trace::trace_of;
@@ -27,12 +28,13 @@ use crate::trace::trace_of;
 pub(crate) struct Account {
     pub receipts: ReceiptGate,
     pub defects: Defects,
-    pub objectives: TierObjectives,
+    pub objectives: Objectives,
 }
 
 impl Account {
     pub(crate) fn new(receipts: Receipts, objectives: TierObjectives) -> Self {
-        Self { receipts: ReceiptGate::new(receipts), defects: Defects::default(), objectives }
+        let (receipts, objectives) = (ReceiptGate::new(receipts), Objectives::new(objectives));
+        Self { receipts, defects: Defects::default(), objectives }
     }
 
     /// How the tiers that have an objective, and had signals, stand to it.

@@ -103,10 +103,10 @@ where
         }
         Err(error) => {
             let faults = error.faults();
+            ctx.system().record(None, ctx.path(), Event::settings_refused(&faults, why));
             for fault in &faults {
                 tracing::error!(%fault, "configuration not reloaded, the old one stays in force");
             }
-            ctx.system().record(None, ctx.path(), Event::settings_refused(faults, why));
             Err(error)
         }
     }

@@ -345,6 +345,7 @@ mod tests {
             Value::Bool(on) => json!(!on),
             Value::Number(number) if number.is_f64() => json!(number.as_f64().unwrap() + 0.0001),
             Value::Number(number) => json!(number.as_u64().unwrap() + 1),
+            Value::String(text) if text == "failures" => json!("each"),
             Value::String(text) => json!(format!("{}1", &text[..text.len() - 1])),
             Value::Array(_) => json!(["other"]),
             Value::Null | Value::Object(_) => return,
@@ -360,7 +361,8 @@ mod tests {
              [alerts]\nslack_url = \"https://a.example\"\nwebhook_url = \"https://b.example\"\npagerduty_key = \"0123456789abcdef0123456789abcdef\"\n\
              [plant.health]\n[plant.lines.payment]\ndeadline_ms = 4000\nfollow_up_within_ms = 100\nobjective_ratio = 0.99\n\
              rate = { count = 5, burst = 6 }\nrate_per_key = { count = 5, burst = 6 }\n\
-             breaker = { slow_ms = 100 }\nadaptive = { healthy_max_ms = 100 }\n",
+             breaker = { slow_ms = 100 }\nadaptive = { healthy_max_ms = 100 }\n\
+             receipts.of = \"failures\"\nobjectives = {}\n",
         )
         .unwrap();
         let mut changed = Vec::new();

@@ -5,9 +5,11 @@ use std::time::Duration;
 use gemba_core::adaptive::AdaptiveRules;
 use gemba_core::breaker::BreakerRules;
 use gemba_core::burn_rate::Objective;
+use gemba_core::objective::TierObjectives;
 
 use super::{DEADLINE, LineCell};
 use crate::follow_up::FOLLOW_UP_WITHIN;
+use crate::receipts::Receipts;
 
 /// What a line goes by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +19,8 @@ pub(crate) struct LineRules {
     pub deadline: Duration,
     pub follow_up_within: Duration,
     pub objective: Objective,
+    pub receipts: Receipts,
+    pub objectives: TierObjectives,
 }
 
 impl Default for LineRules {
@@ -27,6 +31,8 @@ impl Default for LineRules {
             deadline: DEADLINE,
             follow_up_within: FOLLOW_UP_WITHIN,
             objective: Objective::default(),
+            receipts: Receipts::none(),
+            objectives: TierObjectives::default(),
         }
     }
 }
@@ -48,6 +54,8 @@ impl LineCell {
             deadline: self.gate.deadline(),
             follow_up_within: self.follow_ups.within(),
             objective: *self.objective.latest(),
+            receipts: self.account.receipts.rules(),
+            objectives: self.account.objectives.latest(),
         }
     }
 
@@ -57,5 +65,7 @@ impl LineCell {
         self.gate.set_deadline(rules.deadline);
         self.follow_ups.set_within(rules.follow_up_within);
         self.objective.publish(rules.objective);
+        self.account.receipts.set_rules(rules.receipts);
+        self.account.objectives.set(rules.objectives);
     }
 }

@@ -152,4 +152,6 @@ fn note_line(line: &LineCell, to: &LineRules, changes: &mut Changes) {
     changes.note(&format!("deadline of line {name}"), &from.deadline, &to.deadline);
     changes.note(&format!("what follows on line {name}"), &from.follow_up_within, &to.follow_up_within);
     changes.note(&format!("objective of line {name}"), &from.objective, &to.objective);
+    changes.note(&format!("receipts of line {name}"), &from.receipts, &to.receipts);
+    changes.note(&format!("objectives of line {name}"), &from.objectives, &to.objectives);
 }

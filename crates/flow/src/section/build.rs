@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use gemba_core::admission::Limits;
 use gemba_core::burn_rate::Objective;
-use gemba_core::rate::KEYS_MAX;
 
-use super::{LimitsSection, LineSection, PlantSection, PoolSection, millis, secs};
+use super::{
+    LimitsSection, LineSection, ObjectivesSection, PlantSection, PoolSection, ReceiptsSection, millis, secs,
+};
 use crate::action::Action;
 use crate::line::LineSpec;
 use crate::plant::PlantBuilder;
@@ -65,7 +66,7 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
     /// Sets what a configuration says about the line.
     pub fn section(mut self, section: &LineSection) -> Self {
         // What it goes back to when the configuration says nothing about it any more.
-        self.built.get_or_insert(self.rules);
+        self.built.get_or_insert((self.rules, self.rates));
         if !section.pools.is_empty() {
             self.pools.clone_from(&section.pools);
         }
@@ -82,13 +83,19 @@ impl<A: Action, F: 'static> LineSpec<A, F> {
             self = self.rate(rate);
         }
         if let Some(rate) = section.rate_per_key() {
-            self = self.rate_per_key(rate, KEYS_MAX);
+            self.rates.key = Some(rate);
         }
         if let Some(Ok(rules)) = section.breaker.map(|breaker| breaker.rules().build()) {
             self = self.breaker(rules);
         }
         if let Some(Ok(rules)) = section.adaptive.map(|adaptive| adaptive.rules().build()) {
             self = self.adaptive(rules);
+        }
+        if let Some(Ok(receipts)) = section.receipts.map(ReceiptsSection::rules) {
+            self = self.receipts(receipts);
+        }
+        if let Some(Ok(objectives)) = section.objectives.map(ObjectivesSection::rules) {
+            self = self.objectives(objectives);
         }
         self
     }

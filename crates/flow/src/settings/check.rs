@@ -17,7 +17,7 @@ use gemba_core::ladder::{LadderRules, LadderRulesBuilder, LevelRules};
 use gemba_core::pool_health::PoolHealthRules;
 use gemba_core::scaling::ScaleRules;
 
-use super::{DEADLINE_MAX, HealthChange, LineChange, SettingError, Settings, SettingsErrors};
+use super::{DEADLINE_MAX, HealthChange, LineChange, RatesChange, SettingError, Settings, SettingsErrors};
 use crate::exchange::Waiting;
 use crate::floor::Floor;
 use crate::line::{FOLLOW_UP_MAX, LineRules};
@@ -111,8 +111,9 @@ impl Settings {
         let mut rates = Vec::new();
         for (name, given) in &self.rates {
             let index = faults.line(floor, name);
+            let given = given.rates(index.map_or_else(Rates::default, |index| floor.lines[index].built.1));
             let fault = |error| SettingError::Rate { line: name.clone(), error };
-            rates.extend(index.zip(faults.keep(given.check(), fault).map(|()| *given)));
+            rates.extend(index.zip(faults.keep(given.check(), fault).map(|()| given)));
         }
         let checked = Checked {
             limits: faults.sift(limits),
@@ -141,12 +142,24 @@ impl Settings {
             let line = &floor.lines[index];
             let rules = lines.entry(index).or_insert_with(|| line.rules());
             if matches!(change, LineChange::AsBuilt) {
-                *rules = line.built;
+                *rules = line.built.0;
             } else {
                 change.check(name, rules, faults);
             }
         }
         lines
+    }
+}
+
+impl RatesChange {
+    /// The rates of a line that was built with these.
+    fn rates(self, built: Rates) -> Rates {
+        match self {
+            Self::These(rates) => rates,
+            Self::AsBuiltBut(all, of_key) => {
+                Rates { line: all.or(built.line), key: of_key.or(built.key), ..built }
+            }
+        }
     }
 }
 
@@ -156,6 +169,8 @@ impl LineChange {
         let line = || name.to_owned();
         match self {
             Self::AsBuilt => {}
+            Self::Receipts(receipts) => rules.receipts = receipts,
+            Self::Objectives(objectives) => rules.objectives = objectives,
             Self::Breaker(given) => {
                 let built = faults.keep(BreakerRulesBuilder::build(given), |error| SettingError::Breaker {
                     line: line(),
