@@ -174,10 +174,10 @@ async fn begin(
         regions: service.regions.iter().map(|region| region.name.to_string()).collect(),
         strategy: wanted.strategy,
     };
-    let mut facts = {
-        let (view, queue) = (reach.view.borrow(), office.queue.borrow());
-        facts_of_asking(&fleet, service, &view, &request, &queue, office.system.unix_ms())
-    };
+    let record = office.store.load(&name).await?;
+    let view = reach.view.borrow().clone().as_recorded(record);
+    let queue = office.queue.borrow().clone();
+    let mut facts = facts_of_asking(&fleet, service, &view, &request, &queue, office.system.unix_ms());
     facts.artefact = service.versions.get(&request.version).and_then(policy::inspect);
     match office.line.submit(Signal::new(request).key(name.as_bytes()), &facts).await {
         Ok(id) => Ok(office.accepted(StatusCode::ACCEPTED, &name, &id)),

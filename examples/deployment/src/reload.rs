@@ -1,13 +1,12 @@
-//! Takes the fleet anew on SIGHUP: all of it, or none.
+//! Takes the fleet anew on SIGHUP, or when an operator asks for it: all of it, or none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gemba::config::ConfigErrors;
 use gemba::receipt::{Event, Seq, SettingChange};
-use gemba::{ChildSpec, Stop, TaskContext, task};
+use gemba::reload::{self, ReloadError};
+use gemba::{ChildSpec, TaskContext};
 use serde_json::Value as Json;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::conductor::Reach;
@@ -15,84 +14,39 @@ use crate::config::ConfigOptions;
 use crate::fleet::Fleet;
 use crate::queue::Queue;
 
-/// Why in receipts.
-const WHY: &str = "the fleet was read again";
-
-/// Why the old fleet stays in force.
-#[derive(Debug, thiserror::Error)]
-enum ReloadError {
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    #[error("{}", .0.join("; "))]
-    Fixed(Vec<String>),
-}
-
-impl ReloadError {
-    /// Each fault on a line of its own.
-    fn lines(&self) -> Vec<String> {
-        match self {
-            Self::Config(errors) => errors.lines().collect(),
-            Self::Fixed(reasons) => reasons.clone(),
-        }
-    }
-}
-
 /// What a reload needs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Parts {
     /// Where the fleet comes from.
     pub options: ConfigOptions,
     /// Where it is published.
-    pub fleet: Arc<watch::Sender<Arc<Fleet>>>,
+    pub fleet: watch::Sender<Arc<Fleet>>,
     /// Each service, for what is in use.
     pub services: BTreeMap<String, Reach>,
     /// Who waits.
     pub queue: watch::Receiver<Queue>,
 }
 
-/// Listens for SIGHUP.
+/// Reads the fleet again when it is told to.
 pub fn child(parts: Parts) -> ChildSpec {
-    let body = move |ctx: TaskContext| {
+    let parts = Arc::new(parts);
+    reload::reload(move |ctx, why| {
         let parts = parts.clone();
-        async move {
-            let mut hangups = signal(SignalKind::hangup())?;
-            let stopped = ctx.stopped();
-            let reloads = async {
-                while hangups.recv().await.is_some() {
-                    match reload(&parts, &ctx) {
-                        Ok(Some(receipt)) => tracing::info!(%receipt, "configuration reloaded"),
-                        Ok(None) => tracing::info!("configuration reloaded, and nothing in it has changed"),
-                        Err(error) => {
-                            for fault in error.lines() {
-                                tracing::error!(%fault, "configuration not reloaded, the old one stays in force");
-                            }
-                        }
-                    }
-                }
-            };
-            tokio::select! {
-                biased;
-                () = stopped => {}
-                () = reloads => {}
-            }
-            Ok::<(), Stop>(())
-        }
-    };
-    task("reload", body).into()
+        async move { reload(&parts, &ctx, why) }
+    })
 }
 
-/// Reads, checks, and publishes; tells the receipt of what changed, if anything did.
-fn reload(parts: &Parts, ctx: &TaskContext) -> Result<Option<Seq>, ReloadError> {
-    let new = parts.options.load()?.value;
+/// Reads, checks, and publishes; tells the receipt of what changed.
+fn reload(parts: &Parts, ctx: &TaskContext, why: Arc<str>) -> Result<Vec<Seq>, ReloadError> {
+    let faults = |faults: Vec<String>| ReloadError::Faults(faults.into_iter().map(Arc::from).collect());
+    let new = parts.options.load().map_err(|errors| faults(errors.lines().collect()))?.value;
     let old = parts.fleet.borrow().clone();
     let in_use = |service: &str| in_use(parts, service);
-    let changes = changes(&old, &new, in_use).map_err(ReloadError::Fixed)?;
-    if changes.is_empty() {
-        return Ok(None);
+    let changes = changes(&old, &new, in_use).map_err(faults)?;
+    if !changes.is_empty() {
+        parts.fleet.send_replace(Arc::new(new));
     }
-    parts.fleet.send_replace(Arc::new(new));
-    let event = Event::SettingsChanged { changes, why: WHY.into() };
-    Ok(Some(ctx.system().record(None, ctx.path(), event)))
+    Ok(vec![ctx.system().record(None, ctx.path(), Event::SettingsChanged { changes, why })])
 }
 
 /// The versions of a service that run, are delivered, or wait.

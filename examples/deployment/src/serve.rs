@@ -107,7 +107,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
     };
     let reload = reload::child(reload::Parts {
         options,
-        fleet: Arc::new(sender),
+        fleet: sender,
         services: services.clone(),
         queue: waiting.clone(),
     });

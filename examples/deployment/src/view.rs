@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::{Delivery, Phase};
 use crate::queue::{Queue, Waiting};
+use crate::store::ServiceRecord;
 
 /// A service as it is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,8 +33,19 @@ pub struct ServiceView {
     pub ended: (u64, u64),
 }
 
+impl ServiceView {
+    /// The same as it stands on the disk, where a step is a moment before it is shown: who has read there that a
+    /// delivery is over may ask for the next one at once.
+    pub(crate) fn as_recorded(mut self, record: ServiceRecord) -> Self {
+        let goes_on = record.delivery.map(|delivery| delivery.id);
+        self.delivery = self.delivery.filter(|shown| goes_on.as_ref() == Some(&shown.id));
+        self.stable = record.stable;
+        self
+    }
+}
+
 /// A delivery as it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeliveryView {
     /// Its id.
     pub id: String,

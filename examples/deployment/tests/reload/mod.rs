@@ -80,6 +80,8 @@ async fn a_version_is_added_while_it_runs_and_a_bad_file_changes_nothing() {
     let receipts = format!("{}/api/v1/receipts?after=0&limit=1000", manager.inspector);
     let receipts: Value = reqwest::get(receipts).await.unwrap().json().await.unwrap();
     let events = receipts["receipts"].as_array().unwrap().iter().map(|receipt| &receipt["event"]);
+    let refused = events.clone().filter(|event| event["kind"] == "settings_refused");
+    assert_eq!(refused.map(|event| event["faults"].as_array().unwrap().len()).collect::<Vec<_>>(), [3, 4]);
     let changed: Vec<_> = events.filter(|event| event["kind"] == "settings_changed").collect();
     assert_eq!(changed.len(), 1, "{changed:#?}");
     let settings =
