@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a demonstration of two seconds may take, its start, its stop and a busy machine included.
+/// How long a demonstration of a few seconds may take, its start, its stop and a busy machine included.
 const DEMO_LIMIT: Duration = Duration::from_secs(60);
 
 struct Idle;
@@ -141,7 +141,7 @@ async fn a_leashed_process_ends_with_whoever_started_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demonstration_full_of_kills_costs_one_restart_each_and_keeps_every_promise() {
-    let args = "demo --seconds 2 --rate 100 --kill-every 50 --seed 7 --json --inspect 127.0.0.1:0";
+    let args = "demo --seconds 5 --rate 100 --kill-every 50 --seed 7 --json --inspect 127.0.0.1:0";
     let args: Vec<_> = args.split(' ').collect();
     let output = timeout(DEMO_LIMIT, command(&args).output()).await.expect("it did not end").unwrap();
     let words = String::from_utf8(output.stderr).unwrap();

@@ -294,7 +294,8 @@ async fn an_answer_names_its_trace_and_how_long_it_took_and_so_does_the_trail() 
 
 #[tokio::test]
 async fn a_key_stands_for_one_payment() {
-    let house = House::open(&["--latency-ms-p50", "100"]).await;
+    // Long enough for the others to come while the first is at the gateway.
+    let house = House::open(&["--latency-ms-p50", "1000"]).await;
     let order = order("c", "tok_ok");
     let key = |n: usize| if n.is_multiple_of(2) { "a" } else { "\"a\"" };
     let replies = futures_util::future::join_all((0..10).map(|n| house.pay(key(n), &order))).await;
