@@ -41,8 +41,8 @@ pub enum Measure {
 /// How far B is from A, with the interval that holds the truth at every look together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
-    /// Latency: the ratio of the typical latencies (geometric means) less 1, −0.05 is 5 % faster. Success: the difference
-    /// of the shares, 0.01 is one more success in a hundred.
+    /// Latency: the ratio of the typical latencies (geometric means) less 1, −0.05 is 5 % faster. Success: the
+    /// difference of the shares, 0.01 is one more success in a hundred.
     pub estimate: f64,
     /// The lower end.
     pub low: f64,

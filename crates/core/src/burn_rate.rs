@@ -35,7 +35,8 @@ fn reaches(told: f64, rate: f64) -> bool {
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// By the default rates, 2 % of the budget in an hour, 5 % in six hours, 10 % in three days. Source: FLOW-EVIDENCE, 1.5.
+/// By the default rates, 2 % of the budget in an hour, 5 % in six hours, 10 % in three days.
+/// Source: FLOW-EVIDENCE, 1.5.
 const PAIRS: [Pair; 3] = [
     Pair { light: Light::Red, long: HOUR, short: Duration::from_secs(300) },
     Pair { light: Light::Red, long: Duration::from_secs(6 * 3600), short: Duration::from_secs(1800) },

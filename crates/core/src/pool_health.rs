@@ -101,8 +101,8 @@ pub struct PoolMoved {
 /// Watches the class of one pool.
 ///
 /// Saturation, failures and staffing are looked at by themselves, critical first, and the worst is the class. It
-/// gets worse at once, and better after half a minute of being better, so that a pool on a threshold does not flicker. Of
-/// failures the lower end of the 95 % interval counts (Wilson): one of ten may be chance.
+/// gets worse at once, and better after half a minute of being better, so that a pool on a threshold does not
+/// flicker. Of failures the lower end of the 95 % interval counts (Wilson): one of ten may be chance.
 #[derive(Debug, Clone)]
 pub struct PoolWatch {
     rules: PoolHealthRules,

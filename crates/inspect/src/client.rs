@@ -160,8 +160,8 @@ impl Client {
         self.get("api/v1/health").await
     }
 
-    /// At most `limit` receipts, which is at most [`RECEIPTS_MAX`](Self::RECEIPTS_MAX), after number `after`, or the newest if it is `None`; only those of
-    /// `path` and below it, if one is given.
+    /// At most `limit` receipts, which is at most [`RECEIPTS_MAX`](Self::RECEIPTS_MAX), after number `after`, or the
+    /// newest if it is `None`; only those of `path` and below it, if one is given.
     ///
     /// # Errors
     ///
@@ -311,8 +311,8 @@ impl Client {
         self.call(self.http.post(self.at("api/v1/reload")?).json(&ask)).await
     }
 
-    /// Lets keys belong to a pool for [`AFFINITY_LASTS`](gemba_core::affinity::AFFINITY_LASTS), as one group; a group of
-    /// the same name is replaced.
+    /// Lets keys belong to a pool for [`AFFINITY_LASTS`](gemba_core::affinity::AFFINITY_LASTS), as one group; a group
+    /// of the same name is replaced.
     ///
     /// # Errors
     ///

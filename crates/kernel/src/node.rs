@@ -119,8 +119,8 @@ impl NodeBuilder {
     ///
     /// # Errors
     ///
-    /// [`NodeError::Name`], [`NodeError::Spec`] and [`NodeError::Instruments`] before anything is started; [`NodeError::Start`] after
-    /// what was started has been stopped again.
+    /// [`NodeError::Name`], [`NodeError::Spec`] and [`NodeError::Instruments`] before anything is started;
+    /// [`NodeError::Start`] after what was started has been stopped again.
     ///
     /// # Cancel safety
     ///

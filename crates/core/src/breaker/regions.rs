@@ -194,8 +194,8 @@ impl Regions {
         of_region.into_iter().chain(of_all).collect()
     }
 
-    /// Puts the breaker of a region, or of all of them, into a state by hand, and tells which it was in; `None` if there
-    /// is no such region. An open one stays open until it is forced again, and what was counted is forgotten.
+    /// Puts the breaker of a region, or of all of them, into a state by hand, and tells which it was in; `None` if
+    /// there is no such region. An open one stays open until it is forced again, and what was counted is forgotten.
     pub fn force(&mut self, region: Option<&str>, to: BreakerState, now: Timestamp) -> Option<BreakerState> {
         let breaker = match region {
             None => &mut self.all,

@@ -46,9 +46,9 @@ const AT_ONCE: f64 = 0.9;
 ///
 /// The likelihood ratio of a harm that was there from some look on, averaged over all looks at which it may have
 /// begun, with weights that sum to one, stays below `1 / alpha` for ever with probability `1 − alpha` if there is no
-/// harm (Ville 1939), and so does the mean over the harms. Nine tenths of the weight lie on the first look: harm comes with
-/// the version. The rest falls with the square of the number of the look: what began later is found too, and
-/// the good hours before it do not have to be made up for.
+/// harm (Ville 1939), and so does the mean over the harms. Nine tenths of the weight lie on the first look: harm
+/// comes with the version. The rest falls with the square of the number of the look: what began later is found too,
+/// and the good hours before it do not have to be made up for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Evidence {
     looks: u64,
@@ -176,9 +176,9 @@ const TAIL_MIN: u64 = 1_000;
 const CLASS: f64 = 1.1;
 const CLASSED_MAX: Duration = Duration::from_secs(3_600);
 
-/// Evidence that more of the candidate's successes are very slow: those that take longer than the 99th percentile of the
-/// baseline, by more than is tolerated. A mean does not show them: three times the time for two in a hundred is two
-/// percent more of its logarithm.
+/// Evidence that more of the candidate's successes are very slow: those that take longer than the 99th percentile of
+/// the baseline, by more than is tolerated. A mean does not show them: three times the time for two in a hundred is
+/// two percent more of its logarithm.
 ///
 /// The bound is what was known before a look, and what comes until the next one is compared with it: so, whatever the
 /// latencies are, each success above it is the candidate's with the probability that is its share, as in
@@ -208,8 +208,8 @@ impl TailTest {
         side.add(u64::from(bound < latency), 1);
     }
 
-    /// Weighs what came since the last look; `tolerated` times as many as the baseline's may be above `slower` times its
-    /// 99th percentile.
+    /// Weighs what came since the last look; `tolerated` times as many as the baseline's may be above `slower` times
+    /// its 99th percentile.
     pub(super) fn weigh(&mut self, tolerated: f64, slower: f64) {
         self.evidence.weigh(std::mem::take(&mut self.new), tolerated);
         let all: u64 = self.classes.iter().sum();

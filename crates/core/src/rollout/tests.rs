@@ -178,8 +178,8 @@ fn one_near_the_limit_is_given_no_more() {
     }
 }
 
-/// A minute at 200 requests a second: two in a hundred successes take `slow` times as long as 20 ms, all others 5 ms and a
-/// little more or less.
+/// A minute at 200 requests a second: two in a hundred successes take `slow` times as long as 20 ms, all others 5 ms
+/// and a little more or less.
 fn minute_with_a_tail(slow: f64) -> State {
     let mut rollout = rollout(RolloutRules::default());
     for look in 1..=60 {

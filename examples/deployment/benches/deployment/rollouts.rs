@@ -34,8 +34,8 @@ const LANES: u32 = 64;
 /// How long a delivery may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Requests a second under which a good version arrives, a failing one is found, and one with a longer tail: of that, two
-/// in a hundred requests tell.
+/// Requests a second under which a good version arrives, a failing one is found, and one with a longer tail: of that,
+/// two in a hundred requests tell.
 const BUSY_RATE: f64 = 2_000.0;
 const CALM_RATE: f64 = 200.0;
 const TAIL_RATE: f64 = 1_000.0;

@@ -1,5 +1,5 @@
-//! The splitter as a data path: throughput beside nginx, what it adds to a latency, its shares, and what a caller notices
-//! when they or the splitter itself change.
+//! The splitter as a data path: throughput beside nginx, what it adds to a latency, its shares, and what a caller
+//! notices when they or the splitter itself change.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the queue and people ask of a conductor: begin a delivery, take it back for a newer one, keep it or let it go on.
+//! What the queue and people ask of a conductor: begin a delivery, take it back for a newer one, hold it, release it.
 
 use gemba::light::Light;
 use gemba::{Context, DatabaseError};

@@ -146,8 +146,8 @@ impl Drop for Ticket {
 ///
 /// Not by chance: a sequence that covers every stretch of it evenly gives a version its share of each thousand requests
 /// to within one or two, where chance would be out by seven (of 5 %).
-/// Source: Roberts 2018, "The unreasonable effectiveness of quasirandom sequences": the sequence R2, so that version and
-/// instance are covered evenly together.
+/// Source: Roberts 2018, "The unreasonable effectiveness of quasirandom sequences": the sequence R2, so that version
+/// and instance are covered evenly together.
 #[derive(Debug, Clone)]
 pub struct Draw(Arc<AtomicU64>);
 

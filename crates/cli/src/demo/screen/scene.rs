@@ -102,7 +102,8 @@ impl Scene {
         self.rows().iter().position(|(_, actor)| actor.path == self.selected).unwrap_or(0)
     }
 
-    /// Understands a key, and ignores one without a meaning. Capital letters change something for good: shift means sure.
+    /// Understands a key, and ignores one without a meaning. Capital letters change something for good:
+    /// shift means sure.
     #[allow(clippy::wildcard_enum_match_arm, reason = "a keyboard has many keys and this screen few")]
     pub(crate) fn press(&mut self, key: KeyEvent) -> Option<Deed> {
         self.note = None;
