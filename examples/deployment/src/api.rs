@@ -174,8 +174,7 @@ async fn begin(
         regions: service.regions.iter().map(|region| region.name.to_string()).collect(),
         strategy: wanted.strategy,
     };
-    let record = office.store.load(&name).await?;
-    let view = reach.view.borrow().clone().as_recorded(record);
+    let view = reach.current(&name, &office.store).await?;
     let queue = office.queue.borrow().clone();
     let mut facts = facts_of_asking(&fleet, service, &view, &request, &queue, office.system.unix_ms());
     facts.artefact = service.versions.get(&request.version).and_then(policy::inspect);

@@ -14,7 +14,7 @@ use gemba::light::Light;
 use gemba::receipt::{Event, Seq};
 use gemba::rollout::Side;
 use gemba::time::Timestamp;
-use gemba::{Address, Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
+use gemba::{Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -31,6 +31,11 @@ use crate::store::{ServiceRecord, Store};
 use crate::view::{DeliveryView, ServiceView, StepView};
 
 mod orders;
+mod reach;
+#[cfg(test)]
+mod tests;
+
+pub use reach::{Reach, ViewError};
 
 /// How often it looks: a version that does harm is back at 0 % within this and the answer of a splitter.
 const TICK: Duration = Duration::from_millis(250);
@@ -73,15 +78,8 @@ pub enum Msg {
     Supersede(String, String, Reply<Result<(), String>>),
     /// Do what a person asks, who gives a name.
     Carry(Order, String, Reply<Result<String, String>>),
-}
-
-/// How a service is reached.
-#[derive(Debug, Clone)]
-pub struct Reach {
-    /// Its conductor.
-    pub conductor: Address<Msg>,
-    /// What it publishes.
-    pub view: watch::Receiver<ServiceView>,
+    /// Answer: what was decided before is shown by then.
+    Shown(Reply<()>),
 }
 
 /// What every life of a conductor is made of.
@@ -469,6 +467,8 @@ impl Server for Conductor {
                 let carried = self.carry(order, &by, ctx).await;
                 self.answer(carried, reply, ctx).await?;
             }
+            // One message at a time: the tick that wrote something down has published it.
+            Msg::Shown(reply) => reply.send(()),
         }
         Ok(())
     }

@@ -74,9 +74,8 @@ mod tests {
     use super::*;
     use crate::fleet::tests::fleet;
     use crate::freeze::FreezeWindow;
-    use crate::policy::{Strategy, policy};
-    use crate::store::ServiceRecord;
-    use crate::view::{DeliveryView, RegionView, VersionView};
+    use crate::policy::Strategy;
+    use crate::view::{RegionView, VersionView};
 
     fn request(version: &str) -> DeploymentRequest {
         DeploymentRequest {
@@ -130,24 +129,6 @@ mod tests {
         };
         assert_eq!(known(599), None);
         assert_eq!(known(600).unwrap(), "stocktaking, until Thu 11:00 UTC; a sale, until Thu 11:00 UTC");
-    }
-
-    #[test]
-    fn what_ended_on_the_disk_has_ended_though_it_is_shown_to_go_on() {
-        let fleet = fleet();
-        let service = fleet.service("api").unwrap();
-        let first = DeliveryView { id: "7".to_owned(), to: "v1".to_owned(), ..DeliveryView::default() };
-        let shown = ServiceView { stable: None, delivery: Some(first), ..view(&[("v1", 2, 2)]) };
-        let violated = |view: &ServiceView, version: &str| -> Vec<String> {
-            let facts = facts_of_asking(&fleet, service, view, &request(version), &Queue::default(), 0);
-            let evaluation = policy().evaluate(&request(version), &facts);
-            evaluation.violations().iter().map(|violation| violation.rule.to_string()).collect()
-        };
-        assert_eq!(violated(&shown, "v2"), ["way_back"]);
-        let record = ServiceRecord { stable: Some("v1".to_owned()), ..ServiceRecord::default() };
-        let shown = shown.as_recorded(record);
-        assert_eq!(violated(&shown, "v2"), [""; 0]);
-        assert_eq!(violated(&shown, "v1"), ["way_back"], "it runs, and nobody brings it any more");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::conductor::ViewError;
+
 /// The kinds of problems there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -98,6 +100,18 @@ impl IntoResponse for Problem {
         body.insert("detail".into(), self.detail.into());
         let media_type = HeaderValue::from_static("application/problem+json");
         (status, [(header::CONTENT_TYPE, media_type)], Value::Object(body).to_string()).into_response()
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Record(error) => error.into(),
+            ViewError::Conductor(_) => {
+                let detail = format!("{}; nothing was begun: ask again", crate::chain(&error));
+                Self::new(Kind::Internal, detail)
+            }
+        }
     }
 }
 

@@ -34,13 +34,11 @@ pub struct ServiceView {
 }
 
 impl ServiceView {
-    /// The same as it stands on the disk, where a step is a moment before it is shown: who has read there that a
-    /// delivery is over may ask for the next one at once.
-    pub(crate) fn as_recorded(mut self, record: ServiceRecord) -> Self {
-        let goes_on = record.delivery.map(|delivery| delivery.id);
-        self.delivery = self.delivery.filter(|shown| goes_on.as_ref() == Some(&shown.id));
-        self.stable = record.stable;
-        self
+    /// Whether it shows the version and the delivery that the record has. A step is written a moment before it is
+    /// shown, and the regions with it.
+    pub(crate) fn shows(&self, record: &ServiceRecord) -> bool {
+        let shown = self.delivery.as_ref().map(|delivery| &delivery.id);
+        self.stable == record.stable && shown == record.delivery.as_ref().map(|delivery| &delivery.id)
     }
 }
 
@@ -174,4 +172,30 @@ pub struct VersionView {
     pub in_flight: u64,
     /// The 99th percentile of its last successes.
     pub p99_ms: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::care::Care;
+
+    #[test]
+    fn a_view_is_behind_while_its_version_or_its_delivery_is_another_one() {
+        let running = DeliveryView { id: "7".to_owned(), to: "v2".to_owned(), ..DeliveryView::default() };
+        let view = |stable: Option<&str>, delivery: Option<&DeliveryView>| ServiceView {
+            stable: stable.map(str::to_owned),
+            delivery: delivery.cloned(),
+            ..ServiceView::default()
+        };
+        let rules = Care::default().rules().unwrap();
+        let delivery = Delivery::begin("7", "api", (Some("v1"), "v2"), ["us-west".to_owned()], rules, 0);
+        let mut record = ServiceRecord { stable: Some("v1".to_owned()), ..ServiceRecord::default() };
+        assert!(view(Some("v1"), None).shows(&record));
+        assert!(!view(Some("v1"), Some(&running)).shows(&record), "it was taken back");
+        assert!(!view(None, None).shows(&record), "the first one has just arrived, or it is to begin");
+        record.delivery = Some(delivery);
+        assert!(view(Some("v1"), Some(&running)).shows(&record));
+        let other = DeliveryView { id: "6".to_owned(), ..running };
+        assert!(!view(Some("v1"), Some(&other)).shows(&record) && !view(Some("v1"), None).shows(&record));
+    }
 }
