@@ -23,7 +23,7 @@ use crate::plant::{BeginError, DeploymentLine};
 use crate::policy::{self, DeploymentRequest, Strategy};
 use crate::problem::{FieldError, Kind, Problem};
 use crate::queue::Queue;
-use crate::scheduler;
+use crate::scheduler::{self, JoinError};
 use crate::store::Store;
 use crate::view::{ServiceView, WaitingView};
 
@@ -157,24 +157,24 @@ async fn begin(
     let Json(wanted) =
         wanted.map_err(|error| Problem::fields(&[FieldError::new("body", error.body_text())]))?;
     let id = wanted.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    if let Some(found) = office.store.find(&id).await? {
-        if (&found.service, &found.version) == (&name, &wanted.version) {
-            return Ok(office.accepted(StatusCode::OK, &name, &id));
-        }
-        let detail = format!("{id} is a delivery of {} {}; take another id", found.service, found.version);
-        return Err(Problem::new(Kind::Conflict, detail));
+    let again = |problem: Problem| problem.again(&id);
+    if let Some(found) = office.store.find(&id).await.map_err(|error| again(error.into()))? {
+        return match found.conflict(&id, &name, &wanted.version) {
+            None => Ok(office.accepted(StatusCode::OK, &name, &id)),
+            Some(why) => Err(Problem::new(Kind::Conflict, why)),
+        };
     }
     let fleet = office.fleet.borrow().clone();
     let unknown = || Problem::new(Kind::NotFound, format!("the fleet has no service {name}"));
     let service = fleet.service(&name).ok_or_else(unknown)?;
     let request = DeploymentRequest {
-        id,
+        id: id.clone(),
         service: name.clone(),
         version: wanted.version,
         regions: service.regions.iter().map(|region| region.name.to_string()).collect(),
         strategy: wanted.strategy,
     };
-    let view = reach.current(&name, &office.store).await?;
+    let view = reach.current(&name, &office.store).await.map_err(|error| again(error.into()))?;
     let queue = office.queue.borrow().clone();
     let mut facts = facts_of_asking(&fleet, service, &view, &request, &queue, office.system.unix_ms());
     facts.artefact = service.versions.get(&request.version).and_then(policy::inspect);
@@ -186,11 +186,13 @@ async fn begin(
                 .with("policy", format!("{} v{}", rejection.policy, rejection.version)))
         }
         Err(SubmitError::Refused(refusal)) => Err(Problem::new(Kind::Overloaded, refusal.to_string())),
-        Err(SubmitError::Failed(BeginError::Refused(why))) => Err(Problem::new(Kind::Conflict, why)),
-        Err(error) => {
-            let detail = format!("{}; ask again with the same id", crate::chain(&error));
-            Err(Problem::new(Kind::Internal, detail))
+        Err(SubmitError::Failed(BeginError::Join(JoinError::Refused(why)))) => {
+            Err(Problem::new(Kind::Conflict, why))
         }
+        Err(SubmitError::Failed(BeginError::Join(JoinError::Unavailable(why)))) => {
+            Err(again(Problem::new(Kind::StoreUnavailable, why)))
+        }
+        Err(error) => Err(again(Problem::new(Kind::Internal, crate::chain(&error)))),
     }
 }
 

@@ -47,14 +47,19 @@ pub fn facts_of_asking(
     queue: &Queue,
     unix_ms: u64,
 ) -> Facts {
-    let goes_on = view.delivery.iter().map(|delivery| (&delivery.id, &delivery.to));
-    let waits = queue.of_service(service.name.as_str()).map(|one| (&one.request.id, &one.request.version));
-    let brings = goes_on.chain(waits).find(|(_, version)| **version == request.version);
     Facts {
-        brings: brings.map(|(id, _)| id.clone()),
+        brings: brings(view, queue, request).map(str::to_owned),
         waiting: (queue.others(service.name.as_str()), fleet.queue.waiting_max as usize),
         ..facts(fleet, service, view, request, unix_ms)
     }
+}
+
+/// The delivery that goes on or waits and brings the same version already.
+pub fn brings<'a>(view: &'a ServiceView, queue: &'a Queue, request: &DeploymentRequest) -> Option<&'a str> {
+    let goes_on = view.delivery.iter().map(|delivery| (&delivery.id, &delivery.to));
+    let waits = queue.of_service(&request.service).map(|one| (&one.request.id, &one.request.version));
+    let found = goes_on.chain(waits).find(|(_, version)| **version == request.version);
+    found.map(|(id, _)| id.as_str())
 }
 
 /// How a service stands for a delivery of it that waits, but for the rules.

@@ -6,7 +6,7 @@ use gemba::breaker::Outcome;
 use gemba::{Action, Address, JobContext, Line, LineSpec, Plant, PlantErrors, PoolSpec, System};
 
 use crate::policy::{DeploymentRequest, Facts, policy};
-use crate::scheduler::Msg;
+use crate::scheduler::{JoinError, Msg};
 
 /// How long a request may take to be in the queue, or begun: writes to the disk, and turns of the queue and of the
 /// conductor before them.
@@ -24,9 +24,9 @@ pub struct Begin {
 /// Why a delivery that the policy approved is not in the queue.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    /// The queue has filled up meanwhile, or cannot be written.
-    #[error("{0}")]
-    Refused(String),
+    /// The queue does not take it.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The queue did not answer. The delivery may be in it; the same id finds it.
     #[error("the queue does not answer")]
     Silent(#[from] gemba::CallError),
@@ -39,14 +39,14 @@ impl Action for Begin {
 
     async fn run(&self, request: DeploymentRequest, job: &JobContext) -> Result<String, BeginError> {
         let joined = self.scheduler.call_within(job.remaining(), |reply| Msg::Join(request, reply)).await?;
-        joined.map_err(BeginError::Refused)
+        Ok(joined?)
     }
 
     fn judge(&self, result: &Result<String, BeginError>) -> Outcome {
         match result {
             // One that says no is in good health.
-            Ok(_) | Err(BeginError::Refused(_)) => Outcome::Success,
-            Err(BeginError::Silent(_)) => Outcome::Failure,
+            Ok(_) | Err(BeginError::Join(JoinError::Refused(_))) => Outcome::Success,
+            Err(BeginError::Join(JoinError::Unavailable(_)) | BeginError::Silent(_)) => Outcome::Failure,
         }
     }
 }

@@ -83,6 +83,12 @@ impl Problem {
         Self::new(Kind::InvalidRequest, detail).with("errors", json!(errors))
     }
 
+    /// Tells the id to ask again with, which the caller may not know: it may have been made up here.
+    pub fn again(mut self, id: &str) -> Self {
+        self.detail = format!("{}; ask again with the id {id}", self.detail);
+        self.with("id", id)
+    }
+
     /// A member beyond those every problem has.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.to_owned(), value.into());
@@ -107,10 +113,7 @@ impl From<ViewError> for Problem {
     fn from(error: ViewError) -> Self {
         match error {
             ViewError::Record(error) => error.into(),
-            ViewError::Conductor(_) => {
-                let detail = format!("{}; nothing was begun: ask again", crate::chain(&error));
-                Self::new(Kind::Internal, detail)
-            }
+            ViewError::Conductor(_) => Self::new(Kind::Internal, crate::chain(&error)),
         }
     }
 }
@@ -118,6 +121,18 @@ impl From<ViewError> for Problem {
 impl From<gemba::DatabaseError> for Problem {
     fn from(error: gemba::DatabaseError) -> Self {
         tracing::warn!(error = %crate::chain(&error), "store unavailable");
-        Self::new(Kind::StoreUnavailable, "nothing was begun; send the request again with the same id")
+        Self::new(Kind::StoreUnavailable, "see the disk of the manager")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_says_with_which_id_to_ask_again() {
+        let problem = Problem::new(Kind::Internal, "the queue does not answer").again("7");
+        assert_eq!(problem.detail, "the queue does not answer; ask again with the id 7");
+        assert_eq!(problem.more["id"], "7");
     }
 }

@@ -15,11 +15,12 @@ use gemba::{Context, DatabaseError, Reply, Server, Stop};
 use tokio::sync::watch;
 
 use crate::conductor::{self, Reach};
-use crate::facts::{facts, standing};
+use crate::facts::{brings, facts, standing};
 use crate::fleet::{Fleet, Service};
 use crate::policy::{self, DeploymentRequest};
 use crate::queue::{Queue, Standing, Turn, Waiting};
 use crate::store::Store;
+use crate::view::ServiceView;
 
 /// How often it looks whose turn it is.
 const TICK: Duration = Duration::from_millis(250);
@@ -30,12 +31,29 @@ pub enum Msg {
     /// Look.
     Tick,
     /// Let a delivery that the policy approved wait for its turn, and begin it if that is now. Tells its id.
-    Join(DeploymentRequest, Reply<Result<String, String>>),
+    Join(DeploymentRequest, Reply<Result<String, JoinError>>),
     /// Take the delivery of this service out of the queue, as somebody asks, who gives a name. Tells what was done;
     /// nothing if none waits.
     Leave(String, String, Reply<Result<Option<String>, String>>),
     /// Take all of them out.
     Clear(String, Reply<Result<(), String>>),
+}
+
+/// Why a delivery does not wait.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// It does not fit what there is.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be written down, or nobody knows how its service stands.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl JoinError {
+    fn unavailable(error: impl std::error::Error) -> Self {
+        Self::Unavailable(crate::chain(&error))
+    }
 }
 
 /// What every life of it is made of.
@@ -64,18 +82,34 @@ impl Scheduler {
         Self { parts, queue: Queue::default() }
     }
 
-    async fn join(&mut self, request: DeploymentRequest, ctx: &mut Context<Msg>) -> Result<String, String> {
-        let words = |error: DatabaseError| crate::chain(&error);
+    /// Lets a delivery wait. Requests come here one after the other, so that what several may find at once is asked
+    /// again: the id, what brings the same version, how many wait.
+    async fn join(
+        &mut self,
+        request: DeploymentRequest,
+        ctx: &mut Context<Msg>,
+    ) -> Result<String, JoinError> {
         let id = request.id.clone();
-        if self.parts.store.find(&id).await.map_err(words)?.is_some() {
-            return Ok(id);
+        if let Some(found) = self.parts.store.find(&id).await.map_err(JoinError::unavailable)? {
+            let conflict = found.conflict(&id, &request.service, &request.version);
+            return conflict.map_or(Ok(id), |why| Err(JoinError::Refused(why)));
         }
         let most = self.parts.fleet.borrow().queue.waiting_max as usize;
         if most <= self.queue.others(&request.service) {
-            return Err(format!("as many deliveries wait as may, {most}; ask again when there are fewer"));
+            let why = format!("as many deliveries wait as may, {most}; ask again when there are fewer");
+            return Err(JoinError::Refused(why));
         }
-        let view = self.parts.services.get(&request.service).map(|reach| reach.view.borrow().clone());
-        let is_running = view.is_some_and(|view| view.delivery.is_some());
+        let service = request.service.clone();
+        let view = match self.parts.services.get(&service) {
+            Some(reach) => {
+                reach.current(&service, &self.parts.store).await.map_err(JoinError::unavailable)?
+            }
+            None => ServiceView::default(),
+        };
+        if let Some(other) = brings(&view, &self.queue, &request) {
+            return Err(JoinError::Refused(format!("delivery {other} brings this version already")));
+        }
+        let is_running = view.delivery.is_some();
         let unix_ms = ctx.system().unix_ms();
         // On the disk first: what was accepted is there after a crash.
         let mut queue = self.queue.clone();
@@ -84,12 +118,12 @@ impl Scheduler {
             let why = format!("superseded by {} (delivery {id})", waiting.request.version);
             (old.request, why)
         });
-        self.parts.store.join(&waiting, superseded.clone()).await.map_err(words)?;
+        let written = self.parts.store.join(&waiting, superseded.clone()).await;
+        written.map_err(JoinError::unavailable)?;
         self.queue = queue;
         if let Some((old, why)) = superseded {
             note(ctx, &old, Light::Green, &format!("{} not begun: {why}", old.version));
         }
-        self.turns(ctx).await.map_err(words)?;
         Ok(id)
     }
 
@@ -270,7 +304,15 @@ impl Server for Scheduler {
         let words = |error: DatabaseError| crate::chain(&error);
         match msg {
             Msg::Tick => self.turns(ctx).await?,
-            Msg::Join(request, reply) => reply.send(self.join(request, ctx).await),
+            Msg::Join(request, reply) => match self.join(request, ctx).await {
+                Ok(id) => {
+                    let turned = self.turns(ctx).await;
+                    // It was accepted, whatever came of its turn: if that was not written, the next life looks again.
+                    reply.send(Ok(id));
+                    turned?;
+                }
+                Err(error) => reply.send(Err(error)),
+            },
             Msg::Leave(service, by, reply) => {
                 reply.send(self.leave(&service, &by, ctx).await.map_err(words));
             }
@@ -279,3 +321,6 @@ impl Server for Scheduler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

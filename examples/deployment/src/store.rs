@@ -94,6 +94,15 @@ pub struct Found {
     pub is_begun: bool,
 }
 
+impl Found {
+    /// Why this id cannot stand for such a delivery; nothing if it is the same one.
+    pub fn conflict(&self, id: &str, service: &str, version: &str) -> Option<String> {
+        let is_same = (self.service.as_str(), self.version.as_str()) == (service, version);
+        (!is_same)
+            .then(|| format!("{id} is a delivery of {} {}; take another id", self.service, self.version))
+    }
+}
+
 /// The record. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store(Database);
@@ -380,6 +389,11 @@ mod tests {
         assert_eq!(Queue::of(store.waiting().await.unwrap()), queue);
         let found = store.find("a-v3").await.unwrap().unwrap();
         assert_eq!((found.service.as_str(), found.version.as_str(), found.is_begun), ("a", "v3", false));
+        assert_eq!(found.conflict("a-v3", "a", "v3"), None);
+        for (service, version) in [("a", "v2"), ("b", "v3")] {
+            let why = found.conflict("a-v3", service, version);
+            assert_eq!(why.as_deref(), Some("a-v3 is a delivery of a v3; take another id"));
+        }
         assert_eq!(store.find("a-v9").await.unwrap(), None);
         let rules = Care::default().rules().unwrap();
         let delivery = Delivery::begin("a-v3", "a", (Some("v1"), "v3"), ["us-west".to_owned()], rules, 9);
