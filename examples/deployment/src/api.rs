@@ -48,6 +48,8 @@ pub struct Office {
     pub scheduler: Address<scheduler::Msg>,
     /// Who waits.
     pub queue: watch::Receiver<Queue>,
+    /// Whether everything was told to end.
+    pub closed: watch::Receiver<bool>,
     /// The record.
     pub store: Store,
     /// The splitters.
@@ -164,6 +166,9 @@ async fn begin(
             Some(why) => Err(Problem::new(Kind::Conflict, why)),
         };
     }
+    if *office.closed.borrow() {
+        return Err(Problem::new(Kind::Conflict, scheduler::CLOSED));
+    }
     let fleet = office.fleet.borrow().clone();
     let unknown = || Problem::new(Kind::NotFound, format!("the fleet has no service {name}"));
     let service = fleet.service(&name).ok_or_else(unknown)?;
@@ -219,7 +224,7 @@ async fn carry(office: Arc<Office>, name: String, order: Order, signed: Signed) 
     }
 }
 
-/// Ends every instance, then the splitters; the manager stays.
+/// Ends every instance, then the splitters; the manager stays, and begins nothing any more.
 async fn down(State(office): State<Arc<Office>>, signed: Option<Json<Signed>>) -> Result<Response, Problem> {
     let by = signed.and_then(|Json(signed)| signed.by).unwrap_or_else(|| "an operator".to_owned());
     let failed = |why| Problem::new(Kind::Internal, format!("{why}; ask again"));

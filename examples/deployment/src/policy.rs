@@ -83,7 +83,7 @@ pub fn policy() -> BoxPolicy<DeploymentRequest, Facts> {
                 let full: Vec<_> = full.collect();
                 (!full.is_empty()).then(|| full.join(", "))
             }),
-            said("way_back", way_back),
+            said("way_back", |request, facts| way_back(request, facts.stable.as_deref())),
             said("healthy", |_, facts| {
                 let stable = facts.stable.as_ref().filter(|_| !facts.unhealthy.is_empty())?;
                 Some(format!("{stable} is not well in {}", facts.unhealthy.join(", ")))
@@ -110,13 +110,13 @@ pub fn policy() -> BoxPolicy<DeploymentRequest, Facts> {
 }
 
 /// There must be something to go back to; before the first version there is nothing.
-fn way_back(request: &DeploymentRequest, facts: &Facts) -> Option<String> {
-    match (&facts.stable, request.strategy) {
+pub fn way_back(request: &DeploymentRequest, stable: Option<&str>) -> Option<String> {
+    match (stable, request.strategy) {
         (None, Strategy::Canary) => {
             Some("nothing runs that one could go back to; bring a first version up".to_owned())
         }
         (Some(stable), Strategy::First) => Some(format!("{stable} runs already; roll the new version out")),
-        (Some(stable), Strategy::Canary) if *stable == request.version => {
+        (Some(stable), Strategy::Canary) if stable == request.version => {
             Some(format!("{stable} runs already"))
         }
         (None, Strategy::First) | (Some(_), Strategy::Canary) => None,

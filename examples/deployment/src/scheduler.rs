@@ -25,6 +25,10 @@ use crate::view::ServiceView;
 /// How often it looks whose turn it is.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Why nothing is begun after an order to end everything.
+pub(crate) const CLOSED: &str =
+    "everything was told to end, and splitters end for good; restart the manager, then ask again";
+
 /// What it understands.
 #[derive(Debug)]
 pub enum Msg {
@@ -35,7 +39,7 @@ pub enum Msg {
     /// Take the delivery of this service out of the queue, as somebody asks, who gives a name. Tells what was done;
     /// nothing if none waits.
     Leave(String, String, Reply<Result<Option<String>, String>>),
-    /// Take all of them out.
+    /// Take all of them out, and let no other one in as long as this manager runs.
     Clear(String, Reply<Result<(), String>>),
 }
 
@@ -67,6 +71,8 @@ pub struct Parts {
     pub store: Store,
     /// Where the queue is published.
     pub view: Arc<watch::Sender<Queue>>,
+    /// Whether everything was told to end: no life of it forgets that.
+    pub closed: Arc<watch::Sender<bool>>,
 }
 
 /// The actor.
@@ -93,6 +99,9 @@ impl Scheduler {
         if let Some(found) = self.parts.store.find(&id).await.map_err(JoinError::unavailable)? {
             let conflict = found.conflict(&id, &request.service, &request.version);
             return conflict.map_or(Ok(id), |why| Err(JoinError::Refused(why)));
+        }
+        if self.is_closed() {
+            return Err(JoinError::Refused(CLOSED.to_owned()));
         }
         let most = self.parts.fleet.borrow().queue.waiting_max as usize;
         if most <= self.queue.others(&request.service) {
@@ -127,8 +136,16 @@ impl Scheduler {
         Ok(id)
     }
 
+    fn is_closed(&self) -> bool {
+        *self.parts.closed.borrow()
+    }
+
     /// Whose turn it is, in order.
     async fn turns(&mut self, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
+        if self.is_closed() {
+            self.publish(ctx);
+            return Ok(());
+        }
         let fleet = self.parts.fleet.borrow().clone();
         let unix_ms = ctx.system().unix_ms();
         // Those that are next: nobody who came later is begun in their place.
@@ -257,6 +274,7 @@ impl Scheduler {
     }
 
     async fn clear(&mut self, by: &str, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
+        self.parts.closed.send_replace(true);
         for waiting in self.queue.waiting().to_vec() {
             self.leave(&waiting.request.service, by, ctx).await?;
         }

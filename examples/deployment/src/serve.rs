@@ -47,12 +47,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
     let _hangup = signal(SignalKind::hangup())?;
     let token =
         std::env::var("GEMBA_TOKEN").map_or_else(|_| Ok(Token::generate()), |text| Token::new(&text))?;
-    let database = |source| HostError::Database { file: fleet.database.clone(), source };
-    let store = Store::open(&fleet.database).map_err(database)?;
-    let forgotten = forgotten(&fleet, &store.load_all().await.map_err(database)?);
-    if !forgotten.is_empty() {
-        return Err(HostError::Forgotten(forgotten));
-    }
+    let store = open(&fleet).await?;
     let listener = host::bind(&fleet.listen).await?.into_std()?;
     let address = listener.local_addr()?;
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
@@ -99,11 +94,13 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
     let node = Node::builder("deployment").stop_limit(STOP_MAX);
     let inspect = fleet.inspect.0;
     let (queue, waiting) = watch::channel(Queue::default());
+    let (close, closed) = watch::channel(false);
     let parts = scheduler::Parts {
         fleet: newest.clone(),
         services: services.clone(),
         store: store.clone(),
         view: Arc::new(queue),
+        closed: Arc::new(close),
     };
     let reload = reload::child(reload::Parts {
         options,
@@ -120,6 +117,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         line,
         scheduler: scheduler.address(),
         queue: waiting,
+        closed,
         store: store.clone(),
         splitters: handles,
     });
@@ -143,6 +141,14 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         ended = node.run_until_signal() => Ok(ended?),
         () = store.stopped() => Err(HostError::GivenUp),
     }
+}
+
+/// The record, of which the fleet leaves out nothing that runs.
+async fn open(fleet: &Fleet) -> Result<Store, HostError> {
+    let database = |source| HostError::Database { file: fleet.database.clone(), source };
+    let store = Store::open(&fleet.database).map_err(database)?;
+    let forgotten = forgotten(fleet, &store.load_all().await.map_err(database)?);
+    if forgotten.is_empty() { Ok(store) } else { Err(HostError::Forgotten(forgotten)) }
 }
 
 fn regions(fleet: &Fleet) -> impl Iterator<Item = (&Service, &Region)> {

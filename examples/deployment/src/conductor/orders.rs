@@ -5,7 +5,7 @@ use gemba::{Context, DatabaseError};
 
 use super::{Conductor, Msg, Order, clock};
 use crate::delivery::{Delivery, Step};
-use crate::policy::DeploymentRequest;
+use crate::policy::{DeploymentRequest, way_back};
 
 impl Conductor {
     /// Takes what the file says now. A version of which something runs stays what it was.
@@ -48,6 +48,10 @@ impl Conductor {
         self.renew();
         if !self.parts.service.versions.contains_key(&request.version) {
             return Err(format!("the fleet has no version {}", request.version));
+        }
+        // By the record: what the queue saw may be older than an order to end everything.
+        if let Some(why) = way_back(&request, self.record.stable.as_deref()) {
+            return Err(why);
         }
         let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
         let versions = (self.record.stable.as_deref(), request.version.as_str());

@@ -132,3 +132,19 @@ async fn who_has_read_that_a_delivery_is_over_is_judged_by_what_it_left() {
     assert!(verdict.violations().is_empty(), "{verdict:?} of {view:?}");
     stage.node.stop("done").await.unwrap();
 }
+
+#[tokio::test]
+async fn what_fits_no_more_when_its_turn_comes_is_not_begun() {
+    let gate = Gate::new(true).await;
+    let stage = Stage::new(gate.admin).await;
+    // As after an order to end everything, which the queue had not seen: v2 would have everything at once.
+    let why = stage.begin(stage.request("1", "v2", Strategy::Canary)).await.unwrap_err();
+    assert_eq!(why, "nothing runs that one could go back to; bring a first version up");
+    stage.begin(stage.request("2", "v1", Strategy::First)).await.unwrap();
+    let mut view = stage.reach.view.clone();
+    view.wait_for(|view| view.stable.as_deref() == Some("v1")).await.unwrap();
+    let why = stage.begin(stage.request("3", "v2", Strategy::First)).await.unwrap_err();
+    assert_eq!(why, "v1 runs already; roll the new version out");
+    assert_eq!(stage.store.load("api").await.unwrap().delivery, None);
+    stage.node.stop("done").await.unwrap();
+}

@@ -79,6 +79,7 @@ impl Stage {
             services,
             store: store.clone(),
             view: Arc::new(queue),
+            closed: Arc::new(watch::Sender::new(false)),
         };
         let spec = server("queue", move || Scheduler::new(parts.clone()));
         let queue = spec.address();
@@ -137,4 +138,17 @@ async fn what_is_written_down_is_accepted_whatever_comes_of_its_turn() {
     assert_eq!(waiting.iter().map(|one| one.request.id.as_str()).collect::<Vec<_>>(), ["1"]);
     // The next life of the queue cannot either, until somebody mends it.
     let _ = stage.node.stop("done").await;
+}
+
+#[tokio::test]
+async fn nothing_is_begun_after_an_order_to_end_everything() {
+    let stage = Stage::new(true).await;
+    assert_eq!(stage.join("1", "v2").await, Ok("1".to_owned()));
+    assert_eq!(stage.join("2", "v3").await, Ok("2".to_owned()));
+    stage.queue.call(|reply| Msg::Clear("an operator".to_owned(), reply)).await.unwrap().unwrap();
+    assert!(stage.store.waiting().await.unwrap().is_empty());
+    // Judged before the order, here after it.
+    assert_eq!(stage.join("3", "v3").await, refused(CLOSED));
+    assert_eq!(stage.join("1", "v2").await, Ok("1".to_owned()), "what is known is told all the same");
+    stage.node.stop("done").await.unwrap();
 }

@@ -156,5 +156,7 @@ async fn a_freeze_is_told_with_every_other_rule() {
         assert!(refused.contains(rule), "{rule} in {refused}");
     }
     assert_eq!(manager.queue().await, Vec::<String>::new(), "what is refused does not wait");
-    manager.down().await;
+    manager.client.down().await.unwrap();
+    let refused = manager.client.begin("api", "v1", Strategy::First, None).await.unwrap_err().to_string();
+    assert!(refused.contains("restart the manager, then ask again"), "its splitters are gone: {refused}");
 }
