@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use gemba::light::Light;
-use gemba::receipt::{Event, Seq};
+use gemba::receipt::Seq;
 use gemba::rollout::Side;
 use gemba::time::Timestamp;
 use gemba::{Context, DatabaseError, DynamicRef, ProcessState, Reply, Server, Stop};
@@ -19,7 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::adapter::remote::Remote;
-use crate::delivery::{Delivery, Outcome, Phase, Step};
+use crate::delivery::{Delivery, Phase, Step};
 use crate::desk::Desk;
 use crate::fleet::{Fleet, Service};
 use crate::instances::{Instances, Seat, free_port};
@@ -32,6 +31,7 @@ use crate::view::{DeliveryView, ServiceView, StepView};
 
 mod orders;
 mod reach;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -267,48 +267,6 @@ impl Conductor {
             }
             Phase::Waiting | Phase::Done => None,
         }
-    }
-
-    /// Says once in each stage that the delivery takes too long, unless it is yellow already.
-    fn slow(&self, now: Timestamp) -> Option<Step> {
-        let limit = Duration::from_millis(self.parts.service.slow_after_ms);
-        let is_green = self.last.as_ref().is_none_or(|last| last.light == Light::Green);
-        self.record.delivery.as_ref().filter(|_| is_green)?.slow(limit, now)
-    }
-
-    /// Writes a step down, and then lets it be known. What it means is carried out by the rest of the tick.
-    async fn take(&mut self, step: Step, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {
-        let Some(delivery) = self.record.delivery.clone() else { return Ok(()) };
-        match &delivery.outcome {
-            Outcome::Running => {}
-            Outcome::Succeeded => {
-                (self.record.stable, self.record.delivery) = (Some(delivery.to.clone()), None);
-                self.ended.0 += 1;
-            }
-            Outcome::RolledBack { .. } => {
-                (self.record.stable, self.record.delivery) = (delivery.from.clone(), None);
-                self.ended.1 += 1;
-            }
-        }
-        let unix_ms = ctx.system().unix_ms();
-        let Step { light, what } = step;
-        let told = self.measures.step(&delivery, light, Instant::now());
-        self.save(Some((delivery.clone(), unix_ms, what.clone()))).await?;
-        let event = Event::RolloutMoved {
-            service: self.parts.service.name.clone(),
-            rollout: delivery.id.as_str().into(),
-            light,
-            why: what.as_str().into(),
-        };
-        self.cause = Some(ctx.system().record(self.cause, ctx.path(), event));
-        measures::publish(ctx.system().instruments(), self.parts.service.name.as_str(), &told);
-        self.last = Some(StepView { delivery: delivery.id, unix_ms, light, what });
-        Ok(())
-    }
-
-    async fn save(&mut self, step: Option<(Delivery, u64, String)>) -> Result<(), DatabaseError> {
-        self.saved_at = Some(Instant::now());
-        self.parts.store.save(self.parts.service.name.as_str(), &self.record, step).await
     }
 
     /// The shares of a region: what is new stands first. A version gets its share only with an instance that is

@@ -128,9 +128,9 @@ impl Scheduler {
             (old.request, why)
         });
         let written = self.parts.store.join(&waiting, superseded.clone()).await;
-        written.map_err(JoinError::unavailable)?;
+        let is_superseded = written.map_err(JoinError::unavailable)?;
         self.queue = queue;
-        if let Some((old, why)) = superseded {
+        if let Some((old, why)) = superseded.filter(|_| is_superseded) {
             note(ctx, &old, Light::Green, &format!("{} not begun: {why}", old.version));
         }
         Ok(id)
@@ -244,20 +244,24 @@ impl Scheduler {
         }
     }
 
-    /// Ends one that was not begun.
+    /// Ends one that was not begun, and tells what was written; nothing if it has begun after all.
     async fn end(
         &mut self,
         waiting: &Waiting,
         light: Light,
         why: &str,
         ctx: &mut Context<Msg>,
-    ) -> Result<String, DatabaseError> {
+    ) -> Result<Option<String>, DatabaseError> {
         let request = &waiting.request;
         let what = format!("{} not begun: {why}", request.version);
-        self.parts.store.end_waiting(&request.id, ctx.system().unix_ms(), why, &what).await?;
+        let has_ended =
+            self.parts.store.end_waiting(&request.id, ctx.system().unix_ms(), why, &what).await?;
         self.queue.leave(&request.id);
+        if !has_ended {
+            return Ok(None);
+        }
         note(ctx, request, light, &what);
-        Ok(what)
+        Ok(Some(what))
     }
 
     async fn leave(
@@ -270,7 +274,7 @@ impl Scheduler {
         let why = format!("taken out of the queue (by {by})");
         let what = self.end(&waiting, Light::Green, &why, ctx).await?;
         self.publish(ctx);
-        Ok(Some(what))
+        Ok(what)
     }
 
     async fn clear(&mut self, by: &str, ctx: &mut Context<Msg>) -> Result<(), DatabaseError> {

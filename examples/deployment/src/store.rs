@@ -144,18 +144,38 @@ impl Store {
         record: &ServiceRecord,
         step: Option<(Delivery, u64, String)>,
     ) -> Result<(), DatabaseError> {
-        let text = serde_json::to_string(record).expect("a record is plain data with text keys");
-        let service = service.to_owned();
+        let (service, text) = (service.to_owned(), text_of(record));
         let write = move |connection: &Connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO service VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET record = ?2",
-                )?
-                .execute(params![service, text])?;
+            put(connection, &service, &text)?;
             if let Some((delivery, unix_ms, what)) = &step {
                 note(connection, delivery, *unix_ms, what)?;
             }
             Ok(())
+        };
+        self.0.write(write).await
+    }
+
+    /// The same for the first step of a delivery, unless that has ended before it began: tells whether it has begun.
+    /// Of an end and a beginning at once, the one that is written first counts.
+    pub async fn begin(
+        &self,
+        service: &str,
+        record: &ServiceRecord,
+        (delivery, unix_ms, what): (Delivery, u64, String),
+    ) -> Result<bool, DatabaseError> {
+        let (service, text) = (service.to_owned(), text_of(record));
+        let write = move |connection: &Connection| {
+            let query = "SELECT ended_unix_ms IS NOT NULL FROM delivery WHERE id = ?1";
+            let has_ended = connection
+                .prepare_cached(query)?
+                .query_row([&delivery.id], |row| row.get::<_, bool>(0))
+                .optional()?;
+            if has_ended == Some(true) {
+                return Ok(false);
+            }
+            put(connection, &service, &text)?;
+            note(connection, &delivery, unix_ms, &what)?;
+            Ok(true)
         };
         self.0.write(write).await
     }
@@ -173,20 +193,24 @@ impl Store {
         self.0.read(found).await
     }
 
-    /// Writes down one that waits, and that it supersedes another one.
+    /// Writes down one that waits, and that it supersedes another one; tells whether it does: one that has begun
+    /// meanwhile waits no more.
     pub async fn join(
         &self,
         waiting: &Waiting,
         superseded: Option<(DeploymentRequest, String)>,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<bool, DatabaseError> {
         let text = serde_json::to_string(waiting).expect("a request is plain data with text keys");
         let waiting = waiting.clone();
         let write = move |connection: &Connection| {
             let Waiting { request, asked_unix_ms, place, .. } = &waiting;
-            if let Some((old, why)) = &superseded {
-                let what = format!("{} not begun: {why}", old.version);
-                end_waiting(connection, &old.id, *asked_unix_ms, why, &what)?;
-            }
+            let is_superseded = match &superseded {
+                Some((old, why)) => {
+                    let what = format!("{} not begun: {why}", old.version);
+                    end_waiting(connection, &old.id, *asked_unix_ms, why, &what)?
+                }
+                None => false,
+            };
             connection
                 .prepare_cached(
                     "INSERT INTO delivery (id, service, to_version, begun_unix_ms, is_begun) VALUES (?1, ?2, ?3, ?4, 0)",
@@ -195,7 +219,7 @@ impl Store {
             connection
                 .prepare_cached("INSERT INTO waiting VALUES (?1, ?2, ?3)")?
                 .execute(params![place, request.id, text])?;
-            Ok(())
+            Ok(is_superseded)
         };
         self.0.write(write).await
     }
@@ -212,14 +236,15 @@ impl Store {
         Ok(texts.into_iter().map(read).collect())
     }
 
-    /// Writes down that one that waits will not be begun.
+    /// Writes down that one that waits will not be begun; tells whether it is so: nothing is written of one that has
+    /// begun.
     pub async fn end_waiting(
         &self,
         id: &str,
         unix_ms: u64,
         why: &str,
         what: &str,
-    ) -> Result<(), DatabaseError> {
+    ) -> Result<bool, DatabaseError> {
         let (id, why, what) = (id.to_owned(), why.to_owned(), what.to_owned());
         self.0.write(move |connection| end_waiting(connection, &id, unix_ms, &why, &what)).await
     }
@@ -235,6 +260,16 @@ impl Store {
         let service = service.to_owned();
         self.0.read(move |connection| history(connection, &service, HISTORY_MAX)).await
     }
+}
+
+fn text_of(record: &ServiceRecord) -> String {
+    serde_json::to_string(record).expect("a record is plain data with text keys")
+}
+
+fn put(connection: &Connection, service: &str, record: &str) -> rusqlite::Result<()> {
+    let query = "INSERT INTO service VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET record = ?2";
+    connection.prepare_cached(query)?.execute([service, record])?;
+    Ok(())
 }
 
 fn note(connection: &Connection, delivery: &Delivery, unix_ms: u64, what: &str) -> rusqlite::Result<()> {
@@ -279,12 +314,18 @@ fn end_waiting(
     unix_ms: u64,
     why: &str,
     what: &str,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<bool> {
     connection.prepare_cached("DELETE FROM waiting WHERE delivery = ?1")?.execute([id])?;
-    connection
-        .prepare_cached("UPDATE delivery SET ended_unix_ms = ?2, succeeded = 0, why = ?3 WHERE id = ?1")?
+    let changed = connection
+        .prepare_cached(
+            "UPDATE delivery SET ended_unix_ms = ?2, succeeded = 0, why = ?3
+             WHERE id = ?1 AND is_begun = 0 AND ended_unix_ms IS NULL",
+        )?
         .execute(params![id, unix_ms, why])?;
-    step(connection, id, unix_ms, what)
+    if 0 < changed {
+        step(connection, id, unix_ms, what)?;
+    }
+    Ok(0 < changed)
 }
 
 /// How a service stands.
@@ -408,5 +449,44 @@ mod tests {
         assert_eq!(begun.steps, steps);
         assert_eq!((superseded.is_begun, superseded.succeeded), (false, Some(false)));
         assert_eq!(superseded.why.as_deref(), Some("superseded by v3"));
+    }
+    #[tokio::test]
+    async fn of_an_end_and_a_beginning_at_once_the_first_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("deployment.db")).unwrap();
+        let request = |id: &str| DeploymentRequest {
+            id: id.to_owned(),
+            service: "api".to_owned(),
+            version: "v2".to_owned(),
+            regions: vec!["us-west".to_owned()],
+            strategy: Strategy::Canary,
+        };
+        let begun = |id: &str| {
+            let rules = Care::default().rules().unwrap();
+            let delivery = Delivery::begin(id, "api", (Some("v1"), "v2"), ["us-west".to_owned()], rules, 5);
+            ServiceRecord { delivery: Some(delivery), ..ServiceRecord::default() }
+        };
+        let first = |record: &ServiceRecord| (record.delivery.clone().unwrap(), 5, "begun".to_owned());
+        let mut queue = Queue::default();
+        store.join(&queue.join(request("1"), false, 1).0, None).await.unwrap();
+        assert!(store.end_waiting("1", 4, "taken out", "v2 not begun: taken out").await.unwrap());
+        let late = begun("1");
+        assert!(!store.begin("api", &late, first(&late)).await.unwrap(), "somebody was told that it does not");
+        assert_eq!(store.load("api").await.unwrap(), ServiceRecord::default());
+
+        queue = Queue::default();
+        store.join(&queue.join(request("2"), false, 1).0, None).await.unwrap();
+        let record = begun("2");
+        assert!(store.begin("api", &record, first(&record)).await.unwrap());
+        assert!(!store.end_waiting("2", 6, "too late", "v2 not begun: too late").await.unwrap());
+        // It is in the queue of somebody who has not seen yet that it began.
+        let (waiting, superseded) = queue.join(request("3"), false, 7);
+        let superseded = superseded.map(|old| (old.request, "superseded".to_owned()));
+        assert!(!store.join(&waiting, superseded).await.unwrap());
+        assert_eq!(store.load("api").await.unwrap(), record);
+        let history = store.history("api").await.unwrap();
+        let [_, begun, ended] = &history[..] else { panic!("three: {history:?}") };
+        assert_eq!((begun.is_begun, begun.ended_unix_ms, begun.steps.len()), (true, None, 1), "{begun:?}");
+        assert_eq!((ended.is_begun, ended.ended_unix_ms, ended.steps.len()), (false, Some(4), 1), "{ended:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use gemba::light::Light;
 use gemba::{Context, DatabaseError};
+use tokio::time::Instant;
 
 use super::{Conductor, Msg, Order, clock};
 use crate::delivery::{Delivery, Step};
@@ -56,15 +57,20 @@ impl Conductor {
         let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
         let versions = (self.record.stable.as_deref(), request.version.as_str());
         let unix_ms = ctx.system().unix_ms();
-        let delivery = Delivery::begin(&id, &request.service, versions, request.regions, rules, unix_ms);
+        let delivery = Delivery::begin(&id, &request.service, versions, request.regions.clone(), rules, unix_ms);
         let from = delivery.from.as_deref().unwrap_or("nothing");
-        let what = format!("{} is to follow {from}", delivery.to);
-        self.record.delivery = Some(delivery);
-        self.cause = None;
-        if let Err(error) = self.take(Step { light: Light::Green, what }, ctx).await {
+        let step = Step { light: Light::Green, what: format!("{} is to follow {from}", delivery.to) };
+        self.record.delivery = Some(delivery.clone());
+        self.saved_at = Some(Instant::now());
+        let first = (delivery.clone(), unix_ms, step.what.clone());
+        let begun = self.parts.store.begin(&request.service, &self.record, first).await.map_err(storage);
+        if begun != Ok(true) {
             self.record.delivery = None;
-            return Err(storage(error));
+            return begun.and(Err("it was taken out of the queue; ask for another one".to_owned()));
         }
+        self.cause = None;
+        let told = self.measures.step(&delivery, step.light, Instant::now());
+        self.tell(&delivery, step, unix_ms, &told, ctx);
         Ok(id)
     }
 

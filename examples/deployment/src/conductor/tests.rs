@@ -148,3 +148,18 @@ async fn what_fits_no_more_when_its_turn_comes_is_not_begun() {
     assert_eq!(stage.store.load("api").await.unwrap().delivery, None);
     stage.node.stop("done").await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_taken_out_of_the_queue_is_not_begun_by_a_late_word() {
+    let gate = Gate::new(true).await;
+    let stage = Stage::new(gate.admin).await;
+    let request = stage.request("1", "v1", Strategy::First);
+    let (waiting, _) = Queue::default().join(request.clone(), false, 1);
+    stage.store.join(&waiting, None).await.unwrap();
+    assert!(stage.store.end_waiting("1", 2, "taken out", "v1 not begun: taken out").await.unwrap());
+    let why = stage.begin(request).await.unwrap_err();
+    assert_eq!(why, "it was taken out of the queue; ask for another one");
+    assert_eq!(stage.store.load("api").await.unwrap().delivery, None);
+    assert_eq!(stage.reach.current("api", &stage.store).await.unwrap().delivery, None);
+    stage.node.stop("done").await.unwrap();
+}
