@@ -57,7 +57,7 @@ impl Manager {
         let fleet = json!({
             "services": { "api": {
                 "instances": 1, "capacity": 4,
-                "ready_within_ms": 5_000, "stop_within_ms": 500, "slow_after_ms": 1_000,
+                "ready_within_ms": 30_000, "stop_within_ms": 500, "slow_after_ms": 1_000,
                 "regions": [
                     { "name": "us-west", "listen": addresses[0], "admin": addresses[1] },
                     { "name": "us-east", "listen": addresses[2], "admin": addresses[3] },
@@ -224,9 +224,9 @@ async fn a_good_version_arrives_a_bad_one_does_not_and_the_manager_may_die_meanw
         .into_iter()
         .collect();
     assert!(regions[0] < regions[1], "one after the other: {steps:?}");
-    let slow =
-        steps.iter().find(|(_, what)| what.starts_with("slower than 1s")).expect("its stages take longer");
-    assert!(slow.1.contains("stage "), "it says what holds it up: {slow:?}");
+    // What held it up first may have been its start.
+    let mut slow = steps.iter().filter(|(_, what)| what.starts_with("slower than 1s"));
+    assert!(slow.any(|(_, what)| what.contains("stage ")), "it says what holds it up: {steps:?}");
 
     let bad = manager.deliver("failing", Strategy::Canary).await;
     assert_eq!(bad.succeeded, Some(false), "{bad:?}");

@@ -9,8 +9,11 @@ use serde_json::json;
 
 use super::*;
 
+/// How long an instance may take to stop here, unless a test needs it to take its time.
+const STOP_WITHIN_MS: u64 = 500;
+
 /// Two regions, in which v1 runs. The port of the listener is the one that a version wants for itself.
-async fn manager(files: &Path) -> (Manager, TcpListener) {
+async fn manager(files: &Path, stop_within_ms: u64) -> (Manager, TcpListener) {
     let taken = TcpListener::bind(at(port())).unwrap();
     let port_taken = taken.local_addr().unwrap().to_string();
     let unexecutable = files.join("text");
@@ -19,7 +22,7 @@ async fn manager(files: &Path) -> (Manager, TcpListener) {
     let addresses: Vec<_> = (0..4).map(|_| at(port())).collect();
     let fleet = json!({ "services": { "api": {
         "instances": 1, "capacity": 4,
-        "ready_within_ms": 5_000, "stop_within_ms": 500,
+        "ready_within_ms": 5_000, "stop_within_ms": stop_within_ms,
         "regions": [
             { "name": "us-west", "listen": addresses[0], "admin": addresses[1] },
             { "name": "us-east", "listen": addresses[2], "admin": addresses[3] },
@@ -78,7 +81,7 @@ fn is_alive(pid: i64) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_cannot_run_is_not_begun_or_taken_back_with_its_reason() {
     let files = tempfile::tempdir().unwrap();
-    let (manager, _taken) = manager(files.path()).await;
+    let (manager, _taken) = manager(files.path(), STOP_WITHIN_MS).await;
     let (stop, traffic) = traffic(manager.regions.clone());
     for (version, reason) in [
         ("unheard-of", "version_known: the fleet has no version unheard-of"),
@@ -114,7 +117,7 @@ async fn a_version_that_cannot_run_is_not_begun_or_taken_back_with_its_reason() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_runs_badly_is_held_by_its_limits() {
     let files = tempfile::tempdir().unwrap();
-    let (manager, _taken) = manager(files.path()).await;
+    let (manager, _taken) = manager(files.path(), STOP_WITHIN_MS).await;
     let (stop, traffic) = traffic(manager.regions.clone());
     // It answers as well as the other one does, so it arrives; what it does wrong shows when it is to end.
     let past = manager.deliver("stubborn", Strategy::Canary).await;
@@ -153,7 +156,8 @@ async fn a_version_that_runs_badly_is_held_by_its_limits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_is_wanted_again_while_it_ends_is_started_anew() {
     let files = tempfile::tempdir().unwrap();
-    let (manager, _taken) = manager(files.path()).await;
+    // Twenty looks of the manager, so that one of them is seen here.
+    let (manager, _taken) = manager(files.path(), 5_000).await;
     let (stop, traffic) = traffic(manager.regions.clone());
     manager.client.begin("api", "stubborn", Strategy::Canary, None).await.unwrap();
     let until = async |wanted: (usize, usize)| {
