@@ -343,7 +343,7 @@ async fn two_readers_can_not_take_a_message_for_two_different_ones() {
         }
     })
     .await;
-    let (_splitter, listen, admin) = in_front_of(instance, &["--head-max-ms", "500"]).await;
+    let (_splitter, listen, admin) = in_front_of(instance, &["--head-max-ms", "2000"]).await;
     for (what, request, status) in rubbish() {
         let answer = all_for(listen, request.as_bytes()).await;
         assert!(
@@ -376,11 +376,14 @@ async fn whoever_is_silent_is_not_waited_for() {
         let _ = stream.read_to_end(&mut rest).await;
     })
     .await;
-    let limits = ["--head-max-ms", "200", "--idle-max-ms", "400", "--answer-max-ms", "300"];
-    let (_splitter, listen, admin) = in_front_of(never, &limits).await;
     // Each of these is closed: nothing at all, half of a head, a whole one and then nothing.
+    let limits = ["--head-max-ms", "200", "--idle-max-ms", "400"];
+    let (_splitter, listen, _) = in_front_of(never, &limits).await;
     assert_eq!(all_for(listen, b"").await, "");
     assert_eq!(all_for(listen, b"GET / HTTP/1.1\r\nhost: a\r\nx: ").await, "");
+    // What is to be answered may take its time to arrive.
+    let limits = ["--idle-max-ms", "1000", "--answer-max-ms", "300"];
+    let (_splitter, listen, admin) = in_front_of(never, &limits).await;
     let late = all_for(listen, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(late.starts_with("HTTP/1.1 504 "), "{late}");
     // A body that does not go on is its caller's affair, a whole one without an answer the instance's.

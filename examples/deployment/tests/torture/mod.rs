@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manager_that_is_killed_at_its_worst_moments_keeps_its_promises() {
     let torture = Command::new(PROGRAM)
-        .args(["torture", "--kills", "3", "--seed", "8", "--json"])
+        .args(["torture", "--kills", "3", "--seed", "8", "--rate", "200", "--json"])
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
