@@ -159,6 +159,9 @@ async fn begin(
     let Json(wanted) =
         wanted.map_err(|error| Problem::fields(&[FieldError::new("body", error.body_text())]))?;
     let id = wanted.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    if let Some(fault) = policy::id_fault(&id) {
+        return Err(Problem::fields(&[FieldError::new("id", fault)]));
+    }
     let again = |problem: Problem| problem.again(&id);
     if let Some(found) = office.store.find(&id).await.map_err(|error| again(error.into()))? {
         return match found.conflict(&id, &name, &wanted.version) {

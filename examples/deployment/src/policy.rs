@@ -26,6 +26,18 @@ pub struct DeploymentRequest {
     pub strategy: Strategy,
 }
 
+/// Characters of an id at most: a UUID has 36, a name of a build or a release rarely more.
+pub const ID_MAX: usize = 128;
+
+/// What is wrong with the id of a delivery, if anything is. It is an argument of scripts, where no zero byte can be, and
+/// an empty one stands for no delivery at all.
+pub fn id_fault(id: &str) -> Option<String> {
+    let is_printable = id.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    (!is_printable || !(1..=ID_MAX).contains(&id.len())).then(|| {
+        format!("is {} bytes; give 1 to {ID_MAX} printable characters of ASCII, or leave it out", id.len())
+    })
+}
+
 /// How the traffic moves to a version.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -209,6 +221,18 @@ mod tests {
         assert_eq!(violated(&request("v1", Strategy::Canary), &well()), ["way_back"]);
         assert_eq!(violated(&request("v2", Strategy::First), &well()), ["way_back"]);
         assert!(violated(&request("v1", Strategy::First), &Facts { stable: None, ..well() }).is_empty());
+    }
+
+    #[test]
+    fn an_id_is_what_a_script_can_be_told() {
+        let longest = "x".repeat(ID_MAX);
+        for id in ["7", "01a1fe7a-9ade-705b-b4bb-43f600edce9c", "release 7~", &longest] {
+            assert_eq!(id_fault(id), None, "{id}");
+        }
+        let longer = "x".repeat(ID_MAX + 1);
+        for id in ["", "a\0b", "a\nb", "\u{7f}", "süß", &longer] {
+            assert!(id_fault(id).unwrap().ends_with("or leave it out"), "{id:?}");
+        }
     }
 
     #[test]

@@ -90,6 +90,8 @@ async fn one_too_many_waits_its_turn_also_when_the_manager_dies() {
     );
     let other = client.begin("b", "v3", Strategy::Canary, Some("b-v2")).await.unwrap_err().to_string();
     assert!(other.contains("b-v2 is a delivery of b v2; take another id"), "{other}");
+    let wrong = client.begin("b", "v3", Strategy::Canary, Some("a\0b")).await.unwrap_err().to_string();
+    assert!(wrong.contains("id: is 3 bytes; give 1 to 128 printable characters"), "{wrong}");
     let twice = client.begin("b", "v2", Strategy::Canary, None).await.unwrap_err().to_string();
     assert!(twice.contains("one_at_a_time: delivery b-v2 brings this version already"), "{twice}");
 
