@@ -15,6 +15,10 @@ use crate::adapter::{Shares, Standing, Trouble, Wanted};
 use crate::region::{Ledger, Since};
 use crate::splitter::Counted;
 
+mod awaited;
+
+use awaited::{Awaited, Late};
+
 /// How often instances are looked at and counts are asked for: as often as a rollout is judged.
 pub const LOOK: Duration = Duration::from_secs(1);
 
@@ -85,6 +89,8 @@ struct Fleet {
     /// The delivery that was wanted when this was found.
     delivery: String,
     standings: BTreeMap<String, Standing>,
+    /// What was not seen ready in time, while nothing can be seen.
+    late: Late,
     trouble: Option<String>,
 }
 
@@ -148,7 +154,12 @@ impl Remote {
     pub fn standing(&self, delivery: &str, version: &str) -> Standing {
         let fleet = self.fleet.borrow();
         let found = fleet.standings.get(version).filter(|_| fleet.delivery == delivery);
-        found.cloned().unwrap_or_default()
+        let mut standing = found.cloned().unwrap_or_default();
+        if fleet.late.is_of(delivery, version) {
+            let trouble = fleet.trouble.as_deref().unwrap_or("nobody says why");
+            standing.failures.get_or_insert_with(|| (1, format!("was not seen ready in time: {trouble}")));
+        }
+        standing
     }
 
     /// The generation of the shares that are in force; none before this manager told any.
@@ -286,10 +297,10 @@ async fn instances_lane<H: Hands>(
 ) -> Result<(), Stop> {
     let (mut wanted, stopped) = (remote.wanted.subscribe(), ctx.stopped());
     tokio::pin!(stopped);
-    let mut begun: BTreeMap<String, Begun> = BTreeMap::new();
+    let (mut begun, mut awaited) = (BTreeMap::new(), Awaited::default());
     loop {
         let now = wanted.borrow_and_update().clone();
-        let round = round(&remote, &mut hands, now, &mut begun, patience);
+        let round = round(&remote, &mut hands, now, (&mut begun, &mut awaited), patience);
         let wait = tokio::select! {
             biased;
             () = &mut stopped => return Ok(()),
@@ -308,15 +319,19 @@ async fn round<H: Hands>(
     remote: &Remote,
     hands: &mut H,
     wanted: Option<Wanted>,
-    begun: &mut BTreeMap<String, Begun>,
+    (begun, awaited): (&mut BTreeMap<String, Begun>, &mut Awaited),
     patience: Patience,
 ) -> Duration {
+    if let Some(wanted) = &wanted {
+        awaited.note(wanted);
+    }
     let mut standings = match hands.look().await {
         Ok(standings) => standings,
         Err(trouble) => {
             let wait = again(&trouble).max(LOOK);
+            let late = awaited.late(begun, patience);
             // What was seen last stays: a rollback must not wait until everything can be seen again.
-            remote.fleet.send_modify(|fleet| fleet.trouble = Some(trouble.what));
+            remote.fleet.send_modify(|fleet| (fleet.late, fleet.trouble) = (late, Some(trouble.what)));
             return wait;
         }
     };
@@ -353,7 +368,7 @@ async fn round<H: Hands>(
         }
     }
     let trouble = (!troubles.is_empty()).then(|| troubles.join("; "));
-    remote.fleet.send_replace(Fleet { delivery, standings, trouble });
+    remote.fleet.send_replace(Fleet { delivery, standings, late: Late::default(), trouble });
     LOOK
 }
 

@@ -13,6 +13,8 @@ struct World {
     /// How long a start takes.
     start: Duration,
     refused: Option<Trouble>,
+    /// Why nobody can look.
+    blind: Option<Trouble>,
     /// The generation whose order to share never comes back.
     stuck: u64,
 }
@@ -34,7 +36,8 @@ impl Hands for TestHands {
     const TOLD_AGAIN: Option<Duration> = Some(Duration::from_secs(60));
 
     async fn look(&mut self) -> Result<BTreeMap<String, Standing>, Trouble> {
-        Ok(self.world.borrow().standings.clone())
+        let World { standings, blind, .. } = self.world.borrow().clone();
+        blind.map_or(Ok(standings), Err)
     }
 
     async fn start(&mut self, order: &Order<'_>, instances: u32) -> Result<(), Trouble> {
@@ -172,5 +175,34 @@ async fn a_version_that_is_refused_or_late_has_failed_and_one_that_may_be_tried_
     scene.remote.want(Wanted { delivery: "8".to_owned(), ..wanted(&["v2"], None) });
     assert_eq!(scene.failure("8", "v2").await, "was not ready in time: 0 of 2 instances are");
     assert!(scene.remote.trouble().unwrap().contains("nobody counts"));
+    scene.node.stop("done").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_cannot_be_looked_at_has_failed_in_time_and_one_that_was_ready_has_not() {
+    let world = World { standings: ready(&["v1"]), ..World::default() };
+    let mut scene = Scene::new(world).await;
+    scene.remote.want(wanted(&["v1"], None));
+    assert_eq!(scene.call().await, "start v1 2");
+    let mut fleet = scene.remote.fleet.subscribe();
+    fleet.wait_for(|fleet| fleet.delivery == "7").await.unwrap();
+    let blind = Trouble::passing("the cluster does not answer");
+    scene.world.send_modify(|world| world.blind = Some(blind));
+    sleep(Duration::from_secs(1_000)).await;
+    let seen = scene.remote.standing("7", "v1");
+    assert_eq!((seen.ready, seen.failures), (2, None), "it was ready, and stays what was seen last");
+
+    let began = Instant::now();
+    scene.remote.want(wanted(&["v1", "v2"], None));
+    assert_eq!(scene.failure("7", "v2").await, "was not seen ready in time: the cluster does not answer");
+    assert!((20..=23).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(scene.remote.standing("7", "v1").failures, None);
+    // Another delivery has its own time, and the same end.
+    scene.remote.want(Wanted { delivery: "8".to_owned(), ..wanted(&["v2"], None) });
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(scene.remote.standing("8", "v2").failures, None);
+    assert_eq!(scene.failure("8", "v2").await, "was not seen ready in time: the cluster does not answer");
+    scene.world.send_modify(|world| world.blind = None);
+    assert_eq!(scene.call().await, "start v2 2", "as soon as it can be seen");
     scene.node.stop("done").await.unwrap();
 }
