@@ -15,6 +15,8 @@ use crate::freeze::FreezeWindow;
 use crate::host::ListenAddress;
 use crate::splitter::table::Sticky;
 
+mod joined;
+
 /// Instances of a version in a region at most.
 pub const INSTANCES_MAX: u32 = 64;
 
@@ -277,6 +279,7 @@ impl Check for Fleet {
         if self.services.is_empty() {
             faults.at("services").add("names none; name one, as in [services.api]");
         }
+        joined::check(self, faults);
         let own = [("listen", self.listen.0), ("inspect", self.inspect.0)];
         let mut taken: BTreeMap<SocketAddr, String> =
             own.into_iter().map(|(key, address)| (address, key.to_owned())).collect();

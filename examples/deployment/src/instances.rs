@@ -34,14 +34,15 @@ impl Seat {
 
     /// The seat of this name in one of these regions.
     pub fn parse(name: &str, service: &Service) -> Option<Self> {
-        // A version may have dots in it, and so may a region.
-        let region = service
-            .regions
-            .iter()
-            .map(|region| region.name.as_str())
-            .find(|region| name.strip_prefix(region).is_some_and(|rest| rest.starts_with('.')))?;
-        let (version, number) = name[region.len() + 1..].rsplit_once('.')?;
-        Some(Self { region: region.to_owned(), version: version.to_owned(), number: number.parse().ok()? })
+        // A version may have dots in it, and so may a region: a file where two have one name is refused, but one that
+        // has lost a version says less. The region that leaves a version which is known; else the longest.
+        let seat = |region: &str| {
+            let (version, number) = name.strip_prefix(region)?.strip_prefix('.')?.rsplit_once('.')?;
+            let number = number.parse().ok()?;
+            Some(Self { region: region.to_owned(), version: version.to_owned(), number })
+        };
+        let seats = service.regions.iter().filter_map(|region| seat(region.name.as_str()));
+        seats.max_by_key(|seat| (service.versions.contains_key(&seat.version), seat.region.len()))
     }
 }
 
@@ -168,5 +169,20 @@ mod tests {
         for name in ["us-north.v1.1", "us-west.v1.x", "us-west", ""] {
             assert_eq!(Seat::parse(name, &service()), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_seat_is_in_the_region_that_leaves_a_version() {
+        let mut service = service();
+        service.regions[0].name = "us".parse().unwrap();
+        service.regions[1].name = "us.west".parse().unwrap();
+        let at = |service: &Service, name: &str| Seat::parse(name, service).unwrap();
+        for (region, version) in [("us", "v1"), ("us.west", "v1"), ("us.west", "gone")] {
+            let seat = Seat { region: region.to_owned(), version: version.to_owned(), number: 1 };
+            assert_eq!(at(&service, &seat.name()), seat);
+        }
+        let artefact = service.versions["v1"].clone();
+        service.versions.insert("west.v3".to_owned(), artefact);
+        assert_eq!(at(&service, "us.west.v3.1").version, "west.v3");
     }
 }
