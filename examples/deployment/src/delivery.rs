@@ -104,6 +104,11 @@ impl Delivery {
         }
     }
 
+    /// Every region it goes through, in order.
+    pub fn regions(&self) -> impl Iterator<Item = &str> {
+        self.regions.iter().map(|(region, _)| region.as_str())
+    }
+
     /// The region whose turn it is, and how it stands; none when it is over.
     pub fn current(&self) -> Option<(&str, &Phase)> {
         let here = self.regions.get(self.current).filter(|_| !self.outcome.is_over());

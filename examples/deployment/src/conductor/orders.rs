@@ -57,7 +57,9 @@ impl Conductor {
         let rules = self.parts.service.care.rules().map_err(|errors| errors.join("; "))?;
         let versions = (self.record.stable.as_deref(), request.version.as_str());
         let unix_ms = ctx.system().unix_ms();
-        let delivery = Delivery::begin(&id, &request.service, versions, request.regions.clone(), rules, unix_ms);
+        // Those of the file as it is: while it waited the manager may have been started again with others.
+        let regions = self.parts.service.regions.iter().map(|region| region.name.to_string());
+        let delivery = Delivery::begin(&id, &request.service, versions, regions, rules, unix_ms);
         let from = delivery.from.as_deref().unwrap_or("nothing");
         let step = Step { light: Light::Green, what: format!("{} is to follow {from}", delivery.to) };
         self.record.delivery = Some(delivery.clone());

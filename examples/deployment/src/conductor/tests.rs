@@ -137,12 +137,16 @@ async fn who_has_read_that_a_delivery_is_over_is_judged_by_what_it_left() {
 async fn what_fits_no_more_when_its_turn_comes_is_not_begun() {
     let gate = Gate::new(true).await;
     let stage = Stage::new(gate.admin).await;
+    // A region that is gone since it was asked for.
+    let mut waited = stage.request("2", "v1", Strategy::First);
+    waited.regions.push("us-north".to_owned());
     // As after an order to end everything, which the queue had not seen: v2 would have everything at once.
     let why = stage.begin(stage.request("1", "v2", Strategy::Canary)).await.unwrap_err();
     assert_eq!(why, "nothing runs that one could go back to; bring a first version up");
-    stage.begin(stage.request("2", "v1", Strategy::First)).await.unwrap();
+    stage.begin(waited).await.unwrap();
     let mut view = stage.reach.view.clone();
-    view.wait_for(|view| view.stable.as_deref() == Some("v1")).await.unwrap();
+    let arriving = view.wait_for(|view| view.stable.as_deref() == Some("v1"));
+    assert!(timeout(Duration::from_secs(60), arriving).await.is_ok(), "no region is waited for that is gone");
     let why = stage.begin(stage.request("3", "v2", Strategy::First)).await.unwrap_err();
     assert_eq!(why, "v1 runs already; roll the new version out");
     assert_eq!(stage.store.load("api").await.unwrap().delivery, None);
