@@ -75,7 +75,10 @@ mod tests {
         let elsewhere = told("web", record(Some("v1"), &[]));
         assert_eq!(elsewhere, web, "what others run is in no list of instances");
         let ending = told("web", record(None, &["us-west.v1.1"]));
-        assert!(ending.len() == 1 && ending[0].starts_with("services.web: 1 of its instances run"), "{ending:?}");
+        assert!(
+            ending.len() == 1 && ending[0].starts_with("services.web: 1 of its instances run"),
+            "{ending:?}"
+        );
         let api = told("api", record(Some("v0"), &["us-west.v0.1", "us-north.v1.1", "us-west.v9.1"]));
         let places: Vec<_> = api.iter().map(|one| one.split_once(": ").unwrap().0).collect();
         assert_eq!(places, ["services.api.regions", "services.api.versions.v0", "services.api.versions.v9"]);

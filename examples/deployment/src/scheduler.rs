@@ -254,8 +254,7 @@ impl Scheduler {
     ) -> Result<Option<String>, DatabaseError> {
         let request = &waiting.request;
         let what = format!("{} not begun: {why}", request.version);
-        let has_ended =
-            self.parts.store.end_waiting(&request.id, ctx.system().unix_ms(), why, &what).await?;
+        let has_ended = self.parts.store.end_waiting(&request.id, ctx.system().unix_ms(), why, &what).await?;
         self.queue.leave(&request.id);
         if !has_ended {
             return Ok(None);

@@ -471,7 +471,10 @@ mod tests {
         store.join(&queue.join(request("1"), false, 1).0, None).await.unwrap();
         assert!(store.end_waiting("1", 4, "taken out", "v2 not begun: taken out").await.unwrap());
         let late = begun("1");
-        assert!(!store.begin("api", &late, first(&late)).await.unwrap(), "somebody was told that it does not");
+        assert!(
+            !store.begin("api", &late, first(&late)).await.unwrap(),
+            "somebody was told that it does not"
+        );
         assert_eq!(store.load("api").await.unwrap(), ServiceRecord::default());
 
         queue = Queue::default();
@@ -487,6 +490,10 @@ mod tests {
         let history = store.history("api").await.unwrap();
         let [_, begun, ended] = &history[..] else { panic!("three: {history:?}") };
         assert_eq!((begun.is_begun, begun.ended_unix_ms, begun.steps.len()), (true, None, 1), "{begun:?}");
-        assert_eq!((ended.is_begun, ended.ended_unix_ms, ended.steps.len()), (false, Some(4), 1), "{ended:?}");
+        assert_eq!(
+            (ended.is_begun, ended.ended_unix_ms, ended.steps.len()),
+            (false, Some(4), 1),
+            "{ended:?}"
+        );
     }
 }

@@ -76,7 +76,11 @@ mod tests {
                 region.name = name.parse().unwrap();
             }
         };
-        assert_eq!(told(|fleet| regions(fleet, ["us", "us.west"])), Vec::<String>::new(), "no version is one");
+        assert_eq!(
+            told(|fleet| regions(fleet, ["us", "us.west"])),
+            Vec::<String>::new(),
+            "no version is one"
+        );
         let versions = told(|fleet| {
             regions(fleet, ["us", "us.west"]);
             let service = fleet.services.get_mut("api").unwrap();

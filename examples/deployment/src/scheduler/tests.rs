@@ -28,11 +28,7 @@ impl Server for Stand {
         Ok(())
     }
 
-    async fn handle(
-        &mut self,
-        msg: conductor::Msg,
-        _: &mut Context<conductor::Msg>,
-    ) -> Result<(), Stop> {
+    async fn handle(&mut self, msg: conductor::Msg, _: &mut Context<conductor::Msg>) -> Result<(), Stop> {
         match msg {
             conductor::Msg::Tick => {}
             conductor::Msg::Begin(DeploymentRequest { id, version, regions, .. }, reply) => {
