@@ -79,8 +79,8 @@ pub(crate) fn run(scale: &Scale) -> Vec<Report> {
     fill(&mut e1, &table, kinds, scale.loads);
     let svg = plot("Goodput under load", &table, kinds, scale.loads, 1.2, |of| of.goodput);
     e1.plots.push(("wall-e1-goodput.svg", svg));
-    let e2 = shedding(&table, kinds);
-    let e3 = latency(&table, kinds, scale.loads);
+    let e2 = shedding(&table, kinds).measured_with(&e1);
+    let e3 = latency(&table, kinds, scale.loads).measured_with(&e1);
     vec![e1, e2, e3]
 }
 

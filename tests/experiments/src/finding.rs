@@ -112,6 +112,19 @@ pub(crate) struct Report {
     pub note: &'static str,
 }
 
+impl Report {
+    /// Whether more than half of the runs that count are void: what they say, they say of the machine.
+    pub(crate) fn is_void(&self) -> bool {
+        self.lags_ms.len() < 2 * self.kept
+    }
+
+    /// What was measured in the runs of another one.
+    pub(crate) fn measured_with(mut self, other: &Self) -> Self {
+        (self.kept, self.lags_ms) = (other.kept, other.lags_ms.clone());
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,8 @@ pub(crate) fn of(number: &str, finding: &Finding) -> Option<&'static str> {
     finding.known.or_else(|| KNOWN.iter().find(says).map(|miss| miss.why))
 }
 
-/// Whether each target is met, or known not to be.
+/// Whether each target is met, or known not to be. Void runs show neither.
 pub(crate) fn is_as_known(report: &Report) -> bool {
-    report.findings.iter().all(|finding| finding.is_met() || of(report.number, finding).is_some())
+    !report.is_void()
+        && report.findings.iter().all(|finding| finding.is_met() || of(report.number, finding).is_some())
 }

@@ -34,29 +34,29 @@ pub(crate) fn text(report: &Report) -> String {
     }
     text.push('\n');
     for finding in &report.findings {
-        line(&mut text, report.number, finding);
+        line(&mut text, report, finding);
     }
     text
 }
 
-fn line(text: &mut String, experiment: &str, finding: &Finding) {
-    let is = verdict(experiment, finding);
+fn line(text: &mut String, report: &Report, finding: &Finding) {
+    let is = verdict(report, finding);
     text.push_str(&table::line(&finding.case, finding.figure, finding.target, finding.ours, is));
     text.push_str(&table::others(&finding.others));
     if let Some(ratio) = finding.ratio {
         let [median, low, high] = [ratio.median, ratio.low, ratio.high].map(number);
         writeln!(text, "      ours / {}: {median}, 95 % in {low} to {high}", ratio.anchor).expect(WRITES);
     }
-    if let Some(why) = known::of(experiment, finding).filter(|_| !finding.is_met()) {
+    if let Some(why) = known::of(report.number, finding).filter(|_| !finding.is_met()) {
         writeln!(text, "      known: {why}").expect(WRITES);
     }
 }
 
-fn verdict(experiment: &str, finding: &Finding) -> &'static str {
-    if finding.target.is_none() {
-        ""
-    } else {
-        table::verdict(finding.is_met(), known::of(experiment, finding))
+fn verdict(report: &Report, finding: &Finding) -> &'static str {
+    match finding.target {
+        None => "",
+        Some(_) if report.is_void() => "void",
+        Some(_) => table::verdict(finding.is_met(), known::of(report.number, finding)),
     }
 }
 
@@ -64,7 +64,8 @@ fn verdict(experiment: &str, finding: &Finding) -> &'static str {
 pub(crate) fn summary(reports: &[Report]) -> String {
     let all =
         || reports.iter().flat_map(|report| report.findings.iter().map(move |finding| (report, finding)));
-    let targets = || all().filter(|(_, finding)| finding.target.is_some());
+    let any = || all().filter(|(_, finding)| finding.target.is_some());
+    let targets = || any().filter(|(report, _)| !report.is_void());
     let met = targets().filter(|(_, finding)| finding.is_met()).count();
     let voids: usize = reports.iter().map(|report| report.voids).sum();
     let runs: usize = reports.iter().map(|report| report.runs).sum();
@@ -72,6 +73,16 @@ pub(crate) fn summary(reports: &[Report]) -> String {
         "\n{met} of {} targets met; {voids} of {runs} runs void. Figures: median [least most] of the repetitions.\n",
         targets().count()
     );
+    let void: Vec<_> = reports.iter().filter(|report| report.is_void()).map(|report| report.number).collect();
+    if !void.is_empty() {
+        writeln!(
+            text,
+            "  without a verdict: {}: the generator was late in more than half of the runs, as others had the \
+             processors; run again when they have not",
+            void.join(" ")
+        )
+        .expect(WRITES);
+    }
     for (report, finding) in targets().filter(|(_, finding)| !finding.is_met()) {
         let why = known::of(report.number, finding).unwrap_or("NOT KNOWN");
         writeln!(text, "  missed: {} {}, {}: {why}", report.number, finding.case, finding.figure)
@@ -92,13 +103,13 @@ pub(crate) fn json(reports: &[Report]) -> Value {
             "voids": report.voids,
             "voids_counted": report.kept,
             "generator_lag_p99_ms": report.lags_ms,
-            "findings": report.findings.iter().map(|finding| entry(report.number, finding)).collect::<Vec<_>>(),
+            "findings": report.findings.iter().map(|finding| entry(report, finding)).collect::<Vec<_>>(),
         })
     });
     json!({ "experiments": reports.collect::<Vec<_>>() })
 }
 
-fn entry(experiment: &str, finding: &Finding) -> Value {
+fn entry(report: &Report, finding: &Finding) -> Value {
     let of = |spread: Spread| json!({ "median": spread.median, "least": spread.least, "most": spread.most });
     json!({
         "case": finding.case,
@@ -109,7 +120,7 @@ fn entry(experiment: &str, finding: &Finding) -> Value {
         "ratio": finding.ratio.map(|ratio| json!({
             "anchor": ratio.anchor, "median": ratio.median, "low": ratio.low, "high": ratio.high,
         })),
-        "verdict": verdict(experiment, finding),
+        "verdict": verdict(report, finding),
     })
 }
 
@@ -122,6 +133,27 @@ pub(crate) fn write_plots(folder: &Path, reports: &[Report]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_that_are_void_say_nothing_of_a_target() {
+        let finding = Finding::new("2x", "goodput", vec![0.5]).at_least(0.97);
+        let of = |kept| Report {
+            number: "E0",
+            findings: vec![finding.clone()],
+            runs: 8,
+            voids: 4,
+            kept,
+            lags_ms: vec![1.0; 4],
+            ..Report::default()
+        };
+        assert!(text(&of(2)).contains("MISSED") && text(&of(3)).contains("void"));
+        let summary = summary(&[of(3)]);
+        assert!(
+            summary.contains("0 of 0 targets met") && summary.contains("without a verdict: E0"),
+            "{summary}"
+        );
+        assert!(!known::is_as_known(&of(3)));
+    }
 
     #[test]
     fn what_is_missed_stands_out_and_is_counted() {
