@@ -98,6 +98,16 @@ impl Registry {
         self.in_order(path).into_iter().filter(running).map(|slot| slot.path.clone()).collect()
     }
 
+    /// The first supervisor below `path` that does not run and should, and its state: one whose own supervisor leaves
+    /// it down counts for nothing, and neither does what is below it.
+    pub(crate) fn missing_supervisor(&self, path: &ActorPath) -> Option<(ActorPath, ActorState)> {
+        let mut children = self.in_order(path);
+        children.retain(|child| child.kind() == ActorKind::Supervisor && !child.rests());
+        let mut states = children.iter().map(|child| (child.path.clone(), child.shown_state()));
+        let missing = states.find(|(_, state)| *state != ActorState::Running);
+        missing.or_else(|| children.iter().find_map(|child| self.missing_supervisor(&child.path)))
+    }
+
     /// Removes the places right below `path` that nobody holds.
     pub(crate) fn sweep(&self, path: &ActorPath) {
         for child in self.children(path) {

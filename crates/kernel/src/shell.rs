@@ -13,7 +13,7 @@ use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Strategy, Supervision};
 use gemba_core::time::Timestamp;
-use gemba_core::view::{ActorKind, ActorState};
+use gemba_core::view::ActorState;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
@@ -29,6 +29,7 @@ use crate::system::System;
 mod fall;
 mod latch;
 mod requests;
+mod rest;
 
 /// How long a killed child has to be gone before it is called unkillable and left behind.
 const KILL_GRACE: Duration = Duration::from_secs(1);
@@ -310,7 +311,7 @@ impl Shell {
             self.deadlines.remove(ticket);
         }
         let cause = self.core.cause(key).or(self.cause);
-        match result {
+        let commands = match result {
             Ok(handle) => {
                 // A life that is over already has no handle to be stopped by.
                 place.handle = Some(handle).filter(|handle| handle.lifeline.strong_count() > 0);
@@ -341,7 +342,9 @@ impl Shell {
                 self.end_cause = Some(receipt);
                 self.core.start_failed(key, &reason, receipt, now)
             }
-        }
+        };
+        self.note_rest(key);
+        commands
     }
 
     fn exited(&mut self, key: ChildKey, incarnation: Incarnation, reason: &ExitReason) -> Vec<Command> {
@@ -366,7 +369,9 @@ impl Shell {
         if !self.core.is_ending() && !doomed {
             self.end_cause = Some(receipt);
         }
-        self.core.exited(key, incarnation, reason, receipt, now)
+        let commands = self.core.exited(key, incarnation, reason, receipt, now);
+        self.note_rest(key);
+        commands
     }
 
     fn stop(&mut self, key: ChildKey) {
@@ -460,15 +465,6 @@ impl Shell {
             self.end_cause = cause;
         }
         self.core.shutdown(ExitReason::Shutdown)
-    }
-
-    fn forget(&mut self, key: ChildKey) {
-        if let Some(place) = self.places.remove(&key)
-            && place.slot.give_up()
-        {
-            let below = place.slot.kind() == ActorKind::Supervisor;
-            self.system.registry().forget(&place.slot.path, below);
-        }
     }
 
     fn ready(&mut self) -> Vec<Command> {

@@ -103,6 +103,8 @@ struct Life {
     latch: Option<Box<Latch>>,
     /// No supervisor has a child here any more.
     given_up: bool,
+    /// Nobody is here, and its supervisor wants nobody here.
+    rests: bool,
 }
 
 impl Life {
@@ -116,6 +118,11 @@ impl Life {
 
     fn bonds(&mut self) -> &mut Bonds {
         self.bonds.get_or_insert_default()
+    }
+
+    fn shown_state(&self) -> ActorState {
+        let is_halted = matches!(self.latch.as_deref(), Some(Latch::Halted(_)));
+        if is_halted && self.state == ActorState::Running { ActorState::Halted } else { self.state }
     }
 }
 
@@ -142,6 +149,7 @@ impl Slot {
             bonds: None,
             latch: None,
             given_up: false,
+            rests: false,
         };
         Self { path, meter: Meter::default(), life: Mutex::new(life), changed: Notify::new() }
     }
@@ -159,6 +167,7 @@ impl Slot {
         life.profile = profile;
         life.state = ActorState::Starting;
         life.incarnation = Some(incarnation);
+        life.rests = false;
         Ok(())
     }
 
@@ -171,7 +180,19 @@ impl Slot {
 
     /// A child is to stand here again.
     pub(crate) fn keep(&self) {
-        self.life().given_up = false;
+        let mut life = self.life();
+        (life.given_up, life.rests) = (false, false);
+    }
+
+    /// Its supervisor leaves the place empty until somebody asks for it.
+    pub(crate) fn rest(&self) {
+        self.life().rests = true;
+    }
+
+    /// Whether the place is empty on purpose.
+    pub(crate) fn rests(&self) -> bool {
+        let life = self.life();
+        life.rests && life.state == ActorState::Down
     }
 
     /// Whether the place is given up, and nobody holds it.
@@ -428,6 +449,11 @@ impl Slot {
         self.life().state
     }
 
+    /// The state as the tree shows it: a supervisor that runs without its children is halted.
+    pub(crate) fn shown_state(&self) -> ActorState {
+        self.life().shown_state()
+    }
+
     pub(crate) fn kind(&self) -> ActorKind {
         self.life().profile.kind
     }
@@ -443,9 +469,7 @@ impl Slot {
     /// The actor as the tree shows it, without its children.
     pub(crate) fn view(&self, now: Timestamp) -> ActorView {
         let life = self.life();
-        let is_halted = matches!(life.latch.as_deref(), Some(Latch::Halted(_)));
-        let state =
-            if is_halted && life.state == ActorState::Running { ActorState::Halted } else { life.state };
+        let state = life.shown_state();
         let up = matches!(life.state, ActorState::Running | ActorState::Stopping | ActorState::Unkillable);
         ActorView {
             path: self.path.clone(),

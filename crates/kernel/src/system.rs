@@ -17,7 +17,7 @@ use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Event, Seq};
 use gemba_core::reload::{ReloadError, Reloaded};
 use gemba_core::time::Timestamp;
-use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
+use gemba_core::view::{ActorState, BoardView, TreeView};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -232,7 +232,8 @@ impl System {
         &self.0.board
     }
 
-    /// Whether the node can take work: it has started, is not stopping, and all its supervisors run.
+    /// Whether the node can take work: it has started, is not stopping, and all its supervisors run but for those that
+    /// their own supervisor leaves down: they declined to run, ended for good, or were terminated.
     ///
     /// # Errors
     ///
@@ -243,14 +244,10 @@ impl System {
             Phase::Stopping => return Err(NotReady::Stopping),
             Phase::Running => {}
         }
-        let tree = self.tree();
-        let supervisors = tree.root.iter().filter(|actor| actor.kind == ActorKind::Supervisor);
-        for actor in supervisors.flat_map(|supervisor| &supervisor.children) {
-            if actor.kind == ActorKind::Supervisor && actor.state != ActorState::Running {
-                return Err(NotReady::Supervisor { path: actor.path.clone(), state: actor.state });
-            }
+        match self.0.registry.missing_supervisor(&ActorPath::root()) {
+            Some((path, state)) => Err(NotReady::Supervisor { path, state }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The places right below `path` whose life is running, in the order they start; none if nothing
@@ -410,5 +407,127 @@ impl System {
 impl fmt::Debug for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("System").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gemba_core::supervision::AutoShutdown;
+
+    use super::*;
+    use crate::{Node, Stop, Supervisor, supervisor, task};
+
+    fn idle(name: &str) -> crate::TaskSpec {
+        task(name, |ctx| async move {
+            ctx.stopped().await;
+            Ok(())
+        })
+    }
+
+    fn path(text: &str) -> ActorPath {
+        text.parse().unwrap()
+    }
+
+    /// Waits for the receipt of this kind about this place, with a deadline of virtual time.
+    async fn told(system: &System, of: &str, kind: &str) {
+        let mut news = system.journal().subscribe();
+        let search = async {
+            loop {
+                let receipts = system.journal().after(Seq(0), Some(&path(of)), usize::MAX).receipts;
+                if receipts.iter().any(|receipt| receipt.path == path(of) && receipt.event.kind() == kind) {
+                    return;
+                }
+                news.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), search).await.expect("it is told");
+    }
+
+    /// Its second life and those after it take a while to start.
+    fn slow_to_restart() -> crate::ChildSpec {
+        struct Slow(Arc<OnceLock<()>>);
+        impl crate::Server for Slow {
+            type Msg = ();
+            async fn init(&mut self, _: &mut crate::Context<()>) -> Result<(), Stop> {
+                if self.0.set(()).is_err() {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+                Ok(())
+            }
+            async fn handle(&mut self, (): (), _: &mut crate::Context<()>) -> Result<(), Stop> {
+                Ok(())
+            }
+        }
+        let once = Arc::new(OnceLock::new());
+        crate::server("desk", move || Slow(once.clone())).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_declined_to_run_does_not_make_a_node_unready() {
+        let shards = supervisor("shards", || Err(Stop::ignore()));
+        let node = Node::builder("test").child(shards).child(idle("idle")).start().await.unwrap();
+        assert_eq!(node.system().ready(), Ok(()));
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_ended_for_good_does_not_make_a_node_unready() {
+        let over = task("over", |ctx| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(ctx);
+            Ok(())
+        });
+        let batch = Supervisor::one_for_one("batch")
+            .transient()
+            .auto_shutdown(AutoShutdown::AnySignificant)
+            .child(Supervisor::one_for_one("below").child(idle("idle")))
+            .child(over.transient().significant());
+        let node = Node::builder("test").child(batch).start().await.unwrap();
+        told(node.system(), "/batch", "child_exited").await;
+        assert_eq!(node.system().ready(), Ok(()), "nor do those below it");
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_was_terminated_is_not_missed_and_one_that_restarts_is() {
+        let slow = Supervisor::one_for_one("slow").child(slow_to_restart());
+        let plant = Supervisor::one_for_one("plant").child(slow).child(idle("idle"));
+        let handle = plant.handle();
+        let node = Node::builder("test").child(plant).start().await.unwrap();
+        let system = node.system();
+        let starting = NotReady::Supervisor { path: path("/plant/slow"), state: ActorState::Starting };
+
+        system.kill(&path("/plant/slow"), "test").unwrap();
+        told(system, "/plant/slow", "child_exited").await;
+        assert_eq!(system.ready(), Err(starting.clone()));
+        told(system, "/plant/slow", "child_restarted").await;
+        assert_eq!(system.ready(), Ok(()));
+
+        handle.terminate_child("slow").await.unwrap();
+        assert_eq!(system.ready(), Ok(()));
+        let restart = tokio::spawn(async move { handle.restart_child("slow").await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(system.ready(), Err(starting), "somebody wants it again");
+        restart.await.unwrap().unwrap();
+        assert_eq!(system.ready(), Ok(()));
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_waits_for_its_turn_after_a_halt_is_missed() {
+        let last = Supervisor::one_for_one("last").child(idle("idle"));
+        let plant = Supervisor::one_for_one("plant").child(slow_to_restart()).child(last);
+        let node = Node::builder("test").child(plant).start().await.unwrap();
+        let system = node.system();
+        let missed = |at: &str, state| Err(NotReady::Supervisor { path: path(at), state });
+        system.halt(&path("/plant"), "test", "test").unwrap();
+        told(system, "/plant/desk", "child_exited").await;
+        assert_eq!(system.ready(), missed("/plant", ActorState::Halted));
+        system.resume(&path("/plant"), "test").unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(system.ready(), missed("/plant/last", ActorState::Down));
+        told(system, "/plant/last", "child_restarted").await;
+        assert_eq!(system.ready(), Ok(()));
+        node.stop("test").await.unwrap();
     }
 }

@@ -55,6 +55,13 @@ impl Supervision {
         self.children.get(key).and_then(|child| child.cause)
     }
 
+    /// Whether the child is down, and stays so until somebody starts it by hand: it declined to run, it ended and its
+    /// rule does not bring it back, or it was terminated.
+    pub fn rests(&self, key: ChildKey) -> bool {
+        let comes_back = self.halted.as_ref().is_some_and(|kept| kept.contains(&key));
+        self.status(key) == Some(ChildStatus::Down) && !comes_back && !self.is_ending()
+    }
+
     /// Whether the child is being stopped by its supervisor.
     pub fn is_doomed(&self, key: ChildKey) -> bool {
         self.doomed.contains(&key)
@@ -78,5 +85,39 @@ impl Supervision {
     /// Whether no child has a place.
     pub fn is_empty(&self) -> bool {
         self.children.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Restart, Strategy};
+    use super::*;
+    use crate::exit::{ExitReason, Incarnation};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_child_rests_when_nothing_brings_it_back() {
+        let now = Timestamp::from_secs(1);
+        let mut supervision = Supervision::new(Flags::new(Strategy::OneForOne));
+        let mut add = |name: &str, restart| supervision.add(name.parse().unwrap(), restart).unwrap();
+        let (declines, ends) = (add("declines", Restart::Permanent), add("ends", Restart::Transient));
+        let kept = add("kept", Restart::Permanent);
+        supervision.start();
+        supervision.ignored(declines);
+        supervision.started(ends, Incarnation(1), now);
+        supervision.started(kept, Incarnation(2), now);
+        supervision.exited(ends, Incarnation(1), &ExitReason::Normal, Seq(1), now);
+        let rest = |supervision: &Supervision| [declines, ends, kept].map(|key| supervision.rests(key));
+        assert_eq!(rest(&supervision), [true, true, false]);
+
+        supervision.exited(kept, Incarnation(2), &ExitReason::Killed, Seq(2), now);
+        assert!(!supervision.rests(kept), "it is started again");
+        supervision.started(kept, Incarnation(3), now);
+        supervision.halt(Seq(3));
+        supervision.exited(kept, Incarnation(3), &ExitReason::Shutdown, Seq(4), now);
+        assert_eq!(supervision.status(kept), Some(ChildStatus::Down));
+        assert!(!supervision.rests(kept), "it comes back when the supervisor runs again");
+        supervision.terminate(kept);
+        assert_eq!(rest(&supervision), [true, true, true]);
     }
 }

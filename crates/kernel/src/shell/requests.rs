@@ -93,6 +93,7 @@ impl Shell {
             }
             Ok(key) => {
                 let commands = self.core.terminate(key);
+                self.note_rest(key);
                 match self.core.status(key) {
                     None | Some(ChildStatus::Down) => reply.send(Ok(())),
                     Some(ChildStatus::Unkillable) => {
