@@ -60,7 +60,7 @@ impl Bound {
                 let listener = this.listener.try_clone()?;
                 let config = InspectConfig::new(this.token.clone(), page(system.clone(), prometheus));
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                Inspector::new(system, config).serve(listener, ctx.stopped()).await?;
+                Inspector::new(system, config).serve(listener, ctx.stopped()).await;
                 Ok::<(), Stop>(())
             }
         };

@@ -1,19 +1,24 @@
-//! A listener that holds only so many connections open; the next ones wait in the kernel's backlog.
+//! A listener that holds only so many connections open, and none that is silent; the next wait in the backlog.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// The most connections at once, event streams included.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
+
+/// How long a connection may be silent in both directions, and how long a write may wait for its reader to take
+/// anything: twice the time after which an event stream says that it lives.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// A TCP listener with [`CONNECTIONS_MAX`] places.
 pub(crate) struct LimitedListener {
@@ -23,23 +28,23 @@ pub(crate) struct LimitedListener {
 
 impl LimitedListener {
     pub(crate) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Self::with_places(listener, CONNECTIONS_MAX)
     }
-}
 
-impl Listener for LimitedListener {
-    type Io = Placed;
-    type Addr = SocketAddr;
+    pub(crate) fn with_places(listener: TcpListener, places: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(places)) }
+    }
 
-    async fn accept(&mut self) -> (Placed, SocketAddr) {
+    /// The next connection, when there is a place for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A connection that was accepted is returned.
+    pub(crate) async fn accept(&mut self) -> (Placed<TcpStream>, Peer) {
         let place = Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed");
         // axum's own accept waits and tries again when the process is out of file descriptors.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Placed { stream, _place: place }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        (Placed::new(stream, Some(place)), Peer(peer))
     }
 }
 
@@ -47,39 +52,95 @@ impl Listener for LimitedListener {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-impl Connected<IncomingStream<'_, LimitedListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, LimitedListener>) -> Self {
-        Self(*stream.remote_addr())
+/// A wait that must not last longer than [`SILENCE_MAX`].
+struct Wait {
+    since: Option<Instant>,
+    /// Set anew only when it fires: that is cheaper than with each byte.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Self { since: None, timer: Box::pin(sleep(SILENCE_MAX)) }
+    }
+
+    fn over(&mut self) {
+        self.since = None;
+    }
+
+    /// What was waited for has not come, but the peer lives: the time begins anew.
+    fn again(&mut self) {
+        self.since = self.since.map(|_| Instant::now());
+    }
+
+    /// The wait goes on; ready when it has lasted too long.
+    fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let end = *self.since.get_or_insert_with(Instant::now) + SILENCE_MAX;
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if end <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.timer.as_mut().reset(end);
+        }
     }
 }
 
-/// A connection that gives its place back when it is dropped.
-pub(crate) struct Placed {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
+/// A connection that gives its place back when it is dropped, and fails with [`io::ErrorKind::TimedOut`] when nothing
+/// has come or gone for [`SILENCE_MAX`], or a write has waited as long.
+///
+/// Without that a peer that says nothing, or does not take its answer, would hold a place for ever.
+pub(crate) struct Placed<S> {
+    stream: S,
+    read: Wait,
+    write: Wait,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-impl AsyncRead for Placed {
+impl<S> Placed<S> {
+    pub(crate) fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { stream, read: Wait::new(), write: Wait::new(), _place: place }
+    }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            return self.write.poll(cx);
+        }
+        self.write.over();
+        self.read.again();
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Placed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            return self.read.poll(cx);
+        }
+        self.read.over();
+        read
     }
 }
 
-impl AsyncWrite for Placed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Placed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_pending() { self.write.poll(cx) } else { flushed }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        if shut.is_pending() { self.write.poll(cx) } else { shut }
     }
 
     fn poll_write_vectored(
@@ -87,7 +148,8 @@ impl AsyncWrite for Placed {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.wrote(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -97,22 +159,79 @@ impl AsyncWrite for Placed {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
     use tokio::time::timeout;
 
     use super::*;
 
+    /// A connection, and the peer's end of it, which takes 64 bytes before somebody reads them.
+    fn connected() -> (Placed<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(64);
+        (Placed::new(ours, None), theirs)
+    }
+
     #[tokio::test]
     async fn a_full_house_accepts_again_when_somebody_leaves() {
         let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut listener = LimitedListener { listener: inner, places: Arc::new(Semaphore::new(1)) };
-        let address = listener.local_addr().unwrap();
+        let address = inner.local_addr().unwrap();
+        let mut listener = LimitedListener::with_places(inner, 1);
         let _clients =
             (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let (first, _) = listener.accept().await;
         assert!(timeout(Duration::from_millis(20), listener.accept()).await.is_err(), "one place, one guest");
         drop(first);
         timeout(Duration::from_secs(5), listener.accept()).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_says_nothing_is_given_up_when_its_time_is_over() {
+        let (mut connection, mut peer) = connected();
+        peer.write_all(b"a").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'a');
+        let begun = Instant::now();
+        assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), SILENCE_MAX.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_only_listens_goes_on_as_long_as_it_is_written_to() {
+        let (connection, mut peer) = connected();
+        let (mut read, mut write) = split(connection);
+        let reading = tokio::spawn(async move { read.read_u8().await });
+        for _ in 0..40 {
+            sleep(SILENCE_MAX / 2).await;
+            write.write_all(b":\n\n").await.unwrap();
+            peer.read_exact(&mut [0; 3]).await.unwrap();
+        }
+        assert!(!reading.is_finished(), "ten minutes of listening");
+        let ended = reading.await.unwrap().unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut, "nobody writes any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_and_a_slow_one_is_not() {
+        let (mut connection, mut peer) = connected();
+        let answer = [b'x'; 640];
+        let slow = tokio::spawn(async move {
+            for _ in 0..10 {
+                sleep(SILENCE_MAX.mul_f64(0.9)).await;
+                peer.read_exact(&mut [0; 64]).await.unwrap();
+            }
+            peer
+        });
+        connection.write_all(&answer).await.unwrap();
+        let mut peer = slow.await.unwrap();
+
+        let begun = Instant::now();
+        // What it says meanwhile does not make room for what it is to take.
+        let noise = tokio::spawn(async move {
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let _ = timeout(Duration::from_secs(1), peer.write_all(b"x")).await;
+            }
+        });
+        assert_eq!(connection.write_all(&answer).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), SILENCE_MAX.as_secs());
+        noise.abort();
     }
 }

@@ -1,24 +1,36 @@
 //! The inspector's HTTP server: its routes, its limits, its end.
 
+use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, io};
 
-use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use gemba_kernel::System;
+use hyper::server::conn::http1::{Builder, Connection};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
-use crate::limited::{LimitedListener, Peer};
+use crate::limited::{LimitedListener, Peer, Placed};
 use crate::problem::{Kind, Problem};
 use crate::token::Token;
 use crate::{actions, events, gate, reads};
 
 /// How long [`Inspector::serve`] waits for open requests after the end was asked for.
 pub const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+/// How long the head of a request may take to arrive, counted from when the connection was made or the answer before
+/// was given: as the doors of the payment system.
+pub(crate) const HEAD_MAX: Duration = Duration::from_secs(10);
 
 /// What an inspector needs besides the node.
 #[derive(Clone)]
@@ -74,7 +86,8 @@ impl Inspector {
     /// The routes, for a server of one's own.
     ///
     /// Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: a request whose sender is not
-    /// known counts as one from another machine and needs the token.
+    /// known counts as one from another machine and needs the token. How long connections may be silent is then the
+    /// business of that server.
     pub fn router(&self) -> Router {
         let state = Arc::clone(&self.shared);
         let with_token = from_fn_with_state(Arc::clone(&state), gate::token);
@@ -115,40 +128,60 @@ impl Inspector {
 
     /// Serves on `listener` until `shutdown` is ready and open requests have ended.
     ///
-    /// Event streams end at once; other requests have [`DRAIN_MAX`].
+    /// Event streams end at once; other requests have [`DRAIN_MAX`]. A listener that cannot accept, as when the
+    /// process is out of file descriptors, is tried again.
     ///
-    /// # Errors
+    /// # Units and limits
     ///
-    /// What the listener says when it can no longer accept.
+    /// 256 connections at once; the next ones wait. A connection is closed when the head of its next request has not
+    /// arrived within 10 s, and when it was silent in both directions, or has taken nothing of its answer, for 30 s:
+    /// those who do not speak must not keep a probe out. An event stream is never silent for so long.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the listener; requests already accepted run on to their end.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let mut closing = shared.closing.subscribe();
-        let service = self.router().into_make_service_with_connect_info::<Peer>();
-        let server =
-            axum::serve(LimitedListener::new(listener), service).with_graceful_shutdown(async move {
-                shutdown.await;
-                shared.closing.send_replace(true);
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
+        self.serve_on(LimitedListener::new(listener), shutdown).await;
+    }
+
+    async fn serve_on(self, mut listener: LimitedListener, shutdown: impl Future<Output = ()>) {
+        let router = self.router();
+        let graceful = GracefulShutdown::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let (stream, peer) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = listener.accept() => accepted,
+            };
+            let served = graceful.watch(connection(stream, peer, router.clone()));
+            tokio::spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, peer = %peer.0, "connection of the inspector ended");
+                }
             });
-        let drained = async move {
-            // An error means the server is gone with its sender: then it has ended by itself.
-            if closing.wait_for(|closing| *closing).await.is_ok() {
-                tokio::time::sleep(DRAIN_MAX).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            ended = server.into_future() => ended,
-            () = drained => Ok(()),
+        }
+        drop(listener);
+        self.shared.closing.send_replace(true);
+        if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
+            tracing::debug!(limit_s = DRAIN_MAX.as_secs(), "connections of the inspector left in a request");
         }
     }
+}
+
+/// Serves what `peer` asks, and gives the connection up when it takes too long to ask.
+fn connection<S>(
+    stream: Placed<S>,
+    peer: Peer,
+    router: Router,
+) -> Connection<TokioIo<Placed<S>>, TowerToHyperService<Router>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
+    let mut http = Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    http.serve_connection(TokioIo::new(stream), service)
 }
 
 impl fmt::Debug for Inspector {
@@ -170,4 +203,98 @@ async fn method_not_allowed() -> Problem {
         Kind::MethodNotAllowed,
         "this path exists, but not with this method; the Allow header lists what it takes",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use gemba_kernel::{Node, task};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    async fn inspected() -> (Node, Inspector) {
+        let idle = task("idle", |ctx| async move {
+            ctx.stopped().await;
+            Ok(())
+        });
+        let node = Node::builder("test").child(idle).start().await.unwrap();
+        let config = InspectConfig::new(Token::new("correct-horse-battery").unwrap(), Arc::new(String::new));
+        let inspector = Inspector::new(node.system().clone(), config);
+        (node, inspector)
+    }
+
+    /// The peer's end of a connection that is served.
+    fn served(inspector: &Inspector) -> DuplexStream {
+        let (ours, theirs) = duplex(1024);
+        let peer = Peer("127.0.0.1:1".parse().unwrap());
+        tokio::spawn(connection(Placed::new(ours, None), peer, inspector.router()));
+        theirs
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_get_on_is_given_up() {
+        let (node, inspector) = inspected().await;
+        let mut peer = served(&inspector);
+        let begun = Instant::now();
+        peer.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
+        // Each of these bytes would end the silence, and none ends the head.
+        while peer.write_all(b"1").await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+            assert!(begun.elapsed() <= HEAD_MAX + Duration::from_secs(2), "it goes on for ever");
+        }
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_its_answer_and_asks_nothing_more_is_closed() {
+        let (node, inspector) = inspected().await;
+        let mut peer = served(&inspector);
+        peer.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        let mut answer = String::new();
+        timeout(2 * HEAD_MAX, peer.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(begun.elapsed().as_secs(), HEAD_MAX.as_secs());
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_stream_goes_on_however_little_happens() {
+        let (node, inspector) = inspected().await;
+        let mut peer = served(&inspector);
+        peer.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let begun = Instant::now();
+        let mut told = Vec::new();
+        while begun.elapsed() < Duration::from_secs(600) {
+            let read = timeout(Duration::from_secs(60), peer.read_buf(&mut told)).await.unwrap().unwrap();
+            assert_ne!(read, 0, "it was closed after {:?}", begun.elapsed());
+        }
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_say_nothing_do_not_keep_a_probe_out() {
+        let (node, inspector) = inspected().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = oneshot::channel::<()>();
+        let serving =
+            inspector.serve_on(LimitedListener::with_places(listener, 1), async { drop(stopping.await) });
+        let serving = tokio::spawn(serving);
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        probe
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        timeout(2 * HEAD_MAX, probe.read_to_string(&mut answer)).await.expect("there is a place").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop(stop);
+        serving.await.unwrap();
+        node.stop("test").await.unwrap();
+    }
 }

@@ -42,7 +42,7 @@ struct Bench {
     url: String,
     http: reqwest::Client,
     shutdown: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl Bench {
@@ -580,7 +580,7 @@ async fn a_server_ends_when_asked_though_a_stream_is_open() {
     let mut text = String::new();
     read_until(&mut stream, &mut text, "event: board").await;
     bench.shutdown.send(()).unwrap();
-    timeout(gemba_inspect::DRAIN_MAX + LIMIT, bench.serving).await.unwrap().unwrap().unwrap();
+    timeout(gemba_inspect::DRAIN_MAX + LIMIT, bench.serving).await.unwrap().unwrap();
     let rest = async { while let Ok(Some(_)) = stream.chunk().await {} };
     timeout(LIMIT, rest).await.expect("the stream was not closed");
     assert!(bench.http.get(format!("{}/livez", bench.url)).send().await.is_err(), "nobody listens any more");
