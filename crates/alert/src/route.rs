@@ -1,17 +1,22 @@
 //! A route: a task that takes notices from its outbox, one after another, until they have arrived.
 
 use std::fmt;
+use std::future::{Future, ready};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gemba_core::alert::{Notice, Outbox};
+use gemba_core::alert::{Next, Notice, Outbox};
 use gemba_core::metric;
 use gemba_core::name::Name;
 use gemba_core::receipt::Event;
 use gemba_kernel::{Stop, TaskContext};
 use tokio::sync::watch;
 
-use crate::sink::Sink;
+use crate::sink::{ATTEMPT_LIMIT, Sink};
+
+/// How long a route may take to stop: [`Route::finish`] keeps within half of it.
+pub(crate) const STOP_MAX: Duration = ATTEMPT_LIMIT.saturating_mul(2);
 
 /// One route: where it leads, and what waits for it. It outlives the lives of its task.
 pub(crate) struct Route {
@@ -39,45 +44,76 @@ impl Route {
         ctx.system().record(Some(notice.receipt), ctx.path(), event);
     }
 
+    fn next(&self) -> Option<Next> {
+        self.outbox.borrow().next()
+    }
+
     /// Delivers what comes until the node stops, and then what is there already.
     pub(crate) async fn run(&self, ctx: TaskContext) -> Result<(), Stop> {
         let mut news = self.outbox.subscribe();
-        let stopped = ctx.stopped();
-        tokio::pin!(stopped);
-        let mut is_stopping = false;
+        let mut stopped = pin!(ctx.stopped());
         loop {
             let next = news.borrow_and_update().next();
             let Some(next) = next else {
-                if is_stopping {
-                    return Ok(());
-                }
                 tokio::select! {
                     biased;
-                    () = &mut stopped => is_stopping = true,
+                    () = &mut stopped => return Ok(()),
                     changed = news.changed() => changed?,
                 }
                 continue;
             };
             let wait = next.due.since(ctx.system().now());
             if !wait.is_zero() {
-                if is_stopping {
-                    // What failed before is not waited for: the node goes down.
-                    self.give_up(&next.notice, "the node stops".into(), &ctx);
-                    self.outbox.send_modify(|outbox| outbox.delivered(next.id));
-                    continue;
-                }
                 tokio::select! {
                     biased;
-                    () = &mut stopped => is_stopping = true,
+                    () = &mut stopped => {
+                        self.finish(ready(true), &ctx).await;
+                        return Ok(());
+                    }
                     () = tokio::time::sleep(wait) => {}
                 }
                 continue;
             }
-            self.attempt(next.id, &next.notice, &ctx).await;
+            let mut attempt = pin!(self.attempt(next.id, &next.notice, &ctx));
+            tokio::select! {
+                biased;
+                _ = &mut attempt => {}
+                () = &mut stopped => {
+                    self.finish(attempt, &ctx).await;
+                    return Ok(());
+                }
+            }
         }
     }
 
-    async fn attempt(&self, id: u64, notice: &Notice, ctx: &TaskContext) {
+    /// The node stops: delivers what waits as long as its receiver takes it, and gives up the rest, within
+    /// [`ATTEMPT_LIMIT`]. `under_way` is the attempt that the stop met.
+    async fn finish(&self, under_way: impl Future<Output = bool>, ctx: &TaskContext) {
+        let last = async {
+            let mut takes = under_way.await;
+            while takes && let Some(next) = self.next() {
+                if next.due <= ctx.system().now() {
+                    takes = self.attempt(next.id, &next.notice, ctx).await;
+                } else {
+                    // What failed before is not waited for.
+                    self.leave(&next, ctx);
+                }
+            }
+        };
+        // Whether it was cut off or not: what is left now has nobody to deliver it.
+        let _ = tokio::time::timeout(ATTEMPT_LIMIT, last).await;
+        while let Some(next) = self.next() {
+            self.leave(&next, ctx);
+        }
+    }
+
+    fn leave(&self, next: &Next, ctx: &TaskContext) {
+        self.give_up(&next.notice, "the node stops".into(), ctx);
+        self.outbox.send_modify(|outbox| outbox.delivered(next.id));
+    }
+
+    /// Tries to deliver a notice once. `false` if the receiver takes nothing now.
+    async fn attempt(&self, id: u64, notice: &Notice, ctx: &TaskContext) -> bool {
         let begun = ctx.system().now();
         let result = self.sink.deliver(&self.name, notice).await;
         let now = ctx.system().now();
@@ -89,6 +125,7 @@ impl Route {
                 self.outbox.send_modify(|outbox| outbox.delivered(id));
                 let took: Duration = now.since(notice.fact_at);
                 instruments.histogram(&metric::ALERT_LATENCY, &label).record(took.as_secs_f64());
+                true
             }
             Err(error) => {
                 let mut given_up = None;
@@ -100,6 +137,7 @@ impl Route {
                     instruments.counter(&metric::ALERT_RETRIES, &label).increment(1);
                     tracing::warn!(route = %self.name, %error, "alert not delivered, it is tried again");
                 }
+                is_final
             }
         }
     }

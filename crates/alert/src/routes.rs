@@ -8,13 +8,13 @@ use std::time::Duration;
 use gemba_core::alert::{AlertRules, Alerts, Routes};
 use gemba_core::light::Light;
 use gemba_core::name::{Name, NameError};
-use gemba_kernel::{ChildSpec, Supervisor, task};
+use gemba_kernel::{ChildSpec, Shutdown, Supervisor, task};
 use hyper::Uri;
 
 use crate::alerter::Alerter;
 use crate::email::Email;
 use crate::http::{self, Client};
-use crate::route::Route;
+use crate::route::{Route, STOP_MAX};
 use crate::sink::Sink;
 
 /// Where PagerDuty takes events.
@@ -166,10 +166,11 @@ impl AlertRoutes {
         // starts before the alerter and stops after it: what it has told of in the end still goes out.
         let tasks = routes.into_iter().map(|route| {
             let name = route.name.to_string();
-            task(&name, move |ctx| {
+            let body = move |ctx| {
                 let route = route.clone();
                 async move { route.run(ctx).await }
-            })
+            };
+            task(&name, body).shutdown(Shutdown::Within(STOP_MAX))
         });
         let routes = tasks.fold(Supervisor::one_for_one("routes"), Supervisor::child);
         let often = |supervisor: Supervisor| supervisor.intensity(10, Duration::from_secs(60));

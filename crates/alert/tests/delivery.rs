@@ -243,3 +243,43 @@ async fn a_route_that_is_killed_while_it_delivers_sends_it_again() {
     assert!(next(&mut slack).await.contains("pool:b"), "and not pool:a once more");
     node.stop("the test is over").await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_that_stops_cannot_deliver_is_told() {
+    let (url, mut hung) = http(&[0]).await;
+    let node = start(AlertRoutes::new().webhook("ops", Light::Yellow, &url)).await;
+    let system = node.system().clone();
+    for station in ["pool:a", "pool:b", "pool:c"] {
+        light(&system, station, Light::Red);
+    }
+    assert!(next(&mut hung).await.contains("pool:a"));
+    node.stop("the test is over").await.unwrap();
+    let all = system.journal().after(Seq(0), None, usize::MAX).receipts;
+    let mut given_up = Vec::new();
+    for receipt in &all {
+        if let Event::DeliveryFailed { route, station, .. } = &receipt.event {
+            given_up.push(format!("{route} {station}"));
+        }
+    }
+    assert_eq!(given_up, ["ops pool:a", "ops pool:b", "ops pool:c"]);
+}
+
+#[tokio::test]
+async fn a_node_that_stops_delivers_what_its_receiver_still_takes() {
+    let (url, mut hook) = http(&[200]).await;
+    let node = start(AlertRoutes::new().webhook("ops", Light::Yellow, &url)).await;
+    let system = node.system().clone();
+    for number in 0..20 {
+        light(&system, &format!("pool:{number}"), Light::Red);
+    }
+    receipt(&system, |receipt| {
+        receipt.event.to_string().contains("pool:9") && receipt.event.kind() == "alerted"
+    })
+    .await;
+    node.stop("the test is over").await.unwrap();
+    for _ in 0..20 {
+        next(&mut hook).await;
+    }
+    let all = system.journal().after(Seq(0), None, usize::MAX).receipts;
+    assert!(all.iter().all(|receipt| receipt.event.kind() != "delivery_failed"), "{all:?}");
+}
