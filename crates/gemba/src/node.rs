@@ -10,7 +10,7 @@ use gemba_inspect::Token;
 use gemba_kernel::{ChildSpec, Instruments, System};
 use gemba_observe::Prometheus;
 
-use crate::inspector::{Bound, InspectError};
+use crate::inspector::{Bound, InspectError, metrics};
 
 /// Why a node did not start, or ended otherwise than asked.
 #[derive(Debug, thiserror::Error)]
@@ -200,7 +200,7 @@ impl Node {
     /// The node's metrics as they are now, in the text format of Prometheus: what the inspector serves at
     /// `/metrics`, for programs that serve it themselves.
     pub fn metrics(&self) -> String {
-        self.prometheus.render()
+        metrics(self.system(), &self.prometheus)
     }
 
     /// Waits until the root supervisor ends by itself.

@@ -8,7 +8,7 @@ use gemba_core::name::{ActorPath, Name};
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorKind, ActorState, ActorView};
 
-use crate::slot::{Profile, Slot};
+use crate::slot::{Meter, Profile, Slot};
 
 /// How many places are compared with a path that leads nowhere.
 const SIMILAR_MAX: usize = 10_000;
@@ -18,6 +18,17 @@ const SIMILAR_MAX: usize = 10_000;
 pub(crate) struct Registry {
     root: OnceLock<Arc<Slot>>,
     families: DashMap<ActorPath, HashMap<Name, Arc<Slot>>>,
+    /// What was done at places that are forgotten, by kind.
+    forgotten: [Meter; 4],
+}
+
+const fn index(kind: ActorKind) -> usize {
+    match kind {
+        ActorKind::Supervisor => 0,
+        ActorKind::Server => 1,
+        ActorKind::Actor => 2,
+        ActorKind::Task => 3,
+    }
 }
 
 impl Registry {
@@ -60,9 +71,9 @@ impl Registry {
     /// Removes the place at `path`, and those below it if it was a supervisor's.
     pub(crate) fn forget(&self, path: &ActorPath, with_descendants: bool) {
         if let Some(supervisor) = path.parent() {
-            if let Some(mut family) = self.families.get_mut(&supervisor) {
-                family.remove(path.name());
-            }
+            let removed =
+                self.families.get_mut(&supervisor).and_then(|mut family| family.remove(path.name()));
+            self.keep_counts(removed.as_deref());
             self.families.remove_if(&supervisor, |_, family| family.is_empty());
         }
         if with_descendants {
@@ -73,9 +84,24 @@ impl Registry {
     fn forget_below(&self, path: &ActorPath) {
         if let Some((_, family)) = self.families.remove(path) {
             for child in family.into_values() {
+                self.keep_counts(Some(&child));
                 self.forget_below(&child.path);
             }
         }
+    }
+
+    /// What a place has counted is not lost with it. Called when the place is gone: see
+    /// [`handled_by_forgotten`](Self::handled_by_forgotten).
+    fn keep_counts(&self, removed: Option<&Slot>) {
+        if let Some(slot) = removed {
+            self.forgotten[index(slot.kind())].count(slot.meter.handled(), slot.meter.busy());
+        }
+    }
+
+    /// Messages handled at places of this kind that are forgotten. Read before the tree, a place is never in both: a sum
+    /// may miss one for a moment, and counts none twice.
+    pub(crate) fn handled_by_forgotten(&self, kind: ActorKind) -> u64 {
+        self.forgotten[index(kind)].handled()
     }
 
     /// Removes a place that was given up while somebody held it, now that nobody does.
@@ -87,6 +113,7 @@ impl Registry {
             if over { family.remove(path.name()) } else { None }
         });
         self.families.remove_if(&supervisor, |_, family| family.is_empty());
+        self.keep_counts(removed.as_deref());
         if removed.is_some_and(|slot| slot.kind() == ActorKind::Supervisor) {
             self.forget_below(path);
         }
@@ -180,6 +207,35 @@ mod tests {
         assert_eq!(registry.similar(&"/something/else".parse().unwrap()), None);
         registry.forget(&"/b".parse().unwrap(), true);
         assert_eq!(registry.get(&"/b/x".parse().unwrap()).map(|slot| slot.path.clone()), None);
+    }
+
+    #[test]
+    fn what_was_handled_at_a_place_is_not_forgotten_with_it() {
+        let registry = Registry::default();
+        let profile = |kind| Profile { kind, strategy: None, order: 0, mailbox: None };
+        let place = |path: &str, kind, handled| {
+            let path: ActorPath = path.parse().unwrap();
+            let name = path.name().parse().unwrap();
+            let slot = registry.slot(&path.parent().unwrap(), &name, &profile(kind));
+            slot.meter.count(handled, std::time::Duration::ZERO);
+        };
+        let handled = || [ActorKind::Server, ActorKind::Task].map(|kind| registry.handled_by_forgotten(kind));
+        place("/pools", ActorKind::Supervisor, 0);
+        place("/pools/worker", ActorKind::Server, 5);
+        place("/pools/clock", ActorKind::Task, 7);
+        place("/left", ActorKind::Server, 30);
+        assert_eq!(handled(), [0, 0]);
+        registry.forget(&"/pools/worker".parse().unwrap(), false);
+        registry.forget(&"/pools/worker".parse().unwrap(), false);
+        assert_eq!(handled(), [5, 0]);
+        registry.forget(&"/pools".parse().unwrap(), true);
+        assert_eq!(handled(), [5, 7], "those below it too");
+        let left = "/left".parse().unwrap();
+        registry.forget_given_up(&left);
+        assert_eq!(handled(), [5, 7], "it is not given up");
+        registry.get(&left).unwrap().give_up();
+        registry.forget_given_up(&left);
+        assert_eq!(handled(), [35, 7]);
     }
 
     #[test]

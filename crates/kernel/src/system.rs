@@ -17,7 +17,7 @@ use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Event, Seq};
 use gemba_core::reload::{ReloadError, Reloaded};
 use gemba_core::time::Timestamp;
-use gemba_core::view::{ActorState, BoardView, TreeView};
+use gemba_core::view::{ActorKind, ActorState, BoardView, TreeView};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -220,6 +220,14 @@ impl System {
         let root = self.0.registry.tree(&ActorPath::root(), self.now());
         let root = root.expect("the root's place is made before the node is handed out");
         TreeView::new(self.0.node.clone(), self.unix_ms(), root)
+    }
+
+    /// Messages handled by actors of this kind whose places are gone, as those of dynamic children are: what the
+    /// [`tree`](Self::tree) no longer shows.
+    ///
+    /// For a count that never falls and counts nothing twice, read this first and the tree after it.
+    pub fn handled_by_forgotten(&self, kind: ActorKind) -> u64 {
+        self.0.registry.handled_by_forgotten(kind)
     }
 
     /// The andon board as its actor published it last; all green and empty on a node without a plant.
