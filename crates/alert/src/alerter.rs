@@ -42,6 +42,12 @@ impl Alerter {
         loop {
             let page = journal.after(position.read, None, PAGE);
             let mut deliveries = Vec::new();
+            if 0 < page.forgotten {
+                // Lights may have changed in what the journal no longer keeps; the board shows how they are.
+                tracing::warn!(receipts = page.forgotten, "receipts were forgotten before they were read");
+                let (now, unix_ms) = (ctx.system().now(), ctx.system().unix_ms());
+                position.alerts.reconcile(&ctx.system().board(), now, unix_ms);
+            }
             for receipt in &page.receipts {
                 position.alerts.apply(receipt);
                 // A light that was on for a moment is told as well: each change is judged as of its time.

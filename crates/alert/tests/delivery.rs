@@ -10,7 +10,8 @@ use gemba_core::alert::AlertRules;
 use gemba_core::light::Light;
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Receipt, Seq};
-use gemba_kernel::{Node, System};
+use gemba_core::view::{BoardView, StationView};
+use gemba_kernel::{JOURNAL_CAPACITY, Node, System};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -282,4 +283,34 @@ async fn a_node_that_stops_delivers_what_its_receiver_still_takes() {
     }
     let all = system.journal().after(Seq(0), None, usize::MAX).receipts;
     assert!(all.iter().all(|receipt| receipt.event.kind() != "delivery_failed"), "{all:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lights_that_change_while_nobody_reads_are_taken_from_the_board() {
+    let node = start(AlertRoutes::new()).await;
+    let system = node.system().clone();
+    let shown = StationView {
+        name: "line:payment".parse().unwrap(),
+        light: Light::Red,
+        why: "it is broken".into(),
+        since_unix_ms: system.unix_ms(),
+        receipt: None,
+    };
+    // All of this without an await: nobody reads meanwhile, and the journal keeps only what comes last.
+    let lost = light(&system, "line:payment", Light::Red);
+    for _ in 0..JOURNAL_CAPACITY {
+        system.record(None, &ActorPath::root(), Event::KillRequested { by: "test".into() });
+    }
+    let oldest = system.journal().after(Seq(0), None, 1).receipts[0].seq;
+    assert!(lost < oldest);
+    system.board_publisher().publish(BoardView {
+        stations: vec![shown],
+        receipt: lost,
+        ..BoardView::default()
+    });
+    let told = receipt(&system, |receipt| receipt.event.kind() == "alerted").await;
+    assert!(
+        matches!(&told.event, Event::Alerted { station, light: Light::Red, .. } if station.as_str() == "line:payment")
+    );
+    node.stop("the test is over").await.unwrap();
 }

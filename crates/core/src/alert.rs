@@ -16,6 +16,7 @@ use crate::light::Light;
 use crate::name::Name;
 use crate::receipt::{Event, Receipt, Seq};
 use crate::time::Timestamp;
+use crate::view::BoardView;
 
 mod incident;
 mod outbox;
@@ -28,7 +29,7 @@ pub use routes::Routes;
 pub use rules::{AlertRules, AlertRulesBuilder, AlertRulesError};
 pub use silence::{SILENCE_MAX, SILENCES_MAX};
 
-use incident::Incident;
+use incident::{Fact, Incident};
 use silence::Silence;
 
 /// Incidents that are remembered: those of every station the board knows, and as many that are just over.
@@ -135,7 +136,7 @@ impl Alerts {
     /// Ask [`advance`](Self::advance) afterwards what is to be sent.
     pub fn apply(&mut self, receipt: &Receipt) {
         if let Event::LightChanged { station, to, why, .. } = &receipt.event {
-            self.light_changed(station, *to, why, receipt);
+            self.light_changed(station, *to, why, receipt.into());
         }
         if let Event::NodeStopping { .. } = &receipt.event {
             self.is_stopping = true;
@@ -151,15 +152,43 @@ impl Alerts {
         }
     }
 
-    fn light_changed(&mut self, station: &Name, to: Light, why: &Arc<str>, receipt: &Receipt) {
+    /// Takes the lights as the board shows them: for when receipts were lost before they were read. A station that the
+    /// board does not know is green.
+    ///
+    /// What was acknowledged or silenced in what was lost is not known: it is told once more rather than not at all.
+    ///
+    /// Ask [`advance`](Self::advance) afterwards what is to be sent.
+    pub fn reconcile(&mut self, board: &BoardView, now: Timestamp, unix_ms: u64) {
+        let mut dark: BTreeSet<Name> = self.incidents.keys().cloned().collect();
+        for shown in &board.stations {
+            dark.remove(&shown.name);
+            let light = self.incidents.get(&shown.name).map_or(Light::Green, Incident::light);
+            if light != shown.light {
+                let age = Duration::from_millis(unix_ms.saturating_sub(shown.since_unix_ms));
+                let at = Timestamp::START + now.since(Timestamp::START).saturating_sub(age);
+                let receipt = shown.receipt.unwrap_or(board.receipt);
+                let fact = Fact { receipt, at, unix_ms: shown.since_unix_ms };
+                self.light_changed(&shown.name, shown.light, &shown.why, fact);
+            }
+        }
+        let why: Arc<str> = "the board does not show it any more".into();
+        for station in dark {
+            let incident = self.incidents.get_mut(&station).expect("it was just listed");
+            if incident.light() != Light::Green {
+                incident.changed(Light::Green, &why, Fact { receipt: board.receipt, at: now, unix_ms });
+            }
+        }
+    }
+
+    fn light_changed(&mut self, station: &Name, to: Light, why: &Arc<str>, fact: Fact) {
         let open = self.incidents.len();
         match self.incidents.get_mut(station) {
-            Some(incident) => incident.changed(to, why, receipt),
+            Some(incident) => incident.changed(to, why, fact),
             None if to == Light::Green => {}
             // The board knows half as many stations; what it forgets it turns green first.
             None if INCIDENTS_MAX <= open => {}
             None => {
-                self.incidents.insert(station.clone(), Incident::new(to, why, receipt));
+                self.incidents.insert(station.clone(), Incident::new(to, why, fact));
             }
         }
     }

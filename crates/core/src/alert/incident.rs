@@ -9,6 +9,20 @@ use crate::name::Name;
 use crate::receipt::{Receipt, Seq};
 use crate::time::Timestamp;
 
+/// What an incident follows from, and when that was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fact {
+    pub(super) receipt: Seq,
+    pub(super) at: Timestamp,
+    pub(super) unix_ms: u64,
+}
+
+impl From<&Receipt> for Fact {
+    fn from(receipt: &Receipt) -> Self {
+        Self { receipt: receipt.seq, at: receipt.at, unix_ms: receipt.unix_ms }
+    }
+}
+
 /// What is told, and to whom.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -43,18 +57,18 @@ pub(super) struct Incident {
 }
 
 impl Incident {
-    pub(super) fn new(light: Light, why: &Arc<str>, receipt: &Receipt) -> Self {
+    pub(super) fn new(light: Light, why: &Arc<str>, fact: Fact) -> Self {
         Self {
             light,
             why: why.clone(),
-            since_unix_ms: receipt.unix_ms,
-            receipt: receipt.seq,
-            fact_at: receipt.at,
+            since_unix_ms: fact.unix_ms,
+            receipt: fact.receipt,
+            fact_at: fact.at,
             green_since: None,
-            lit: (receipt.at, None),
+            lit: (fact.at, None),
             told: Light::Green,
-            told_at: receipt.at,
-            spoke_at: receipt.at,
+            told_at: fact.at,
+            spoke_at: fact.at,
             escalations: 0,
             acknowledged: None,
             audience: Vec::new(),
@@ -74,17 +88,17 @@ impl Incident {
     }
 
     /// Takes note of a new light.
-    pub(super) fn changed(&mut self, to: Light, why: &Arc<str>, receipt: &Receipt) {
+    pub(super) fn changed(&mut self, to: Light, why: &Arc<str>, fact: Fact) {
         if to == Light::Green {
-            self.green_since = Some(receipt.at);
+            self.green_since = Some(fact.at);
         } else if self.green_since.take().is_some() {
-            self.lit = (receipt.at, Some(self.lit.0));
+            self.lit = (fact.at, Some(self.lit.0));
             if self.told == Light::Green {
-                self.since_unix_ms = receipt.unix_ms;
+                self.since_unix_ms = fact.unix_ms;
             }
         }
         self.light = to;
-        (self.why, self.receipt, self.fact_at) = (why.clone(), receipt.seq, receipt.at);
+        (self.why, self.receipt, self.fact_at) = (why.clone(), fact.receipt, fact.at);
     }
 
     pub(super) fn acknowledge(&mut self, by: &Arc<str>) {

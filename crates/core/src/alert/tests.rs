@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::{prop_assert, proptest};
 
 use super::*;
+use crate::view::StationView;
 use Light::{Green, Purple, Red, Yellow};
 use NoticeKind::{Escalated, Firing, Repeated, Resolved};
 
@@ -164,6 +165,47 @@ fn a_red_node_speaks_for_what_is_on_it() {
     // What outlasts the node's own trouble is told then; what was never told has no end to tell of.
     assert_eq!(desk.light("node", Green), [heard("pool:a", Firing, Red, "duty slack")]);
     assert_eq!(desk.pass(30), [heard("node", Resolved, Red, "duty slack")]);
+}
+
+#[test]
+fn lights_that_changed_in_lost_receipts_are_taken_from_the_board() {
+    let mut desk = Desk::new();
+    for station in ["line:a", "line:b", "line:c", "line:d"] {
+        assert_eq!(desk.light(station, Red).len(), 1);
+    }
+    desk.pass(100);
+    let shown = |name: &str, light: Light, since: Timestamp| StationView {
+        name: name.parse().unwrap(),
+        light,
+        why: format!("it is {light}").into(),
+        since_unix_ms: since.as_millis(),
+        receipt: Some(Seq(77)),
+    };
+    let (now, before) = (desk.now, Timestamp::from_secs(20));
+    let stations = vec![
+        shown("line:d", Purple, now),
+        shown("line:new", Red, before),
+        shown("line:b", Red, before),
+        shown("line:a", Green, before),
+        shown("line:e", Green, before),
+    ];
+    let board = BoardView { stations, receipt: Seq(99), ..BoardView::default() };
+    desk.alerts.reconcile(&board, now, now.as_millis());
+    let told = desk.alerts.clone().advance(now, now.as_millis());
+    let lost = told.iter().find(|one| one.notice.station.as_str() == "line:new").unwrap();
+    assert_eq!((lost.notice.receipt, lost.notice.fact_at), (Seq(77), before), "its delay is not hidden");
+    assert_eq!(
+        desk.hear(),
+        [
+            heard("line:d", Firing, Purple, "duty page slack"),
+            heard("line:new", Firing, Red, "duty slack"),
+            heard("line:a", Resolved, Red, "duty slack"),
+        ],
+        "it has been green for long, and nobody knew"
+    );
+    assert_eq!(desk.pass(30), [heard("line:c", Resolved, Red, "duty slack")], "the board has forgotten it");
+    desk.alerts.reconcile(&board, desk.now, desk.now.as_millis());
+    assert_eq!(desk.hear(), [], "the same board is no news");
 }
 
 #[test]
