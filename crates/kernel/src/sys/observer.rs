@@ -14,7 +14,7 @@ use std::time::Duration;
 use gemba_core::sys::{LongestView, StatisticsView, TracedView};
 use gemba_core::view::MailboxView;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How many messages one trace shows at most.
 pub const TRACE_MESSAGES_MAX: u32 = 10_000;
@@ -62,21 +62,25 @@ impl Default for TraceLimits {
     }
 }
 
-/// The messages of one life as they are handled, until the limit is reached, the life ends or this is dropped.
+/// The messages of one life as they are handled, until the limit or [`TRACE_LASTS`] is reached, the life ends or this is
+/// dropped.
 #[must_use = "dropping a trace ends it"]
 pub struct Trace {
     shown: mpsc::Receiver<TracedView>,
     left_out: Arc<AtomicU64>,
+    until: Instant,
 }
 
 impl Trace {
-    /// The next message: `None` when the trace is over.
+    /// The next message: `None` when the trace is over, at the latest [`TRACE_LASTS`] after it began, and when all that
+    /// was shown until then has been read.
     ///
     /// # Cancel safety
     ///
     /// May be dropped and called again; nothing is lost.
     pub async fn next(&mut self) -> Option<TracedView> {
-        self.shown.recv().await
+        let next = timeout_at(self.until, self.shown.recv()).await;
+        next.unwrap_or_else(|_| self.shown.try_recv().ok())
     }
 
     /// How many messages were not shown: they came too fast, or the reader was too slow.
@@ -129,8 +133,8 @@ impl Observer {
         }
         let (sender, shown) = mpsc::channel(TRACE_BUFFER.min(limits.messages.max(1) as usize));
         let left_out = Arc::new(AtomicU64::new(0));
-        let trace = Trace { shown, left_out: left_out.clone() };
         let until = now + TRACE_LASTS;
+        let trace = Trace { shown, left_out: left_out.clone(), until };
         let left = limits.messages;
         let tracing = Tracing { shown: sender, left_out, limits, left, until, window: now, in_window: 0 };
         self.tracing = (0 < left).then_some(tracing);
@@ -262,6 +266,27 @@ mod tests {
         assert!(observer.wants(begun).traced);
         assert!(!observer.wants(begun + TRACE_LASTS).traced);
         assert!(observer.is_idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trace_of_a_server_that_does_nothing_ends_when_its_time_is_over() {
+        let mut observer = Observer::default();
+        let begun = Instant::now();
+        let mut trace = observer.trace(TraceLimits::default(), begun).unwrap();
+        assert!(observer.wants(begun).traced);
+        observer.show(1, 0, "m");
+        assert_eq!(trace.next().await.unwrap().number, 1);
+        let end = tokio::time::timeout(2 * TRACE_LASTS, trace.next()).await.expect("it has an end");
+        assert!(end.is_none());
+        assert_eq!(begun.elapsed().as_secs(), TRACE_LASTS.as_secs());
+        assert!(trace.next().await.is_none(), "it stays over");
+
+        let mut trace = observer.trace(TraceLimits::default(), Instant::now()).unwrap();
+        assert!(observer.wants(Instant::now()).traced);
+        observer.show(2, 0, "m");
+        tokio::time::sleep(2 * TRACE_LASTS).await;
+        assert_eq!(trace.next().await.unwrap().number, 2, "a slow reader loses nothing");
+        assert!(trace.next().await.is_none());
     }
 
     #[test]
