@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gemba_core::metric;
 use gemba_core::view::{ActorKind, ActorState};
-use gemba_inspect::{InspectConfig, Inspector, Token};
+use gemba_inspect::{HostName, InspectConfig, Inspector, Token};
 use gemba_kernel::{ChildSpec, Instruments, Stop, System, task};
 use gemba_observe::Prometheus;
 
@@ -31,17 +31,18 @@ pub enum InspectError {
 pub(crate) struct Bound {
     listener: TcpListener,
     token: Token,
+    hosts: Vec<HostName>,
 }
 
 impl Bound {
-    pub(crate) fn new(address: SocketAddr, token: Token) -> Result<Self, InspectError> {
+    pub(crate) fn new(address: SocketAddr, token: Token, hosts: Vec<HostName>) -> Result<Self, InspectError> {
         let bind = || {
             let listener = TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
         match bind() {
-            Ok(listener) => Ok(Self { listener, token }),
+            Ok(listener) => Ok(Self { listener, token, hosts }),
             Err(source) => Err(InspectError::Bind { address, source }),
         }
     }
@@ -58,7 +59,8 @@ impl Bound {
             async move {
                 let system = ctx.system().clone();
                 let listener = this.listener.try_clone()?;
-                let config = InspectConfig::new(this.token.clone(), page(system.clone(), prometheus));
+                let mut config = InspectConfig::new(this.token.clone(), page(system.clone(), prometheus));
+                config.hosts.clone_from(&this.hosts);
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 Inspector::new(system, config).serve(listener, ctx.stopped()).await;
                 Ok::<(), Stop>(())
@@ -106,7 +108,11 @@ fn measure(system: &System, instruments: &Instruments) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Context, Node, Reply, Server, Stop, Supervisor, server};
+    use gemba_inspect::HostName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use crate::{Context, Node, Reply, Server, Stop, Supervisor, server, task};
 
     struct Echo;
 
@@ -142,6 +148,36 @@ mod tests {
             }
             pool.terminate_child("worker").await.unwrap();
             assert_eq!(handled(&node) - before, 100 * generation);
+        }
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_answers_for_the_names_it_was_told() {
+        let idle = task("idle", |ctx| async move {
+            ctx.stopped().await;
+            Ok(())
+        });
+        let node = Node::builder("test")
+            .inspect(([127, 0, 0, 1], 0).into())
+            .inspect_hosts([HostName::new("node1.example").unwrap()])
+            .child(idle)
+            .start()
+            .await
+            .unwrap();
+        let (address, _) = node.inspector().unwrap();
+        for (host, status) in [("node1.example:4040", "200"), ("node2.example:4040", "403")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let ask = format!("GET /livez HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert_eq!(
+                answer.contains("inspect_hosts"),
+                status == "403",
+                "a refusal names the setting: {answer}"
+            );
         }
         node.stop("test").await.unwrap();
     }

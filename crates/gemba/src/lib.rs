@@ -138,7 +138,7 @@ pub use gemba_flow::{
     JidokaSection, LadderSection, LevelsSection, LimitsSection, LineSection, PlantSection, PoolHealthSection,
     PoolSection, PricesSection, RateSection, RegressionsSection, ThresholdsSection,
 };
-pub use gemba_inspect::{Client, ClientError, Readiness, Token, TokenError};
+pub use gemba_inspect::{Client, ClientError, HostName, HostNameError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
     Actions, ActorSpec, Address, Broadcast, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,
     ChildSettings, ChildSpec, Context, Down, DynamicRef, DynamicSupervisor, Entering, Exit, FindError,

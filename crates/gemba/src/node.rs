@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gemba_alert::{AlertRoutes, RouteErrors};
 use gemba_core::exit::ExitReason;
-use gemba_inspect::Token;
+use gemba_inspect::{HostName, Token};
 use gemba_kernel::{ChildSpec, Instruments, System};
 use gemba_observe::Prometheus;
 
@@ -41,6 +41,7 @@ pub struct NodeBuilder {
     kernel: gemba_kernel::NodeBuilder,
     prometheus: Prometheus,
     inspect: Option<Inspect>,
+    inspect_hosts: Vec<HostName>,
     alerts: Option<(AlertRoutes, usize)>,
     children: Vec<ChildSpec>,
 }
@@ -91,6 +92,23 @@ impl NodeBuilder {
         self
     }
 
+    /// Names under which the inspector may be asked, besides IP addresses and `localhost`: without them it refuses who
+    /// comes by a name, a Prometheus whose target is one included, because a foreign page could have made that name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gemba::{HostName, INSPECT, Node};
+    ///
+    /// let node = Node::builder("tower").inspect(INSPECT).inspect_hosts([HostName::new("node1.example")?]);
+    /// # let _ = node;
+    /// # Ok::<(), gemba::HostNameError>(())
+    /// ```
+    pub fn inspect_hosts(mut self, hosts: impl IntoIterator<Item = HostName>) -> Self {
+        self.inspect_hosts.extend(hosts);
+        self
+    }
+
     /// Tells people of lights: who of which, and how. Faults in the routes are told by
     /// [`start`](Self::start).
     ///
@@ -134,7 +152,7 @@ impl NodeBuilder {
             added.push((place, routes.child(&node)?));
         }
         if let Some(Inspect { address, token, place }) = self.inspect {
-            let bound = Bound::new(address, token.clone())?;
+            let bound = Bound::new(address, token.clone(), self.inspect_hosts)?;
             let address = bound.address().map_err(|source| InspectError::Bind { address, source })?;
             added.push((place, bound.child(self.prometheus.clone())));
             inspector = Some((address, token));
@@ -182,6 +200,7 @@ impl Node {
             kernel: gemba_kernel::Node::builder(name),
             prometheus: Prometheus::new(),
             inspect: None,
+            inspect_hosts: Vec::new(),
             alerts: None,
             children: Vec::new(),
         }

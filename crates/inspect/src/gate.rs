@@ -13,6 +13,7 @@ use axum::http::{Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::host::HostName;
 use crate::limited::Peer;
 use crate::problem::{Kind, Problem, render};
 use crate::server::Shared;
@@ -82,18 +83,19 @@ fn authority<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Result<&'a str, Proble
 }
 
 /// An address cannot be rebound to another machine; a name can, unless it is known.
-fn host_is_ours(authority: &str, known: &[String]) -> Result<(), Problem> {
+fn host_is_ours(authority: &str, known: &[HostName]) -> Result<(), Problem> {
     let host = host_of(authority);
     let is_ours = host.parse::<IpAddr>().is_ok()
         || host.eq_ignore_ascii_case("localhost")
-        || known.iter().any(|name| host.eq_ignore_ascii_case(name));
+        || known.iter().any(|name| name.is(host));
     if is_ours {
         return Ok(());
     }
     Err(Problem::new(
         Kind::ForeignHost,
         format!(
-            "this node does not answer for host '{host}'; ask by IP address or as localhost, or add the name to its inspector's hosts"
+            "this node does not answer for host '{host}'; ask by IP address or as localhost, or add the name to \
+             inspect_hosts, in its configuration or where it is built"
         ),
     ))
 }
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_host_is_an_address_localhost_or_a_known_name() {
-        let known = ["Node-1.example".to_owned()];
+        let known = [HostName::new("Node-1.example").unwrap()];
         for (authority, ours) in [
             ("127.0.0.1:4040", true),
             ("127.0.0.1", true),

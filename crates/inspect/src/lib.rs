@@ -7,6 +7,7 @@ mod actions;
 mod client;
 mod events;
 mod gate;
+mod host;
 mod limited;
 mod problem;
 mod reads;
@@ -14,5 +15,6 @@ mod server;
 mod token;
 
 pub use client::{CALL_TIMEOUT, Client, ClientError, Readiness};
+pub use host::{HostName, HostNameError};
 pub use server::{DRAIN_MAX, InspectConfig, Inspector};
 pub use token::{TOKEN_BYTES_MIN, Token, TokenError};

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::host::HostName;
 use crate::limited::{LimitedListener, Peer, Placed};
 use crate::problem::{Kind, Problem};
 use crate::token::Token;
@@ -40,7 +41,7 @@ pub struct InspectConfig {
     /// Prints the metrics in the text format of Prometheus.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Names under which the node may be asked, besides IP addresses and `localhost`.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<HostName>,
 }
 
 impl InspectConfig {

@@ -51,7 +51,7 @@ impl Bench {
         let node = Node::builder("bench").child(server("idle", || Idle)).child(desks).start().await.unwrap();
         let mut config =
             InspectConfig::new(Token::new(TOKEN).unwrap(), Arc::new(|| "gemba_actors 1\n".to_owned()));
-        config.hosts.push("node.example".to_owned());
+        config.hosts.push("node.example".parse().unwrap());
         let inspector = Inspector::new(node.system().clone(), config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use gemba::HostName;
 use gemba::config::{Check, Faults};
 use gemba::name::Name;
 use schemars::JsonSchema;
@@ -36,6 +37,11 @@ pub struct Fleet {
     /// Where its inspector listens.
     #[serde(default = "inspect")]
     pub inspect: ListenAddress,
+    /// Names under which the inspector may be asked, besides IP addresses and localhost; for a Prometheus whose target
+    /// is a name.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", example = ["node1.example"])]
+    pub inspect_hosts: Vec<HostName>,
     /// The file of its record; made if there is none.
     #[serde(default = "database")]
     pub database: PathBuf,
@@ -411,6 +417,7 @@ pub(crate) mod tests {
         Fleet {
             listen: listen(),
             inspect: inspect(),
+            inspect_hosts: Vec::new(),
             database: database(),
             state: state(),
             queue: QueueSection::default(),

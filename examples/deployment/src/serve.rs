@@ -92,7 +92,6 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         conductors = conductors.child(spec);
     }
     let node = Node::builder("deployment").stop_limit(STOP_MAX);
-    let inspect = fleet.inspect.0;
     let (queue, waiting) = watch::channel(Queue::default());
     let (close, closed) = watch::channel(false);
     let parts = scheduler::Parts {
@@ -122,7 +121,8 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
         splitters: handles,
     });
     let node = node
-        .inspect_with(inspect, token)
+        .inspect_with(fleet.inspect.0, token)
+        .inspect_hosts(fleet.inspect_hosts.clone())
         .child(splitters)
         .child(instances)
         .child(adapters)

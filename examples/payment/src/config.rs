@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use gemba::config::{Check, ConfigErrors, Faults, Loaded, Sources, schema};
-use gemba::{AlertRoutes, PlantSection, light::Light};
+use gemba::{AlertRoutes, HostName, PlantSection, light::Light};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,11 @@ pub struct PaymentConfig {
     /// Where the inspector listens.
     #[serde(default = "inspector")]
     pub inspect: ListenAddress,
+    /// Names under which the inspector may be asked, besides IP addresses and localhost; for a Prometheus whose target
+    /// is a name.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>", example = ["node1.example"])]
+    pub inspect_hosts: Vec<HostName>,
     /// The card gateway.
     #[serde(default = "gateway")]
     pub gateway: String,
@@ -148,6 +153,7 @@ impl PaymentConfig {
         let own = [
             ("listen", self.listen != other.listen),
             ("inspect", self.inspect != other.inspect),
+            ("inspect_hosts", self.inspect_hosts != other.inspect_hosts),
             ("gateway", self.gateway != other.gateway),
             ("database", self.database != other.database),
             ("alerts", self.alerts != other.alerts),
@@ -384,6 +390,7 @@ mod tests {
             "database",
             "gateway",
             "inspect",
+            "inspect_hosts",
             "listen",
         ]
         .map(str::to_owned)

@@ -55,13 +55,14 @@ pub async fn run(options: ConfigOptions, config: PaymentConfig) -> Result<(), Ho
     let store = store.measured(measures.clone());
     let policy = fraud::policy();
     let (plant, lines) = plant::plant(node.system(), policy, gateway.clone(), &store, &config.plant)?;
-    let inspect = config.inspect.0;
+    let (inspect, hosts) = (config.inspect.0, config.inspect_hosts.clone());
     let reload = reload::child(options, config, plant.regulator(), facts.clone());
     let service =
         Arc::new(Service::new(store.clone(), facts.clone(), Charges::new(lines.payment.clone()), clock));
     let node = node
         .child(plant)
         .inspect_with(inspect, token)
+        .inspect_hosts(hosts)
         .child(reload)
         .child(reconciler(store.clone(), gateway, facts, clock))
         .child(confirmations(store.clone(), lines))

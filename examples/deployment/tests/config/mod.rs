@@ -104,7 +104,7 @@ fn every_mistake_is_told_at_once_with_line_field_value_and_what_is_allowed() {
     }
     let text = errors.to_string();
     for words in [
-        "help: did you mean 'state'? The keys here: listen, inspect, database, state, queue, freeze, services\n",
+        "help: did you mean 'state'? The keys here: listen, inspect, inspect_hosts, database, state, queue, freeze, services\n",
         "help: did you mean \"fri\"?\n",
         "help: did you mean \"header\"?\n",
         "regions[1].admin: is missing; give the splitter an address such as 127.0.0.1:9081\n",
