@@ -216,8 +216,12 @@ pub(crate) async fn review(args: ReviewArgs) -> Exit {
         while after < board.receipt {
             let page = client.receipts(Some(after), None, Client::RECEIPTS_MAX).await?;
             forgotten.get_or_insert(page.forgotten);
-            after = page.next;
             receipts.extend(page.receipts);
+            if page.next <= after {
+                // The node began anew since it showed its board: what the board counts up to does not come any more.
+                break;
+            }
+            after = page.next;
         }
         let review = Review::new(&board, &receipts, forgotten.unwrap_or_default());
         print(&args.node, &review, |_| show::review(&review))
@@ -283,7 +287,8 @@ async fn end(command: impl Future<Output = Result<(), RemoteError>>) -> Exit {
         // The reader has seen enough: `gemba receipts | head`.
         Err(RemoteError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Fine,
         Err(error) => {
-            eprintln!("gemba: {}", sentence(&error));
+            // What the node says is in it, and that comes from anywhere.
+            eprintln!("gemba: {}", show::clean_lines(&sentence(&error)));
             match &error {
                 RemoteError::Client(error) => error.into(),
                 RemoteError::Output(_) => Exit::Failed,

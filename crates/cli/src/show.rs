@@ -15,7 +15,7 @@ pub(crate) use health::health;
 pub(crate) use receipts::receipts;
 pub(crate) use reload::reloaded;
 pub(crate) use review::review;
-pub(crate) use text::{Page, clean, clock, colours_are_wanted, cut, left, right, span};
+pub(crate) use text::{Page, clean, clean_lines, clock, colours_are_wanted, cut, left, right, span};
 pub(crate) use tree::{state_light, tree};
 pub(crate) use why::{Chain, why};
 

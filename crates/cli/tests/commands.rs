@@ -5,9 +5,12 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use gemba::receipt::Seq;
+use gemba::view::{BoardView, ReceiptsView};
 use gemba::{Context, Node, Server, Stop, server};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -153,4 +156,53 @@ async fn a_demonstration_full_of_kills_costs_one_restart_each_and_keeps_every_pr
     for name in ["lost", "charged_twice", "charged_only", "captured_only", "in_flight_at_end"] {
         assert_eq!(report[name], 0, "{name}: {report}");
     }
+}
+
+/// A node that answers each path with this status and document.
+async fn impostor(answers: Vec<(&'static str, u16, String)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut asked = String::new();
+            stream.read_line(&mut asked).await.unwrap();
+            let mut line = String::from("more");
+            while !line.trim().is_empty() {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+            }
+            let known = answers.iter().find(|(path, ..)| asked.split(' ').nth(1).unwrap().starts_with(path));
+            let (_, status, document) = known.unwrap();
+            let length = document.len();
+            let head =
+                format!("HTTP/1.1 {status} Status\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            stream.write_all((head + document).as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_review_ends_when_the_node_began_anew_meanwhile() {
+    let board = BoardView { receipt: Seq(5_000), ..BoardView::default() };
+    let receipts = ReceiptsView { receipts: Vec::new(), next: Seq(0), forgotten: 0 };
+    let url = impostor(vec![
+        ("/api/v1/board", 200, serde_json::to_string(&board).unwrap()),
+        ("/api/v1/receipts", 200, serde_json::to_string(&receipts).unwrap()),
+    ]);
+    let output = gemba(&["review", "--url", &url.await]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_says_in_a_refusal_moves_no_cursor() {
+    let problem = serde_json::json!({
+        "type": "about:blank", "title": "x", "status": 404, "detail": "gone\u{1b}[2J\n  for ever", "instance": "/",
+    });
+    let url = impostor(vec![("/", 404, problem.to_string())]).await;
+    let output = gemba(&["tree", "--url", &url]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("gone [2J\n  for ever\n") && !said.contains('\u{1b}'), "{said:?}");
 }

@@ -268,23 +268,17 @@ async fn read(body: Body) -> Result<Ask, Problem> {
     let ask: Ask = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::new(Kind::BadRequest, format!("the body is not {{\"why\": \"…\", \"by\": \"…\"}}: {error}"))
     })?;
-    readable("why", ask.why.as_deref())?;
-    readable("by", ask.by.as_deref())?;
-    Ok(ask)
+    let words = [("why", &ask.why), ("by", &ask.by)];
+    let faults: Vec<_> =
+        words.into_iter().filter_map(|(field, text)| unreadable(field, text.as_deref())).collect();
+    if faults.is_empty() { Ok(ask) } else { Err(Problem::new(Kind::BadRequest, faults.join("; "))) }
 }
 
 /// Receipts are shown in terminals and logs: what stands in them is short and cannot move a cursor.
-fn readable(field: &str, text: Option<&str>) -> Result<(), Problem> {
-    let Some(text) = text else {
-        return Ok(());
-    };
-    if WORDS_CHARS_MAX < text.chars().count() || text.chars().any(char::is_control) {
-        return Err(Problem::new(
-            Kind::BadRequest,
-            format!("'{field}' must be at most {WORDS_CHARS_MAX} characters on one line"),
-        ));
-    }
-    Ok(())
+fn unreadable(field: &str, text: Option<&str>) -> Option<String> {
+    let wrong = |text: &str| WORDS_CHARS_MAX < text.chars().count() || text.chars().any(char::is_control);
+    text.is_some_and(wrong)
+        .then(|| format!("'{field}' must be at most {WORDS_CHARS_MAX} characters on one line"))
 }
 
 #[cfg(test)]
@@ -329,5 +323,12 @@ mod tests {
             let shown: String = body.chars().take(40).collect();
             assert_eq!(read(Body::from(body)).await.err().map(|problem| problem.kind()), kind, "{shown}");
         }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_wrong_with_the_words_is_told_at_once() {
+        let problem = read(Body::from(r#"{"why":"a\nb","by":"a\nb"}"#)).await.unwrap_err();
+        let told = format!("{problem:?}");
+        assert!(told.contains("'why' must be") && told.contains("'by' must be"), "{told}");
     }
 }

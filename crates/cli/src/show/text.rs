@@ -66,6 +66,11 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The same for what has several lines, as the faults of a configuration.
+pub(crate) fn clean_lines(text: &str) -> String {
+    text.split('\n').map(clean).collect::<Vec<_>>().join("\n")
+}
+
 /// `text` shortened to at most `width` columns, with an ellipsis where something is missing.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
@@ -201,6 +206,7 @@ mod tests {
         assert_eq!(cut_front("漢字漢字", 4), "…字");
         assert_eq!(cut_front("abcd", 4), "abcd");
         assert_eq!(clean("a\u{1b}[2Jb"), "a [2Jb");
+        assert_eq!(clean_lines("a\u{1b}[2J\n  b\r"), "a [2J\n  b ");
     }
 
     #[test]
