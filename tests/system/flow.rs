@@ -9,10 +9,10 @@ use gemba::control::{Control, ControlError};
 use gemba::light::Light;
 use gemba::policy::{Policy, all, rule};
 use gemba::receipt::{BreakerState, Event, Seq};
-use gemba::view::LineState;
+use gemba::view::{BoardView, LineState};
 use gemba::{
-    Action, JobContext, LineSpec, Node, Plant, PoolSpec, RefusalReason, RegionGuard, Resized, Signal,
-    SubmitError,
+    Action, JOURNAL_CAPACITY, JobContext, LineSpec, Node, Plant, PoolSpec, RefusalReason, RegionGuard,
+    Resized, Signal, SubmitError,
 };
 use gemba_kit::{actor, board, finish, receipt, workers};
 
@@ -230,6 +230,35 @@ async fn the_cord_stops_one_line_until_it_is_reset() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_light_that_is_older_than_the_journal_stays_lit_when_the_board_dies() {
+    let (node, _line) = start(1).await;
+    let system = node.system();
+    let pull = Control::PullCord { line: "work".parse().unwrap(), by: "ann".into(), why: "smoke".into() };
+    let pulled = system.control(pull).await.unwrap();
+    let red = |board: &BoardView| {
+        let station = board.stations.iter().find(|station| station.name.as_str() == "line:work");
+        station.is_some_and(|station| station.light == Light::Red)
+    };
+    board(system, red).await;
+    let silenced = || Event::AlertsSilenced {
+        stations: "pool:*".into(),
+        for_ms: 1,
+        by: "ann".into(),
+        why: "noise".into(),
+    };
+    for _ in 0..JOURNAL_CAPACITY {
+        system.record(None, &"/plant".parse().unwrap(), silenced());
+    }
+    assert!(pulled < system.journal().after(Seq(0), None, 1).receipts[0].seq, "nobody remembers the cord");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let kill = system.kill(&"/plant/board".parse().unwrap(), "test").unwrap();
+    receipt(system, kill, |receipt| receipt.path.name() == "kaizen").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    board(system, red).await;
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pool_grows_under_load_and_shrinks_when_it_is_gone() {
     let (node, line) = start_with(|spec| spec, patient(2, 10)).await;
     workers(node.system(), "work", 2).await;
@@ -352,7 +381,7 @@ async fn more_arrivals_than_the_baseline_explains_are_a_surge_sized_by_demand() 
     send(200, 30).await;
     let surge = board(node.system(), |board| board.arrivals.surge).await;
     assert!(50.0 < surge.arrivals.fast_per_s && surge.overall == Light::Yellow, "{:?}", surge.arrivals);
-    let pool = |board: &gemba::view::BoardView, name: &str| {
+    let pool = |board: &BoardView, name: &str| {
         board.pools.iter().find(|pool| pool.name.as_str() == name).cloned().unwrap()
     };
     let grown = board(node.system(), |board| 15 <= pool(board, "work").surge).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gemba_core::alert::SILENCE_MAX;
-use gemba_core::board::{Board, BoardRules, LightChange, Station};
+use gemba_core::board::{Board, LightChange, Station};
 use gemba_core::control::{Control, ControlError};
 use gemba_core::light::Light;
 use gemba_core::name::Name;
@@ -14,7 +14,7 @@ use gemba_core::view::{BoardView, LineView};
 use gemba_kernel::{Address, Context, Reply, Server, Stop};
 
 use crate::balancer::BalancerMsg;
-use crate::floor::Floor;
+use crate::floor::{Andon, Floor};
 use crate::kaizen::KaizenMsg;
 use crate::line::LineCell;
 use crate::regulator::RegulatorMsg;
@@ -35,7 +35,8 @@ pub(crate) enum BoardMsg {
     Tick,
 }
 
-/// The actor. A new life folds the journal again and stands where the old one stood.
+/// The actor. A new life stands where the old one stood, and folds what has happened since: a light may be older than
+/// what the journal remembers.
 pub(crate) struct AndonBoard {
     floor: Arc<Floor>,
     regulator: Address<RegulatorMsg>,
@@ -52,8 +53,8 @@ impl AndonBoard {
         kaizen: Address<KaizenMsg>,
         balancer: Address<BalancerMsg>,
     ) -> Self {
-        let board = Board::new(BoardRules::default());
-        Self { floor, regulator, kaizen, balancer, board, read: Seq(0) }
+        let Andon { board, read } = (*floor.andon.latest()).clone();
+        Self { floor, regulator, kaizen, balancer, board, read }
     }
 
     fn fold(&mut self, ctx: &Context<BoardMsg>) {
@@ -63,15 +64,27 @@ impl AndonBoard {
                 return;
             }
             for receipt in &page.receipts {
-                // What time has cleared by then, then what the receipt says: a new life folds as the old one did.
+                // What time has cleared by then, then what the receipt says.
                 let mut changes = self.board.tick(receipt.at, receipt.unix_ms);
                 changes.extend(self.board.apply(receipt));
-                if *self.floor.told.latest() < receipt.seq {
-                    tell(changes, ctx);
-                }
+                tell(changes, ctx);
             }
             self.read = page.next;
-            self.floor.told.publish(self.read.max(*self.floor.told.latest()));
+            self.keep();
+        }
+    }
+
+    /// What was told is told once, also by the next life.
+    fn keep(&self) {
+        self.floor.andon.publish(Andon { board: self.board.clone(), read: self.read });
+    }
+
+    /// Lets lights go out whose time is over.
+    fn clear(&mut self, ctx: &Context<BoardMsg>) {
+        let changes = self.board.tick(ctx.now(), ctx.system().unix_ms());
+        if !changes.is_empty() {
+            tell(changes, ctx);
+            self.keep();
         }
     }
 
@@ -118,8 +131,7 @@ impl AndonBoard {
 
     fn tick(&mut self, ctx: &Context<BoardMsg>) {
         self.fold(ctx);
-        let changes = self.board.tick(ctx.now(), ctx.system().unix_ms());
-        tell(changes, ctx);
+        self.clear(ctx);
         ctx.system().board_publisher().publish(self.view(ctx));
     }
 
@@ -183,7 +195,7 @@ impl Server for AndonBoard {
             self.board.add(Station::Pool(&pool.name), unix_ms);
         }
         self.fold(ctx);
-        let _ = self.board.tick(ctx.now(), unix_ms);
+        self.clear(ctx);
         ctx.system().board_publisher().publish(self.view(ctx));
         ctx.every(TICK, || BoardMsg::Tick);
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use gemba_core::affinity::Affinity;
 use gemba_core::baseline::{Baselines, Comparison};
+use gemba_core::board::{Board, BoardRules};
 use gemba_core::bottleneck::Finding;
 use gemba_core::burn_rate::{BurnRate, Objective};
 use gemba_core::burst::Burst;
@@ -72,8 +73,21 @@ pub(crate) struct Floor {
     pub cost: Publisher<CostView>,
     /// What burst has learnt; published by it, so that its next life goes on from there.
     pub surge: Publisher<Surge>,
-    /// The newest receipt the board has told of; a new life of it does not tell twice.
-    pub told: Publisher<Seq>,
+    /// What the board shows, and why; published by it, so that its next life goes on from there.
+    pub andon: Publisher<Andon>,
+}
+
+/// The lights, and the newest receipt that was folded into them.
+#[derive(Debug, Clone)]
+pub(crate) struct Andon {
+    pub board: Board,
+    pub read: Seq,
+}
+
+impl Default for Andon {
+    fn default() -> Self {
+        Self { board: Board::new(BoardRules::default()), read: Seq(0) }
+    }
 }
 
 /// What burst has learnt, and the receipt of the surge that is on.

@@ -28,7 +28,7 @@ use crate::balancer::{Balancer, POOLS_PER_LINE_MAX, Routes};
 use crate::board::{AndonBoard, BoardMsg};
 use crate::burst::{BurstHandler, Levelling};
 use crate::dispatcher::Dispatcher;
-use crate::floor::{Floor, Surge};
+use crate::floor::{Andon, Floor, Surge};
 use crate::follow_up::FollowUps;
 use crate::gate::Gate;
 use crate::guard::Guard;
@@ -320,7 +320,7 @@ impl PlantBuilder {
             arrivals: Publisher::new(ArrivalsView::default()),
             cost: Publisher::new(CostView::default()),
             surge: Publisher::new(Surge::default()),
-            told: Publisher::new(Seq(0)),
+            andon: Publisher::new(Andon::default()),
         });
         floor.set_patience();
         Ok(assemble(&floor, pool_specs, self.kaizen, sources.into(), &self.system))
