@@ -37,6 +37,12 @@ const CONTROL_LIMIT: Duration = Duration::from_secs(2);
 /// How long an operator waits for a configuration that is read again: files may be on a slow disk.
 const RELOAD_LIMIT: Duration = Duration::from_secs(4);
 
+/// How long it is waited for somebody who reads it: a child that was just started has not come to it yet.
+const READER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked for.
+const READER_LOOK: Duration = Duration::from_millis(10);
+
 /// A node from the inside, and for those who inspect it. Clones are handles to the same node.
 ///
 /// # Examples
@@ -340,8 +346,17 @@ impl System {
     ///
     /// Dropping the future does not withdraw the request.
     pub async fn reload(&self, by: &str) -> Result<Reloaded, ReloadError> {
+        let reader = async {
+            loop {
+                if let Some(reloads) = self.0.reloads.load_full() {
+                    return reloads;
+                }
+                tokio::time::sleep(READER_LOOK).await;
+            }
+        };
+        let reader = tokio::time::timeout(READER_WITHIN, reader).await;
+        let reloads = reader.map_err(|_| ReloadError::Unavailable)?;
         let (reply, answer) = oneshot::channel();
-        let reloads = self.0.reloads.load_full().ok_or(ReloadError::Unavailable)?;
         reloads(by.into(), Reply::new(reply));
         match tokio::time::timeout(RELOAD_LIMIT, answer).await {
             Ok(Ok(result)) => result,
