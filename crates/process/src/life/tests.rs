@@ -381,18 +381,31 @@ async fn begun(handle: &ProcessHandle) -> u32 {
     timeout(SOON, begun).await.expect("begun in time").unwrap().pid.unwrap()
 }
 
+/// A takeover that the stop of its node interrupted: who serves, and who is to follow. Both run on.
+async fn interrupted(home: &Path, address: SocketAddr) -> (u32, u32) {
+    let first = left_behind(home, serving()).await;
+    let second = followed(home, address).await;
+    assert!(runs(first) && runs(second));
+    (first, second)
+}
+
+fn serving() -> ProcessSpecBuilder {
+    shell("exec sleep 60").hands_over()
+}
+
+/// Begins a takeover, and stops the node before the successor is ready.
+async fn followed(home: &Path, address: SocketAddr) -> u32 {
+    let (node, handle) = once(successor(home, address)).await;
+    let number = begun(&handle).await;
+    node.stop("an update").await.unwrap();
+    number
+}
+
 #[tokio::test]
 async fn a_takeover_that_was_interrupted_goes_on_in_the_next_life() {
     let home = tempfile::tempdir().unwrap();
     let address = free();
-    let old = || shell("exec sleep 60").hands_over();
-    let first = left_behind(home.path(), old()).await;
-    // The node stops while the successor is not ready: both run on.
-    let (node, handle) = once(successor(home.path(), address)).await;
-    let second = begun(&handle).await;
-    node.stop("an update").await.unwrap();
-    assert!(runs(first) && runs(second));
-
+    let (first, second) = interrupted(home.path(), address).await;
     // The same successor is found, and the one that serves with it.
     let (node, handle) = once(successor(home.path(), address)).await;
     assert_eq!(begun(&handle).await, second);
@@ -412,11 +425,7 @@ async fn a_takeover_that_was_interrupted_goes_on_in_the_next_life() {
 async fn a_takeover_that_was_interrupted_and_fails_leaves_the_one_that_serves() {
     let home = tempfile::tempdir().unwrap();
     let address = free();
-    let old = || shell("exec sleep 60").hands_over();
-    let first = left_behind(home.path(), old()).await;
-    let (node, handle) = once(successor(home.path(), address)).await;
-    let second = begun(&handle).await;
-    node.stop("an update").await.unwrap();
+    let (first, second) = interrupted(home.path(), address).await;
     // It is never ready: it goes, and the one that serves stays.
     let late = successor(home.path(), address).ready_within(Duration::from_millis(100));
     let (node, handle) = once(late).await;
@@ -425,10 +434,8 @@ async fn a_takeover_that_was_interrupted_and_fails_leaves_the_one_that_serves() 
     node.stop("done").await.unwrap();
 
     // Interrupted again, and back to the old spec: the newcomer goes.
-    let (node, handle) = once(successor(home.path(), address)).await;
-    let third = begun(&handle).await;
-    node.stop("an update").await.unwrap();
-    let (node, handle) = once(old().survives(home.path())).await;
+    let third = followed(home.path(), address).await;
+    let (node, handle) = once(serving().survives(home.path())).await;
     assert_eq!(ready(&handle).await.unwrap(), first);
     is_gone(third).await;
     node.stop("done").await.unwrap();
@@ -445,14 +452,10 @@ async fn a_takeover_that_was_interrupted_and_fails_leaves_the_one_that_serves() 
 #[tokio::test]
 async fn a_newcomer_that_nobody_wrote_down_does_not_take_the_place_of_the_one_that_serves() {
     let home = tempfile::tempdir().unwrap();
-    let old = || shell("exec sleep 60").hands_over();
-    let first = left_behind(home.path(), old()).await;
-    let (node, handle) = once(successor(home.path(), free())).await;
-    let second = begun(&handle).await;
-    node.stop("an update").await.unwrap();
+    let (first, second) = interrupted(home.path(), free()).await;
     // As if the life had died right after it started the newcomer.
     std::fs::copy(home.path().join("before"), crate::identity::pid_file(home.path())).unwrap();
-    let (node, handle) = once(old().survives(home.path())).await;
+    let (node, handle) = once(serving().survives(home.path())).await;
     assert_eq!(ready(&handle).await.unwrap(), first);
     is_gone(second).await;
     handle.end().await.unwrap();
