@@ -59,10 +59,11 @@
 //!
 //! Keys that no field has are refused, whether or not the type says so; a struct with `#[serde(flatten)]` cannot
 //! tell, and takes all. Ranges belong into the schema: `#[schemars(range(min = 1))]` is checked and documented.
-//! A field with `#[schemars(extend("writeOnly" = true))]` is a secret and is never shown. Something has to stand
-//! in for a wrong value while the rest is looked at: nothing, zero, an address, a date. A type that takes none of
-//! these should have a default or an example in its schema, or what [`Check`] would find is told only in the next
-//! round.
+//! A field with `#[schemars(extend("writeOnly" = true))]` is a secret and is never shown, nor is a line of the
+//! file that may have it, because the key is misspelt or the line cannot be read: its number has to do. What
+//! [`Check`] says is shown as it is. Something has to stand in for a wrong value while the rest is looked at:
+//! nothing, zero, an address, a date. A type that takes none of these should have a default or an example in its
+//! schema, or what [`Check`] would find is told only in the next round.
 
 mod check;
 mod decode;
@@ -73,6 +74,7 @@ mod node;
 mod path;
 mod print;
 mod schema;
+mod secret;
 mod settle;
 mod sources;
 

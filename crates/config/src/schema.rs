@@ -1,4 +1,4 @@
-//! What the JSON Schema of a type says about a value: what is allowed, what it is by default, whether it is secret.
+//! What the JSON Schema of a type says about a value: what is allowed, what it is by default.
 
 use schemars::JsonSchema;
 use serde_json::Value as Json;
@@ -67,20 +67,10 @@ impl Schema {
         let found = default(said).or_else(|| default(resolved)).or_else(|| example(said));
         found.or_else(|| example(resolved)).and_then(|value| of_json(&value))
     }
-
-    pub(crate) fn is_secret(&self, path: &KeyPath) -> bool {
-        let secret = |schema: &Json| schema.get("writeOnly") == Some(&Json::Bool(true));
-        self.at(path).is_some_and(secret)
-            || path.parent().zip(path.0.last()).is_some_and(|(parent, last)| match last {
-                Segment::Key(key) => {
-                    self.at(&parent).and_then(|table| Self::field(table, key)).is_some_and(secret)
-                }
-                Segment::Index(_) => self.is_secret(&parent),
-            })
-    }
 }
 
-fn branches<'a>(schema: &'a Json, name: &str) -> &'a [Json] {
+/// The schemas under a name that has several.
+pub(crate) fn branches<'a>(schema: &'a Json, name: &str) -> &'a [Json] {
     schema.get(name).and_then(Json::as_array).map_or(&[], Vec::as_slice)
 }
 

@@ -111,7 +111,7 @@ impl<'a> Settling<'a> {
         if node.made_up || left_over {
             return self.drop(&at);
         }
-        let shown = if self.schema.is_secret(&at) { "a secret".to_owned() } else { node.shown() };
+        let (shown, hidden) = (self.schema.shown(&at, node), self.schema.hides(&at, node));
         let allowed = self.schema.at(&at).and_then(allowed);
         let (message, help, of_key) = match why {
             Why::UnknownKey { key, known } => {
@@ -129,11 +129,16 @@ impl<'a> Settling<'a> {
             Why::UnknownChoice { given, known } => {
                 let help = did_you_mean(&given, known.iter().copied())
                     .map(|meant| format!("did you mean \"{meant}\"?"));
-                let shown = if self.schema.is_secret(&at) { shown } else { quoted(&given) };
+                let shown = if hidden { shown } else { quoted(&given) };
                 (format!("{at} is {shown}; give one of {}", known.join(", ")), help, false)
             }
             Why::Wrong(expected) => {
                 (format!("{at} is {shown}; give {}", allowed.unwrap_or(expected)), None, false)
+            }
+            // The words may have the value in them.
+            Why::Other(_) if hidden => {
+                let allowed = allowed.unwrap_or_else(|| "another".to_owned());
+                (format!("{at} is {shown} that its type refuses; give {allowed}"), None, false)
             }
             Why::Other(words) => (format!("{at} is {shown}: {words}"), None, false),
             Why::Missing(_) => return None,
@@ -213,7 +218,7 @@ impl<'a> Settling<'a> {
             let Some(allowed) = schema.map(|schema| allowed(schema).unwrap_or_else(|| "fewer".into())) else {
                 return;
             };
-            let shown = if self.schema.is_secret(path) { "a secret".to_owned() } else { node.shown() };
+            let shown = self.schema.shown(path, node);
             outside.push((path.clone(), format!("{path} is {shown}; give {allowed}")));
         });
         for (path, message) in outside {

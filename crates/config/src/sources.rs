@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 
 use crate::check::Check;
 use crate::fault::{ConfigErrors, Excerpt, Fault};
-use crate::file::SourceText;
+use crate::file::{Mistake, SourceText};
 use crate::node::{Entry, Node, Origin, Value};
 use crate::path::{KeyPath, Segment};
 use crate::schema::Schema;
+use crate::secret::Lines;
 use crate::settle::{Finding, Settling, walk};
 
 /// The places a configuration is read from. Later ones override earlier ones: a file, the environment, flags.
@@ -161,6 +162,7 @@ impl Sources {
     /// schema has them, and what [`Check`] finds.
     pub fn load<T: DeserializeOwned + JsonSchema + Check>(self) -> Result<Loaded<T>, ConfigErrors> {
         let schema = Schema::of::<T>();
+        let lines = Lines::of(&schema);
         let Self { defaults, file, overlays, mut faults, .. } = self;
         let (source, mut tree, incomplete) = match file {
             None => (None, Node::new(Value::Table(vec![]), Origin::Default), false),
@@ -172,9 +174,8 @@ impl Sources {
                 let (tree, mistakes) = source.parse();
                 let incomplete = !mistakes.is_empty();
                 // One in a line: what follows it there follows from it.
-                for (message, span) in mistakes {
-                    let mut fault = plain(message, source.origin(&span));
-                    mark(&mut fault, Some(&source), Some(&span));
+                for mistake in mistakes {
+                    let fault = ungrammatical(mistake, &source, &lines);
                     if !faults.iter().any(|other| same_line(other, &fault)) {
                         faults.push(fault);
                     }
@@ -184,11 +185,7 @@ impl Sources {
         };
         if let Some(defaults) = defaults {
             let (mut under, mistakes) = defaults.parse();
-            faults.extend(mistakes.into_iter().map(|(message, span)| {
-                let mut fault = plain(message, defaults.origin(&span));
-                mark(&mut fault, Some(&defaults), Some(&span));
-                fault
-            }));
+            faults.extend(mistakes.into_iter().map(|mistake| ungrammatical(mistake, &defaults, &lines)));
             under.forget_origin();
             tree.put_under(under);
         }
@@ -208,6 +205,11 @@ impl Sources {
             .filter(|fault| !(incomplete && faults.iter().any(|other| same_line(other, fault))))
             .collect();
         faults.extend(found);
+        for fault in &mut faults {
+            // A mistake may be of another value of the line.
+            let may_show = |excerpt: &Excerpt| !lines.names_secret(&excerpt.text);
+            fault.excerpt = fault.excerpt.take().filter(may_show);
+        }
         // Those of one place of the file stay in the order in which they were found.
         faults.sort_by_key(|fault| match &fault.origin {
             Origin::File { .. } | Origin::Default => (fault.place, String::new()),
@@ -290,6 +292,14 @@ fn mark(fault: &mut Fault, source: Option<&SourceText>, span: Option<&std::ops::
     fault.place.1 = span.start;
 }
 
+/// A mistake of grammar; of a line that could not be read only what is no secret for sure is shown.
+fn ungrammatical((message, span): Mistake, source: &SourceText, lines: &Lines<'_>) -> Fault {
+    let mut fault = plain(message, source.origin(&span));
+    mark(&mut fault, Some(source), Some(&span));
+    fault.excerpt = fault.excerpt.filter(|excerpt| lines.is_harmless(&excerpt.text));
+    fault
+}
+
 /// Where in the sources a mistake stands.
 fn placed(finding: Finding, tree: &Node, schema: &Schema, source: Option<&SourceText>) -> Fault {
     let (at, node) = tree.deepest(&finding.path);
@@ -303,25 +313,24 @@ fn placed(finding: Finding, tree: &Node, schema: &Schema, source: Option<&Source
         (fault.origin, fault.place) = (at.origin, at.place);
         mark(&mut fault, source, instead.span.as_ref());
     }
-    let key_span = match (finding.of_key, at.parent(), at.0.last()) {
-        (true, Some(parent), Some(Segment::Key(key))) => {
-            tree.at(&parent).and_then(|table| table.entry(key)).and_then(|entry| entry.span.clone())
-        }
+    let key = match (finding.of_key, at.parent(), at.0.last()) {
+        (true, Some(table), Some(Segment::Key(key))) => Some((table, key)),
         _ => None,
     };
+    let key_span = key.as_ref().and_then(|(table, key)| tree.at(table)?.entry(key)?.span.clone());
     // The top of a file is no place to look at.
     if at.0.is_empty() && matches!(fault.origin, Origin::File { .. }) {
         fault.place = (0, 1);
     } else {
         mark(&mut fault, source, key_span.or_else(|| node.span.clone()).as_ref());
     }
-    if schema.is_secret(&at) {
+    if schema.holds_secret(&at) || key.is_some_and(|(table, key)| schema.may_mean_secret(&table, key)) {
         fault.excerpt = None;
     } else if let Some((shown, origin)) = &node.replaced {
         fault.notes.push(format!("it overrides {at} = {shown} ({origin})"));
     }
     for other in &finding.beside {
-        if let Some(node) = tree.at(other).filter(|_| !schema.is_secret(other)) {
+        if let Some(node) = tree.at(other).filter(|node| !schema.hides(other, node)) {
             fault.notes.push(format!("{other} is {} ({})", node.shown(), node.origin));
         }
     }

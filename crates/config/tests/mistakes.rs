@@ -261,10 +261,62 @@ fn a_secret_is_never_shown() {
     for text in ["short", "tiny"] {
         assert!(!errors.contains(text) && !overridden.contains(text), "{overridden}");
     }
+    for (text, told) in [
+        (SOUND.replace("token =", "tokn ="), "unknown key 'tokn'\n  --> fleet.toml:3:1\n  help"),
+        (SOUND.replace("secret\"", "secret"), "\n  --> fleet.toml:3:"),
+    ] {
+        let errors = load(&text, &[]).unwrap_err().to_string();
+        assert!(errors.contains(told) && !errors.contains("a long secret"), "{told:?} in\n{errors}");
+    }
     let loaded = load(SOUND, &[]).unwrap();
     assert_eq!(loaded.value.token.as_deref(), Some("a long secret"));
     let printed = loaded.print(true);
     assert!(printed.contains("token = \"(secret)\"") && !printed.contains("a long secret"), "{printed}");
+}
+
+#[test]
+fn a_secret_is_not_shown_for_the_sake_of_another_mistake() {
+    #[derive(Debug, Deserialize, Serialize, JsonSchema)]
+    struct Watch {
+        #[serde(default)]
+        alerts: Alerts,
+    }
+    #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+    #[serde(default)]
+    struct Alerts {
+        #[schemars(extend("writeOnly" = true))]
+        slack_url: Option<String>,
+        #[schemars(extend("writeOnly" = true))]
+        webhook_url: Option<String>,
+        colour: String,
+    }
+    impl Check for Watch {}
+    for (text, variable, told) in [
+        (
+            "[alerts]\nslack_ur1 = \"hush\"",
+            None,
+            "unknown key 'slack_ur1' in alerts\n  --> watch.toml:2:1\n  h",
+        ),
+        ("[alerts]\nslack = \"hush\"", None, "unknown key 'slack' in alerts\n  --> watch.toml:2:1\n  h"),
+        ("alert = { url = \"hush\" }", None, "unknown key 'alert'\n  --> watch.toml:1:1\n  h"),
+        ("[alerts]\nslack_url = \"hush", None, "--> watch.toml:2:"),
+        ("[alerts]\nslack = hush", None, "--> watch.toml:2:"),
+        ("[alerts]\nslack_url = \"x\"\nslack_url = \"hush\"", None, "--> watch.toml:3:"),
+        ("alerts = { slack_url = \"hush\", colour = 1 }", None, "alerts.colour is 1; give a text"),
+        ("alerts = \"hush\"", None, "alerts is a secret; give a table\n"),
+        ("", Some("{ slack_url = \"hush\", webhook_url = 7 }"), "a secret; give a text in quotes\n"),
+        ("", Some("{ slack_url = \"hush\""), "alerts is a secret; give a table\n"),
+        ("alerts = \"hush\"", Some("all"), "alerts is a secret; give a table\n"),
+        ("[alerts]\ncolour = 1", None, "   2 | colour = 1\n"),
+        ("[alerts]\ncolour == 1", None, "   2 | colour == 1\n"),
+    ] {
+        let variables = variable.map(|value| ("WATCH__ALERTS", value));
+        let sources = Sources::new("WATCH").text("watch.toml", text).variables(variables);
+        let errors = sources.load::<Watch>().unwrap_err();
+        let (shown, lines) = (errors.to_string(), errors.lines().collect::<String>());
+        assert!(shown.contains(told), "{told:?} in\n{shown}");
+        assert!(!shown.contains("hush") && !lines.contains("hush"), "{shown}");
+    }
 }
 
 #[test]
