@@ -10,7 +10,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use crate::file::parse_value;
+use crate::file::{parse_list, parse_value};
 use crate::node::{Entry, Node, Value};
 use crate::path::{KeyPath, Trail};
 
@@ -278,18 +278,7 @@ impl<'de> Deserializer<'de> for Decode<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
             Value::List(items) => self.list(items, visitor),
-            Value::Untyped(text) => {
-                let parsed = parse_value(text, &self.node.origin);
-                if let Some(Node { value: Value::List(items), .. }) = parsed {
-                    return self.list(&items, visitor);
-                }
-                // As flags and variables write lists.
-                let part =
-                    |text: &str| Node::new(Value::Untyped(text.trim().to_owned()), self.node.origin.clone());
-                let items: Vec<_> =
-                    if text.is_empty() { vec![] } else { text.split(',').map(part).collect() };
-                self.list(&items, visitor)
-            }
+            Value::Untyped(text) => self.list(&parse_list(text, &self.node.origin), visitor),
             Value::Anything => self.list(&[], visitor),
             Value::Table(_)
             | Value::Bool(_)

@@ -54,7 +54,18 @@ impl SourceText {
 /// A value by itself, as it may stand in a variable of the environment.
 pub(crate) fn parse_value(text: &str, origin: &Origin) -> Option<Node> {
     let value = DeValue::parse(text).ok()?.into_inner();
-    Some(Node::new(value_of(value, &|_| origin.clone()), origin.clone()))
+    let mut node = Node::new(value_of(value, &|_| Origin::Default), Origin::Default);
+    node.come_from(origin);
+    Some(node)
+}
+
+/// The entries of a list by itself: as in a file, or as flags and variables write them, without brackets.
+pub(crate) fn parse_list(text: &str, origin: &Origin) -> Vec<Node> {
+    if let Some(Node { value: Value::List(items), .. }) = parse_value(text, origin) {
+        return items;
+    }
+    let part = |text: &str| Node::new(Value::Untyped(text.trim().to_owned()), origin.clone());
+    if text.is_empty() { vec![] } else { text.split(',').map(part).collect() }
 }
 
 fn entries(table: DeTable<'_>, origin: &dyn Fn(&Range<usize>) -> Origin) -> Value {

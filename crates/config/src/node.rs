@@ -156,17 +156,21 @@ impl Node {
         (at, node)
     }
 
-    /// Makes it and all below it a default.
-    pub(crate) fn forget_origin(&mut self) {
-        (self.origin, self.span) = (Origin::Default, None);
+    /// Makes it and all below it come from `origin`, which is no place of the file.
+    pub(crate) fn come_from(&mut self, origin: &Origin) {
+        (self.origin, self.span) = (origin.clone(), None);
         match &mut self.value {
             Value::Table(entries) => {
                 for entry in entries {
                     entry.span = None;
-                    entry.node.forget_origin();
+                    entry.node.come_from(origin);
                 }
             }
-            Value::List(items) => items.iter_mut().for_each(Self::forget_origin),
+            Value::List(items) => {
+                for item in items {
+                    item.come_from(origin);
+                }
+            }
             Value::Bool(_)
             | Value::Integer(_)
             | Value::Float(_)

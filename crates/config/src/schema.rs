@@ -105,6 +105,17 @@ pub(crate) fn has_type(schema: &Json, name: &str) -> bool {
     }
 }
 
+/// Whether a table may stand there: it is one, or a choice that has something with it.
+pub(crate) fn takes_table(schema: &Json) -> bool {
+    let has_fields = |branch: &Json| branch.get("properties").is_some();
+    has_type(schema, "object") || branches(schema, "oneOf").iter().any(has_fields)
+}
+
+/// Whether a list stands there, and no text may.
+pub(crate) fn is_list(schema: &Json) -> bool {
+    has_type(schema, "array") && !has_type(schema, "string")
+}
+
 /// The names a value may have, if it is one of several.
 pub(crate) fn choices(schema: &Json) -> Vec<&str> {
     let listed = branches(schema, "enum").iter();

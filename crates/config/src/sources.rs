@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::check::Check;
 use crate::fault::{ConfigErrors, Excerpt, Fault};
-use crate::file::{Mistake, SourceText};
+use crate::file::{Mistake, SourceText, parse_list, parse_value};
 use crate::node::{Entry, Node, Origin, Value};
 use crate::path::{KeyPath, Segment};
-use crate::schema::Schema;
+use crate::schema::{Schema, is_list, takes_table};
 use crate::secret::Lines;
 use crate::settle::{Finding, Settling, walk};
 
@@ -186,7 +186,7 @@ impl Sources {
         if let Some(defaults) = defaults {
             let (mut under, mistakes) = defaults.parse();
             faults.extend(mistakes.into_iter().map(|mistake| ungrammatical(mistake, &defaults, &lines)));
-            under.forget_origin();
+            under.come_from(&Origin::Default);
             tree.put_under(under);
         }
         for overlay in overlays {
@@ -194,6 +194,7 @@ impl Sources {
                 faults.push(plain(message, overlay.origin));
             }
         }
+        open(&mut tree, &KeyPath::default(), &schema);
         let mut settling = Settling::new(tree.clone(), &schema, incomplete);
         let value = settling.settle::<T>();
         if let Some(value) = value.as_ref().filter(|_| !incomplete) {
@@ -261,6 +262,40 @@ impl Overlay {
         let replaced = (!(empty && node.span.is_none())).then(|| (node.shown(), node.origin.clone()));
         *node = Node { replaced, ..Node::new(Value::Untyped(self.text.clone()), self.origin.clone()) };
         Ok(())
+    }
+}
+
+/// Opens the tables and lists that a variable or a flag sets as a whole: what is in them has a place and an origin
+/// of its own, as in a file.
+fn open(node: &mut Node, at: &KeyPath, schema: &Schema) {
+    if let Value::Untyped(text) = &node.value {
+        let said = schema.at(at);
+        if said.is_some_and(is_list) {
+            node.value = Value::List(parse_list(text, &node.origin));
+        } else if said.is_some_and(takes_table)
+            && let Some(Node { value: table @ Value::Table(_), .. }) = parse_value(text, &node.origin)
+        {
+            node.value = table;
+        }
+    }
+    match &mut node.value {
+        Value::Table(entries) => {
+            for Entry { key, node, .. } in entries {
+                open(node, &at.key(key), schema);
+            }
+        }
+        Value::List(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                open(item, &at.with(Segment::Index(index)), schema);
+            }
+        }
+        Value::Bool(_)
+        | Value::Integer(_)
+        | Value::Float(_)
+        | Value::Text(_)
+        | Value::Untyped(_)
+        | Value::Anything
+        | Value::Gone => {}
     }
 }
 

@@ -343,11 +343,41 @@ fn flags_override_variables_and_variables_the_file() {
         ("strategy", "--strategy"),
         ("regions", "FLEET__REGIONS"),
         ("services.pay.port", "FLEET__SERVICES__PAY__PORT"),
+        ("services.pay.health.path", "FLEET__SERVICES__PAY__HEALTH"),
         ("services.pay.instances_min", "fleet.toml:8"),
         ("listen", "default"),
     ] {
         assert_eq!(loaded.origin(path).to_string(), origin, "{path}");
     }
+}
+
+#[test]
+fn what_a_variable_sets_as_a_whole_is_looked_into_as_in_a_file() {
+    let faulty = SOUND.replace("traffic_ratio = 0.05", "traffic_ratio = \"x\"");
+    let (pay, command, health) =
+        ("FLEET__SERVICES__PAY", "FLEET__SERVICES__PAY__COMMAND", "FLEET__SERVICES__PAY__HEALTH");
+    for (text, variable, value, expected) in [
+        (
+            SOUND,
+            pay,
+            "{ command = [], port = 80, health = { path = \"/x\" } }",
+            &["services.pay.command", "services.pay.port"][..],
+        ),
+        (SOUND, command, "", &["services.pay.command"][..]),
+        (
+            faulty.as_str(),
+            health,
+            "{ path = 5, evry_s = 5 }",
+            &["stages[0].traffic_ratio", "services.pay.health.evry_s", "services.pay.health.path"][..],
+        ),
+    ] {
+        let errors = load(text, &[(variable, value)]).unwrap_err();
+        let paths: Vec<_> = errors.faults().iter().map(gemba_config::Fault::path).collect();
+        assert_eq!(paths, expected, "{errors}");
+        assert_eq!(errors.faults().last().unwrap().origin().to_string(), variable);
+    }
+    let loaded = load(SOUND, &[("FLEET__STAGES__0__UNTIL", "{ seconds = 60 }")]).unwrap();
+    assert!(matches!(loaded.value.stages[0].until, Until::Seconds(60)), "{:?}", loaded.value.stages);
 }
 
 #[test]
