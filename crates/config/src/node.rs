@@ -156,6 +156,24 @@ impl Node {
         (at, node)
     }
 
+    /// The path here of one that counts only those entries of lists that were not taken out.
+    pub(crate) fn with_gone(&self, path: &KeyPath) -> KeyPath {
+        let (mut here, mut node) = (KeyPath::default(), Some(self));
+        for segment in &path.0 {
+            let segment = match (segment, node.map(|node| &node.value)) {
+                (Segment::Index(index), Some(Value::List(items))) => {
+                    let is_left = |(_, item): &(usize, &Self)| !matches!(item.value, Value::Gone);
+                    let place = items.iter().enumerate().filter(is_left).nth(*index);
+                    Segment::Index(place.map_or(*index, |(place, _)| place))
+                }
+                _ => segment.clone(),
+            };
+            node = node.and_then(|node| node.child(&segment));
+            here.0.push(segment);
+        }
+        here
+    }
+
     /// Makes it and all below it come from `origin`, which is no place of the file.
     pub(crate) fn come_from(&mut self, origin: &Origin) {
         (self.origin, self.span) = (origin.clone(), None);

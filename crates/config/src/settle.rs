@@ -197,6 +197,9 @@ impl<'a> Settling<'a> {
         let mut found = Vec::new();
         value.check(&mut Faults::new(&mut found));
         for Found { at, message, beside, help } in found {
+            // The type knows nothing of entries that were taken out.
+            let at = self.tree.with_gone(&at);
+            let beside: Vec<_> = beside.iter().map(|other| self.tree.with_gone(other)).collect();
             let is_faulty = |path: &KeyPath| {
                 let about = |faulty: &KeyPath| !path.0.is_empty() && faulty.starts_with(path);
                 self.faulty.iter().any(|faulty| path.starts_with(faulty) || about(faulty))

@@ -437,6 +437,17 @@ fn a_missing_value_is_told_once_and_the_rest_is_still_checked() {
 }
 
 #[test]
+fn a_wrong_entry_does_not_move_those_behind_it() {
+    for (regions, wrong) in [("[7, \"eu\", \"uk\"]", [0, 2]), ("[7, \"uk\"]", [0, 1])] {
+        let text = SOUND.replace("regions = [\"eu\"]", &format!("regions = {regions}"));
+        let errors = load(&text, &[]).unwrap_err();
+        let paths: Vec<_> = errors.faults().iter().map(gemba_config::Fault::path).collect();
+        let expected = wrong.map(|place| format!("services.pay.regions[{place}]"));
+        assert_eq!(paths, expected, "{errors}");
+    }
+}
+
+#[test]
 fn a_type_that_takes_little_does_not_hide_the_other_mistakes() {
     #[derive(Debug, Deserialize, JsonSchema)]
     struct Peer {
