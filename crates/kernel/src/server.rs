@@ -208,8 +208,8 @@ impl<S: Server> ServerSpec<S> {
     ///
     /// A handler that runs longer leaves the receipt
     /// [`HandlerStuck`](gemba_core::receipt::Event::HandlerStuck), and
-    /// [`HandlerRecovered`](gemba_core::receipt::Event::HandlerRecovered) when it goes on; the board shows it
-    /// meanwhile. It is told late by a quarter of a second at most, and never too early.
+    /// [`HandlerRecovered`](gemba_core::receipt::Event::HandlerRecovered) when it goes on, or its life is over;
+    /// the board shows it meanwhile. It is told late by a quarter of a second at most, and never too early.
     ///
     /// No one can end a handler that blocks its thread, a kill included: a kill acts where the handler awaits.
     /// If all threads of the runtime are blocked, nothing runs any more, not even what would tell. So move

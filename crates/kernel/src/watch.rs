@@ -10,8 +10,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use gemba_core::exit::Incarnation;
+use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::stuck::{Finding, Watch};
+use gemba_core::time::Timestamp;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
@@ -48,8 +51,25 @@ struct Watched {
 #[derive(Default)]
 struct Seen {
     watch: Watch,
-    /// The receipt of the handler that is stuck.
-    told: Option<Seq>,
+    /// The handler that is stuck.
+    told: Option<Told>,
+}
+
+/// A handler that was told to be stuck, with all that is needed to take it back when its life is gone.
+struct Told {
+    receipt: Seq,
+    path: ActorPath,
+    incarnation: Incarnation,
+    /// When it began, at the latest.
+    since: Timestamp,
+}
+
+impl Told {
+    fn take_back(self, system: &System, took: Duration) {
+        let event =
+            Event::HandlerRecovered { incarnation: self.incarnation, for_ms: took.as_millis() as u64 };
+        system.record(Some(self.receipt), &self.path, event);
+    }
 }
 
 impl Watchlist {
@@ -59,10 +79,13 @@ impl Watchlist {
 
     /// Adds a life, and has somebody look if nobody does.
     pub(crate) fn add(&self, vitals: &Arc<Vitals>, system: &System) {
-        let mut list = self.list();
-        list.new.push(Arc::downgrade(vitals));
-        if !list.is_watched {
-            list.is_watched = true;
+        let is_watched = {
+            let mut list = self.list();
+            list.new.push(Arc::downgrade(vitals));
+            std::mem::replace(&mut list.is_watched, true)
+        };
+        if !is_watched {
+            // Not under the lock: a runtime that is over drops the task here, and `On` takes it.
             start(system);
         }
     }
@@ -99,15 +122,16 @@ impl Drop for On {
 
 fn start(system: &System) {
     let runtime = Handle::current();
-    let on = On(Some(system.downgrade()));
+    let weak = system.downgrade();
     if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
         // Its only thread is either blocked or looks; and its clock may be paused.
-        drop(runtime.spawn(look_on(on)));
+        drop(runtime.spawn(look_on(On(Some(weak)))));
         return;
     }
     let look = {
         let runtime = runtime.clone();
-        move || look_from_a_thread(on, &runtime)
+        // `On` is made over there: a thread that cannot be had must not say that nobody looks.
+        move || look_from_a_thread(On(Some(weak)), &runtime)
     };
     if std::thread::Builder::new().name("gemba-watch".into()).spawn(look).is_err() {
         // No thread is left: a task sees most of it.
@@ -171,9 +195,17 @@ fn look_at(slice: &mut [Watched], system: &System) {
     }
 }
 
-/// Forgets those that have ended; whether nobody is left to look at.
+/// Forgets those that have ended, and takes back what was told of them; whether nobody is left to look at.
 fn is_over(all: &mut Vec<Watched>, system: &System, on: &mut On) -> bool {
-    all.retain(|watched| watched.vitals.strong_count() > 0);
+    all.retain_mut(|watched| {
+        let is_there = watched.vitals.strong_count() > 0;
+        if !is_there && let Some(told) = watched.busy.take().and_then(|seen| seen.told) {
+            // Not every end is told: not that of a start that failed, nor any below a supervisor that was killed.
+            let took = system.now().since(told.since);
+            told.take_back(system, took);
+        }
+        is_there
+    });
     let is_over = all.is_empty() && system.watchlist().dismiss();
     if is_over {
         on.0 = None;
@@ -193,28 +225,51 @@ fn look(watched: &mut Watched, system: &System) -> bool {
         return true;
     }
     let seen = watched.busy.get_or_insert_default();
-    let incarnation = vitals.incarnation;
-    match seen.watch.look(busy, limit, system.now()) {
+    let now = system.now();
+    match seen.watch.look(busy, limit, now) {
         None => {}
         Some(Finding::Stuck(ran)) => {
+            let (incarnation, path) = (vitals.incarnation, vitals.path.clone());
             let handles = vitals.handles().into();
             let (for_ms, limit_ms) = (ran.as_millis() as u64, limit.as_millis() as u64);
             let event = Event::HandlerStuck { incarnation, handles, for_ms, limit_ms };
-            let stuck = system.record(None, &vitals.path, event);
-            if vitals.reason().is_some() {
-                // It ended just now, and nobody would take back what was told.
-                let event = Event::HandlerRecovered { incarnation, for_ms };
-                system.record(Some(stuck), &vitals.path, event);
-            }
-            seen.told = Some(stuck);
+            let receipt = system.record(None, &path, event);
+            seen.told = Some(Told { receipt, path, incarnation, since: now - ran });
         }
         Some(Finding::Recovered(took)) => {
-            let event = Event::HandlerRecovered { incarnation, for_ms: took.as_millis() as u64 };
-            system.record(seen.told.take(), &vitals.path, event);
+            if let Some(told) = seen.told.take() {
+                told.take_back(system, took);
+            }
         }
     }
     if busy.is_none() {
         watched.busy = None;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use gemba_core::view::ActorKind;
+    use tokio::sync::watch::channel;
+
+    use super::*;
+    use crate::lifeline::{Lifeline, Report};
+    use crate::slot::{Profile, Slot};
+
+    #[test]
+    fn a_server_does_not_hang_where_nobody_can_be_had_to_look() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        // It drops what it is given from now on, at once.
+        drop(runtime);
+        let _entered = handle.enter();
+        let system = System::new("test".parse().unwrap());
+        let profile = Profile { kind: ActorKind::Server, strategy: None, order: 0, mailbox: None };
+        let slot = Arc::new(Slot::new("/server".parse().unwrap(), profile));
+        let report = Report::Node(channel(None).0);
+        let lifeline = Lifeline::new(system.clone(), slot, Incarnation(1), report, None);
+        system.watch(&Vitals::new(&lifeline, "()", None));
+        assert!(!system.watchlist().list().is_watched, "the next server has somebody look again");
+    }
 }

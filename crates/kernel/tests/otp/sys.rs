@@ -321,6 +321,44 @@ async fn an_init_and_a_terminate_can_be_stuck_too() {
     node.stop("test").await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_init_that_was_stuck_and_then_failed_is_taken_back() {
+    struct Fails;
+    impl Server for Fails {
+        type Msg = ();
+        async fn init(&mut self, _: &mut Context<()>) -> Result<(), Stop> {
+            tokio::time::sleep(SECOND * 3).await;
+            Err(Stop::error("no disk"))
+        }
+        async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+            Ok(())
+        }
+    }
+    let pool = Supervisor::dynamic("pool");
+    let handle = pool.handle();
+    let node = Node::builder("test").child(pool).start().await.unwrap();
+    handle.start_child(server("fails", || Fails).stuck_after(SECOND)).await.unwrap_err();
+    let stuck = receipt(&node, "handler_stuck", 0).await;
+    let recovered = receipt(&node, "handler_recovered", 0).await;
+    assert_eq!((recovered.cause, recovered.path.as_str()), (Some(stuck.seq), "/pool/fails"));
+    let Event::HandlerRecovered { for_ms, .. } = recovered.event else { panic!("{recovered:?}") };
+    assert!((3_000..=3_500).contains(&for_ms), "{for_ms}");
+    node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_handler_whose_supervisor_is_killed_is_taken_back() {
+    let (spec, address) = sum();
+    let above = Supervisor::one_for_one("above").child(spec);
+    let node = Node::builder("test").child(above).start().await.unwrap();
+    address.cast(Msg::Sleep(STUCK_AFTER * 100)).unwrap();
+    let stuck = receipt(&node, "handler_stuck", 0).await;
+    node.system().kill(&"/above".parse().unwrap(), "test").unwrap();
+    let recovered = receipt(&node, "handler_recovered", 0).await;
+    assert_eq!((recovered.cause, recovered.path.as_str()), (Some(stuck.seq), "/above/sum"));
+    node.stop("test").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_blocks_its_thread_is_seen_from_another() {
     let spec = server("sum", || Sum(0)).stuck_after(Duration::from_millis(1));
