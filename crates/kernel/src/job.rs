@@ -22,6 +22,7 @@ use crate::bonds::Rank;
 use crate::child::{ChildSpec, Shutdown};
 use crate::exit::{Stop, guarded_call};
 use crate::handle::{ChildError, DynamicRef};
+use crate::shell::KILL_GRACE;
 use crate::slot::Slot;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::task::{Stage, spawn};
@@ -30,6 +31,7 @@ use crate::task::{Stage, spawn};
 type Work = Box<dyn FnOnce(Arc<Slot>, Incarnation) -> BoxFuture<'static, Result<(), Stop>> + Send>;
 
 /// Work under way, and where its result arrives: the value, or why there is none. Never a panic of its own.
+/// It gives its result once; after that it is never ready again.
 ///
 /// Dropping it loses the result; the work goes on (Elixir: `Task.Supervisor.async_nolink`).
 /// [`shutdown`](Self::shutdown) ends it.
@@ -43,6 +45,8 @@ pub struct TaskHandle<T> {
     incarnation: Incarnation,
     supervisor: DynamicRef,
     result: oneshot::Receiver<Result<T, ExitReason>>,
+    /// The result has been read.
+    is_over: bool,
 }
 
 impl DynamicRef {
@@ -116,7 +120,7 @@ impl DynamicRef {
         child.restart = Restart::Temporary;
         let started = self.start_child(child).await?.expect("work never declines to run");
         let (path, incarnation) = (started.path, started.incarnation);
-        Ok(TaskHandle { path, incarnation, supervisor: self.clone(), result })
+        Ok(TaskHandle { path, incarnation, supervisor: self.clone(), result, is_over: false })
     }
 }
 
@@ -148,14 +152,25 @@ impl<T> TaskHandle<T> {
     /// Why there is no value: [`ExitReason::Shutdown`] if this ended it, or what ended it before.
     /// [`ExitReason::Error`] with the text of [`ChildError::Unkillable`] for work that never yields, which
     /// nobody can end, and with that of [`ChildError::Timeout`] if its supervisor does not answer.
+    /// [`ExitReason::NoProc`] if the result was read before.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not withdraw the request.
-    pub async fn shutdown(self) -> Result<T, ExitReason> {
+    pub async fn shutdown(mut self) -> Result<T, ExitReason> {
+        if self.is_over {
+            return Err(ExitReason::NoProc);
+        }
         match self.supervisor.terminate_life(self.path.name(), self.incarnation).await {
-            // What is not there any more has told its result.
-            Ok(()) | Err(ChildError::NotFound { .. } | ChildError::NotRunning) => self.await,
+            Ok(()) => self.await,
+            // What is not there any more has told its result; but a supervisor that was killed may have left
+            // behind work that never yields.
+            Err(ChildError::NotFound { .. } | ChildError::NotRunning) => {
+                self.await_within(KILL_GRACE).await.unwrap_or_else(|| {
+                    let name = self.path.name().parse().expect("a path is made of names");
+                    Err(ExitReason::error(&ChildError::Unkillable { name }))
+                })
+            }
             Err(error) => Err(ExitReason::error(&error)),
         }
     }
@@ -165,8 +180,13 @@ impl<T> Future for TaskHandle<T> {
     type Output = Result<T, ExitReason>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.is_over {
+            return Poll::Pending;
+        }
+        let told = Pin::new(&mut self.result).poll(cx);
+        self.is_over = told.is_ready();
         // Nobody to tell it: the work has never run.
-        Pin::new(&mut self.result).poll(cx).map(|told| told.unwrap_or(Err(ExitReason::NoProc)))
+        told.map(|told| told.unwrap_or(Err(ExitReason::NoProc)))
     }
 }
 

@@ -32,7 +32,7 @@ mod requests;
 mod rest;
 
 /// How long a killed child has to be gone before it is called unkillable and left behind.
-const KILL_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// What a supervisor understands.
 #[derive(Debug)]

@@ -109,6 +109,39 @@ async fn shutdown_of_work_that_is_over_leaves_a_later_one_of_its_name_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_result_is_given_once() {
+    let (_node, jobs) = node().await;
+    let mut work = jobs.run(async { 7 }).await.unwrap();
+    assert_eq!(work.await_within(Duration::from_secs(1)).await, Some(Ok(7)));
+    assert_eq!(work.await_within(Duration::from_secs(1)).await, None);
+    assert_eq!(work.shutdown().await, Err(ExitReason::NoProc));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_blocks_its_thread_and_has_lost_its_supervisor_is_told_as_unkillable() {
+    let (node, jobs) = node().await;
+    let (started, begun) = oneshot::channel();
+    let (let_go, until) = std::sync::mpsc::channel::<()>();
+    let work = jobs
+        .run(async move {
+            let _ = started.send(());
+            // No await: nobody can end it until the test lets it go.
+            let _ = until.recv();
+        })
+        .await
+        .unwrap();
+    begun.await.unwrap();
+    node.system().kill(&"/jobs".parse().unwrap(), "test").unwrap();
+    while jobs.count_children().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(60), work.shutdown()).await;
+    let reason = ended.expect("it says so").unwrap_err();
+    assert!(reason.to_string().contains("cannot be killed"), "{reason}");
+    drop(let_go);
+}
+
+#[tokio::test(start_paused = true)]
 async fn work_goes_on_while_nobody_waits_or_holds_its_handle() {
     let (_node, jobs) = node().await;
     let (open, gate) = oneshot::channel();
