@@ -366,7 +366,7 @@ impl<M: StateMachine> Machine<M> {
         context: &mut Context<M::Event>,
     ) -> Result<(), Stop> {
         let mut handled = 0;
-        let mut next = first.or_else(|| self.engine().pop());
+        let mut next = first.or_else(|| self.pop(context));
         while let Some(event) = next {
             if handled == BATCH {
                 // A machine that inserts for ever must not hold its thread for ever: here it can be killed.
@@ -382,9 +382,14 @@ impl<M: StateMachine> Machine<M> {
                 self.enter(&turn, context).await?;
             }
             self.settle(&turn, context)?;
-            next = self.engine().pop();
+            next = self.pop(context);
         }
         Ok(())
+    }
+
+    /// The next of its own events. It is one like any other: it is not quiet.
+    fn pop(&mut self, context: &mut Context<M::Event>) -> Option<M::Event> {
+        self.engine().pop().inspect(|_| context.disturb())
     }
 
     async fn enter(&mut self, turn: &Turn<M::State>, context: &mut Context<M::Event>) -> Result<(), Stop> {

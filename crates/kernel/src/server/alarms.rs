@@ -23,10 +23,12 @@ impl Alarms {
         self.set.insert((at, alarm));
     }
 
-    /// One that rings already is left alone: nobody waits for it.
+    /// One that rings already falls silent: nobody waits for it, and its turn is not to break the quiet.
     pub(crate) fn disarm(&mut self, alarm: Alarm) {
         if let Some(at) = self.times.remove(&alarm) {
             self.set.remove(&(at, alarm));
+        } else {
+            self.ringing.retain(|(_, other)| *other != alarm);
         }
     }
 

@@ -175,7 +175,7 @@ impl<M: Send + 'static> Context<M> {
     }
 
     /// Handles `message` if it is quiet for so long: any message that is handled before, a timer's
-    /// included, cancels it. Asking again replaces it.
+    /// included, cancels it. Asking again replaces it. Works from `init`.
     ///
     /// For a time that messages should not cancel, use [`start_timer`](Self::start_timer).
     #[doc(alias = "timeout")]
@@ -198,6 +198,16 @@ impl<M: Send + 'static> Context<M> {
     pub(super) fn turn(&self) -> u64 {
         let alarm = self.alarms.as_ref().and_then(|alarms| alarms.first());
         alarm.into_iter().chain(self.inbox.turn()).min().unwrap_or(u64::MAX)
+    }
+
+    /// A message is handled: it is not quiet.
+    #[inline]
+    pub(crate) fn disturb(&mut self) {
+        if self.is_planned
+            && let Some(plans) = self.plans()
+        {
+            plans.disturb();
+        }
     }
 
     fn agenda(&mut self) -> &mut Agenda<M> {

@@ -57,8 +57,18 @@ pub(super) struct Work {
     batches: u32,
     /// Whether it has had its turn.
     is_tired: bool,
+    last: Last,
     /// Wakes for a timer; made for the first one.
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// What the life did last, if that may be due again at once, and for ever.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Last {
+    #[default]
+    Other,
+    Timer,
+    Alarm,
 }
 
 /// What the life does next.
@@ -166,7 +176,7 @@ impl<S: Server> Life<S> {
     }
 
     /// What comes first: a continuation, the control lane, a timer that is due, the mailbox and what takes
-    /// its turn in it, alarms and signals, quiet.
+    /// its turn in it, alarms and signals, quiet. But no timer or alarm goes again that is `yielding`.
     fn poll_next(&mut self, cx: &mut task::Context<'_>) -> Poll<Next<S::Msg>> {
         if self.context.is_planned
             && self.work.chained < BATCH
@@ -194,18 +204,23 @@ impl<S: Server> Life<S> {
             return Poll::Ready(Next::Handle(message));
         }
         let is_time = self.poll_time();
+        if is_time && let Some(alarms) = self.context.set_alarms() {
+            alarms.look(Instant::now(), self.work.received + self.receiver.len() as u64);
+        }
+        let yielding = self.yielding();
         if is_time
+            && yielding == Last::Other
             && let Some(message) = self.context.plans().and_then(|plans| plans.due(Instant::now(), None))
         {
+            self.work.last = Last::Timer;
             return Poll::Ready(Next::Handle(message));
         }
-        if let Some(alarms) = self.context.set_alarms() {
-            if is_time {
-                alarms.look(Instant::now(), self.work.received + self.receiver.len() as u64);
-            }
-            if let Some(alarm) = alarms.turn(self.work.received) {
-                return Poll::Ready(Next::Ring(alarm));
-            }
+        if yielding != Last::Alarm
+            && let Some(alarms) = self.context.set_alarms()
+            && let Some(alarm) = alarms.turn(self.work.received)
+        {
+            self.work.last = Last::Alarm;
+            return Poll::Ready(Next::Ring(alarm));
         }
         if let Some(make) = self.context.inbox.next(self.work.received) {
             return Poll::Ready(Next::Handle(make()));
@@ -214,11 +229,28 @@ impl<S: Server> Life<S> {
             self.work.received += 1;
             return Poll::Ready(Next::Handle(message.expect("the context holds a sender")));
         }
-        if is_time && let Some(message) = self.context.plans().and_then(|plans| plans.quiet(Instant::now())) {
+        // A mailbox that gives nothing may hold messages all the same, when this task has had its share for now.
+        if is_time
+            && self.receiver.is_empty()
+            && let Some(message) = self.context.plans().and_then(|plans| plans.quiet(Instant::now()))
+        {
             return Poll::Ready(Next::Handle(message));
         }
         (self.work.turn, self.work.batches) = (None, 0);
         Poll::Pending
+    }
+
+    /// What lets others go first this time. Timers go before alarms, and those before signals; but after a timer
+    /// comes an alarm or a signal if it is its turn, and after an alarm a signal. Otherwise a handler that takes
+    /// longer than its own period would keep them waiting for ever.
+    fn yielding(&mut self) -> Last {
+        let last = std::mem::take(&mut self.work.last);
+        let turn = match last {
+            Last::Other => None,
+            Last::Timer => Some(self.context.turn()),
+            Last::Alarm => self.context.inbox.turn(),
+        };
+        if turn.is_some_and(|turn| turn <= self.work.received) { last } else { Last::Other }
     }
 
     /// Whether something that was planned is due; if not, the life will be told then.
@@ -250,11 +282,7 @@ impl<S: Server> Life<S> {
         let result = loop {
             self.work.handled += 1;
             self.vitals.takes(self.work.handled);
-            if self.context.is_planned
-                && let Some(plans) = self.context.plans()
-            {
-                plans.disturb();
-            }
+            self.context.disturb();
             if flags & flag::OBSERVE == 0 {
                 if let Err(stop) = self.server.handle(message, &mut self.context).await {
                     break Err(stop);
@@ -327,11 +355,12 @@ impl<S: Server> Life<S> {
         self.work.handled += u64::from(alarm.is_some());
         self.vitals.begin(self.work.handled, begun);
         self.vitals.takes(self.work.handled);
-        if let Some(plans) = self.context.plans() {
-            plans.disturb();
-        }
         let result = match alarm {
-            Some(alarm) => self.server.ring(alarm, &mut self.context).await,
+            Some(alarm) => {
+                self.context.disturb();
+                self.server.ring(alarm, &mut self.context).await
+            }
+            // What `init` has planned stands: no message has been handled.
             None => self.server.begin(&mut self.context).await,
         };
         self.pause(begun, u64::from(alarm.is_some()));

@@ -343,6 +343,34 @@ async fn a_down_has_its_turn_while_messages_never_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_down_has_its_turn_while_ticks_never_end() {
+    let mut bench = Bench::new().await;
+    let (_, watching) = bench.start("watcher").await;
+    let (path, _) = bench.start("target").await;
+    watch(&watching, &path).await;
+    // Each takes longer than its period: one is always due.
+    ask(&watching, |_, ctx| {
+        ctx.every(Duration::from_millis(10), || {
+            let (open, gate) = oneshot::channel();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                // The watcher may be gone.
+                let _ = open.send(());
+            });
+            Msg::Wait(gate)
+        });
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(15)).await;
+    bench.kill(&path);
+    cast(&watching, Msg::Tell(Told::Note(1)));
+    assert_eq!(bench.told().await, Told::Note(1));
+    assert!(matches!(bench.told().await, Told::Down(down) if down.path == path));
+    cast(&watching, Msg::Tell(Told::Note(2)));
+    assert_eq!(bench.told().await, Told::Note(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_monitor_of_a_life_that_is_over_leaves_nothing_behind() {
     let mut bench = Bench::new().await;
     let (watcher, watching) = bench.start("watcher").await;

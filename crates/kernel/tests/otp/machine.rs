@@ -636,6 +636,76 @@ async fn m22_a_cancelled_timeout_does_not_come_and_cancelling_nothing_is_no_mist
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timeout_that_was_cancelled_after_it_rang_leaves_the_quiet_alone() {
+    let rig = rig().await;
+    rig.act(|on| {
+        on.state_timeout(SECOND, Note("late"));
+        Next::Keep
+    });
+    // It waits for the time-out before it has more to do.
+    assert_eq!(rig.story().await, ["enter AA"]);
+    rig.send(Event::Work(2 * SECOND));
+    rig.act(|on| {
+        on.context().receive_timeout(SECOND, Note("quiet"));
+        Next::Goto(B)
+    });
+    assert_eq!(rig.later().await, ["enter AB", "quiet in B"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_quiet_outlives_the_begin_and_no_inserted_event() {
+    let quiet = rig_with(|on| on.context().receive_timeout(SECOND, Note("quiet")), |_, _, _| ()).await;
+    assert_eq!(quiet.later().await, ["enter AA", "quiet in A"]);
+    let init: Init = |on| {
+        on.context().receive_timeout(SECOND, Note("quiet"));
+        on.insert(Note("inserted"));
+    };
+    let disturbed = rig_with(init, |_, _, _| ()).await;
+    assert_eq!(disturbed.later().await, ["enter AA", "inserted in A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ticks_without_an_end_leave_a_state_timeout_its_turn() {
+    let rig = rig().await;
+    rig.act(|on| {
+        on.state_timeout(SECOND, Note("late"));
+        // Each takes longer than its period: one is always due.
+        on.context().every(SECOND / 100, || Event::Work(SECOND / 50));
+        Next::Keep
+    });
+    assert_eq!(rig.after(2 * SECOND).await, ["enter AA", "late in A"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_and_ticks_without_an_end_leave_a_down_its_turn() {
+    fn again(on: &mut Actions<'_, Event>) -> Next<State> {
+        let now = on.now();
+        on.timeout("again", now, act(again));
+        Next::Keep
+    }
+    fn tick(on: &mut Actions<'_, Event>) -> Next<State> {
+        on.context().after(Duration::ZERO, act(tick));
+        Next::Keep
+    }
+    for ticks in [false, true] {
+        let rig = rig().await;
+        rig.act(again);
+        if ticks {
+            rig.act(tick);
+        }
+        rig.act(|on| {
+            on.context().monitor(&"/nobody".parse().expect("a path"), |_| Note("down"));
+            Next::Keep
+        });
+        // Virtual time stands still while the machine works.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rig.story.try_iter().collect::<Vec<_>>(), ["enter AA", "down in A"], "{ticks}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn m23_an_update_changes_what_a_timeout_brings_and_not_when() {
     fn start(on: &mut Actions<'_, Event>) -> Next<State> {
         on.timeout("x", SECOND, Note("old"));

@@ -13,6 +13,7 @@ use gemba_kernel::{
     Server, ServerSpec, Stop, StopError, Supervisor, TERMINATE_LIMIT, server,
 };
 use tokio::sync::mpsc;
+use tokio::task::coop;
 use tokio::time::Instant;
 
 use crate::kit::receipt;
@@ -36,6 +37,8 @@ enum Msg {
     Keep(Reply<u32>),
     /// Calls this address from inside the handler.
     Call(Address<Msg>, Reply<Result<u32, CallError>>),
+    /// Uses up what its thread gives it at a time, and then waits for quiet.
+    Tire,
     /// Asks itself to stop, and waits for it.
     StopSelf(Reply<Result<ExitReason, StopError>>),
     Do(Turn),
@@ -89,6 +92,14 @@ impl Server for Probe {
             }
             Msg::Keep(reply) => self.kept.push(reply),
             Msg::Call(address, reply) => reply.send(address.call(Msg::Ask).await),
+            Msg::Tire => {
+                while coop::has_budget_remaining() {
+                    coop::consume_budget().await;
+                }
+                ctx.receive_timeout(Duration::ZERO, Msg::Note("quiet"));
+                // Ends the batch in hand: the mailbox is asked anew.
+                ctx.monitor(&"/nobody".parse()?, |_| Msg::Note("down"));
+            }
             Msg::StopSelf(reply) => reply.send(ctx.address().stop(SECOND).await),
             Msg::Do(turn) => return turn(self, ctx),
         }
@@ -533,6 +544,28 @@ async fn g19_the_wait_for_quiet_is_cancelled_by_any_message() {
     address.cast(Msg::Note("message")).unwrap();
     tokio::time::sleep(SECOND * 9).await;
     assert_eq!(written(&mut notes), ["message"]);
+    node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_quiet_works_from_init() {
+    let waits: Init = |ctx| {
+        ctx.receive_timeout(SECOND, Msg::Note("quiet"));
+        Ok(())
+    };
+    let (node, _, mut notes) = lone(Ways { init: Some(waits), ..Ways::default() }).await;
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(written(&mut notes), ["init", "quiet"]);
+    node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_not_quiet_while_a_message_waits_that_the_thread_has_no_time_for() {
+    let (node, address, mut notes) = lone(Ways::default()).await;
+    address.cast(Msg::Tire).unwrap();
+    address.cast(Msg::Note("message")).unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(written(&mut notes), ["init", "message", "down"]);
     node.stop("test").await.unwrap();
 }
 
