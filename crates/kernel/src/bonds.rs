@@ -14,6 +14,8 @@ use crate::slot::Slot;
 /// Told of the end of a life, once. It must not block, and must not panic: it runs where the life ended.
 pub(crate) type Watcher = Box<dyn FnOnce(Down) + Send>;
 
+type Watchers = BTreeMap<(Rank, u64), Watcher>;
+
 /// Who is told first of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
@@ -31,7 +33,7 @@ pub(crate) trait Trap: Send + Sync {
 #[derive(Default)]
 pub(crate) struct Bonds {
     watched: u64,
-    watchers: BTreeMap<(Rank, u64), Watcher>,
+    watchers: Watchers,
     links: BTreeMap<Incarnation, Weak<Slot>>,
     /// How the life takes exits over its links as messages, if it does.
     pub trap: Option<Weak<dyn Trap>>,
@@ -69,12 +71,16 @@ impl Bonds {
         gone.into_iter().collect()
     }
 
-    /// Tells everybody that the life is over: names first, links last. Its place is free, and no lock is
-    /// held.
+    /// Takes away what leads to the life. Its place is free, and nobody has heard of its end.
+    pub(crate) fn tell_names(&mut self, path: &ActorPath, incarnation: Incarnation, reason: &ExitReason) {
+        let others = self.watchers.split_off(&(Rank::Monitor, 0));
+        let names = std::mem::replace(&mut self.watchers, others);
+        tell_all(names, path, incarnation, reason);
+    }
+
+    /// Tells everybody else that the life is over, links last. No lock is held.
     pub(crate) fn tell(self, path: &ActorPath, incarnation: Incarnation, reason: &ExitReason) {
-        for watcher in self.watchers.into_values() {
-            watcher(Down { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() });
-        }
+        tell_all(self.watchers, path, incarnation, reason);
         for (peer, slot) in self.links {
             if let Some(slot) = slot.upgrade() {
                 let exit =
@@ -82,6 +88,12 @@ impl Bonds {
                 slot.peer_ended(peer, exit);
             }
         }
+    }
+}
+
+fn tell_all(watchers: Watchers, path: &ActorPath, incarnation: Incarnation, reason: &ExitReason) {
+    for watcher in watchers.into_values() {
+        watcher(Down { path: path.clone(), incarnation: Some(incarnation), reason: reason.clone() });
     }
 }
 

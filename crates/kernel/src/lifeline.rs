@@ -90,7 +90,10 @@ impl Drop for Lifeline {
     fn drop(&mut self) {
         let was_unkillable = self.slot.state() == ActorState::Unkillable;
         let said = self.reason.take().map(|reason| *reason);
-        let (reason, bonds) = self.slot.release(self.incarnation, said, self.system.unix_ms());
+        let (reason, mut bonds) = self.slot.release(self.incarnation, said, self.system.unix_ms());
+        if let Some(bonds) = &mut bonds {
+            bonds.tell_names(&self.slot.path, self.incarnation, &reason);
+        }
         if let Some(vitals) = self.vitals.take() {
             vitals.end(reason.clone());
         }

@@ -1,5 +1,8 @@
 //! Rows R01–R20: links, monitors, the registry and groups.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Wake, Waker};
 use std::time::Duration;
 
 use gemba_core::exit::{ExitReason, Incarnation};
@@ -854,6 +857,31 @@ async fn r20_a_group_monitor_has_the_members_and_every_change_after() {
     group.leave(&first);
     assert!(matches!(monitor.changed().await, GroupEvent::Left(_)));
     drop(unread);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hears_of_an_end_finds_the_groups_left() {
+    struct Look {
+        group: Group<Msg>,
+        seen: std::sync::mpsc::Sender<bool>,
+    }
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            // The test may be over.
+            let _ = self.seen.send(self.group.is_empty());
+        }
+    }
+    let bench = Bench::new().await;
+    let (_, address) = bench.start("peer").await;
+    let group = bench.group("room");
+    group.join(&address).unwrap();
+    let (seen, looks) = std::sync::mpsc::channel();
+    let waker = Waker::from(Arc::new(Look { group: group.clone(), seen }));
+    let mut stop = pin!(address.stop(Duration::from_secs(1)));
+    assert!(stop.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
+    settle().await;
+    assert_eq!(looks.try_iter().next(), Some(true), "looked at where the end is told");
+    assert_eq!(stop.await, Ok(ExitReason::Normal));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
