@@ -10,10 +10,10 @@ use gemba_core::exit::ExitReason;
 use gemba_core::view::{ActorKind, ActorState};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use crate::bonds::Killer;
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{guarded, guarded_call};
 use crate::lifeline::Lifeline;
-use crate::slot::Killer;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// A ractor actor as a child.

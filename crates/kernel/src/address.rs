@@ -360,7 +360,8 @@ impl<M: Send + 'static> Address<M> {
             .map_err(|_| StopError::Timeout { path: self.0.place(), within })
     }
 
-    /// [`stop`](Self::stop), and a kill when the time is over.
+    /// [`stop`](Self::stop), and a kill when the time is over, also of a server that is still in `init`: its start
+    /// has failed then.
     ///
     /// # Errors
     ///

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use futures_util::future;
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
+use ractor::ActorCell;
+use tokio::task::AbortHandle;
 
 use crate::link::Exit;
 use crate::monitor::Down;
@@ -27,6 +30,25 @@ pub(crate) enum Rank {
 /// A life that takes exits over its links as messages.
 pub(crate) trait Trap: Send + Sync {
     fn exit(&self, exit: Exit);
+}
+
+/// How to kill what holds a place.
+#[derive(Debug, Clone)]
+pub(crate) enum Killer {
+    Actor(ActorCell),
+    Task(AbortHandle),
+    /// A server that is in `init`, and has no task of its own yet.
+    Init(future::AbortHandle),
+}
+
+impl Killer {
+    pub(crate) fn kill(&self) {
+        match self {
+            Self::Actor(cell) => cell.kill(),
+            Self::Task(handle) => handle.abort(),
+            Self::Init(handle) => handle.abort(),
+        }
+    }
 }
 
 /// Made when a life is first watched or linked, so that the others pay one word.

@@ -7,8 +7,9 @@ use gemba_core::receipt::{Event, Seq};
 use gemba_core::view::ActorKind;
 use ractor::ActorRef;
 
+use crate::bonds::Killer;
 use crate::shell::Message;
-use crate::slot::{Killer, Slot};
+use crate::slot::Slot;
 use crate::system::System;
 
 /// Why a supervisor was not halted, or does not run again.

@@ -53,7 +53,7 @@ impl<M: Send + 'static> Context<M> {
     ///
     /// If nobody is at `path`, this life gets an exit with [`ExitReason::NoProc`].
     ///
-    /// An exit ends this life as a kill does, at its next `await`, without
+    /// An exit ends this life as a kill does, at its next `await`, in `init` too, without
     /// [`terminate`](crate::Server::terminate); with [`trap_exits`](Self::trap_exits) it is a message. A
     /// supervisor takes no exit but those of its children: linked to it, one shares its fate, not the
     /// other way round.

@@ -6,15 +6,16 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{AbortHandle, BoxFuture};
 use gemba_core::exit::ExitReason;
 use gemba_core::machine::Alarm;
 use gemba_core::view::ActorKind;
 
 use crate::address::{Address, CALL_TIMEOUT, Lane};
+use crate::bonds::Killer;
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{Stop, guarded_call};
-use crate::slot::{Killer, Mailbox};
+use crate::slot::Mailbox;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::vitals::Vitals;
 
@@ -74,6 +75,10 @@ pub trait Server: Sized + Send + 'static {
     ///
     /// An error, or a panic, is a failed start; [`Stop::ignore`] declines to run, which is none. `terminate`
     /// does not run then.
+    ///
+    /// # Cancel safety
+    ///
+    /// A kill, or an exit over a link, drops this future at its `await` and fails the start.
     fn init(&mut self, ctx: &mut Context<Self::Msg>) -> impl Future<Output = Result<(), Stop>> + Send {
         let _ = ctx;
         ready(Ok(()))
@@ -294,12 +299,18 @@ impl<S: Server> Start for ServerStart<S> {
                 work,
                 lifeline: lifeline.clone(),
             });
-            if let Err(stop) = life.init().await {
+            let (init, registration) = AbortHandle::new_pair();
+            lifeline.slot.set_killer(incarnation, Killer::Init(init.clone()));
+            if let Err(stop) = life.init(registration).await {
                 return Err(life.declined(stop));
             }
             lifeline.arm();
             let killer = Killer::Task(tokio::spawn(life.run()).abort_handle());
             lifeline.slot.set_killer(incarnation, killer.clone());
+            if init.is_aborted() {
+                // Whoever killed it when `init` was over has ended nothing so far.
+                killer.kill();
+            }
             Ok(Handle::new(killer, Stopper::Life(vitals), Arc::downgrade(&lifeline)))
         })
     }

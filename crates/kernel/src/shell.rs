@@ -335,6 +335,7 @@ impl Shell {
             }
             Err(NoStart::Failed(reason)) => {
                 let event = Event::ChildStartFailed { reason: reason.clone() };
+                let cause = place.slot.take_kill(incarnation).or(cause);
                 let receipt = self.system.record(cause, &place.slot.path, event);
                 let name = place.name();
                 place.answer_start(|| Err(ChildError::Failed { name, reason: reason.clone() }));

@@ -17,11 +17,9 @@ use gemba_core::receipt::Seq;
 use gemba_core::supervision::Strategy;
 use gemba_core::time::Timestamp;
 use gemba_core::view::{ActorKind, ActorState, ActorView, ExitView, MailboxView};
-use ractor::ActorCell;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
-use crate::bonds::{Bonds, Rank, Tie, Trap, Watcher};
+use crate::bonds::{Bonds, Killer, Rank, Tie, Trap, Watcher};
 use crate::halt::Latch;
 use crate::link::Exit;
 use crate::vitals::Vitals;
@@ -34,22 +32,6 @@ pub(crate) trait Mailbox: Any + Send + Sync {
     /// The life that reads it, or read it last.
     fn life(&self) -> Option<Arc<Vitals>>;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
-}
-
-/// How to kill what holds a place.
-#[derive(Debug, Clone)]
-pub(crate) enum Killer {
-    Actor(ActorCell),
-    Task(AbortHandle),
-}
-
-impl Killer {
-    pub(crate) fn kill(&self) {
-        match self {
-            Self::Actor(cell) => cell.kill(),
-            Self::Task(handle) => handle.abort(),
-        }
-    }
 }
 
 /// What stands at a place, the same for each of its lives.
@@ -373,6 +355,13 @@ impl Slot {
         if let Some(killer) = killer {
             killer.kill();
         }
+    }
+
+    /// Why the life `mine`, which was killed, ends.
+    pub(crate) fn doom_of(&self, mine: Incarnation) -> ExitReason {
+        let life = self.life();
+        let bonds = life.bonds.as_ref().filter(|_| life.is_held_by(mine));
+        bonds.and_then(|bonds| bonds.exit.clone()).unwrap_or(ExitReason::Killed)
     }
 
     /// The life that holds the place.

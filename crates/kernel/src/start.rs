@@ -11,11 +11,12 @@ use gemba_core::supervision::{Flags, Strategy};
 use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 
+use crate::bonds::Killer;
 use crate::child::ChildSpec;
 use crate::exit::{Stop, Why};
 use crate::lifeline::Lifeline;
 use crate::shell::Message;
-use crate::slot::{Killer, Mailbox};
+use crate::slot::Mailbox;
 use crate::system::System;
 use crate::vitals::{StopOrder, Vitals};
 

@@ -12,11 +12,11 @@ use gemba_core::view::ActorKind;
 use ractor::{Actor, ActorCell};
 use tokio::sync::oneshot;
 
+use crate::bonds::Killer;
 use crate::child::{ABOVE, ChildSpec, Shutdown, SpecError, check_supervisor, child_from, child_rules};
 use crate::exit::{Stop, guarded_call};
 use crate::handle::{Current, DynamicRef, SupervisorRef};
 use crate::shell::{Beginning, Message, SupervisorActor};
-use crate::slot::Killer;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 
 /// A supervisor as a child: a strategy, an intensity, and children in order.

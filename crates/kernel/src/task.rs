@@ -12,10 +12,11 @@ use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::view::ActorKind;
 
+use crate::bonds::Killer;
 use crate::child::{ChildSpec, Shutdown, child_from, child_rules};
 use crate::exit::{Stop, guarded_call, reason_of};
 use crate::lifeline::Lifeline;
-use crate::slot::{Killer, Slot};
+use crate::slot::Slot;
 use crate::start::{Birth, Handle, NoStart, Start, Stopper};
 use crate::system::System;
 

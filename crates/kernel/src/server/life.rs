@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use futures_util::future::{AbortRegistration, Abortable, Aborted};
 use futures_util::task::waker_ref;
 use gemba_core::exit::ExitReason;
 use gemba_core::machine::Alarm;
@@ -91,17 +92,24 @@ enum Following<M> {
 }
 
 impl<S: Server> Life<S> {
-    /// Runs `init`; an error says why no life comes of it.
-    pub(super) async fn init(&mut self) -> Result<(), Stop> {
+    /// Runs `init`, which can be killed; an error says why no life comes of it.
+    pub(super) async fn init(&mut self, killed: AbortRegistration) -> Result<(), Stop> {
         let vitals = self.vitals.clone();
         vitals.enter(Stage::Init, Instant::now());
-        let result = match guarded(at_work(&vitals, pin!(self.server.init(&mut self.context)))).await {
-            Ok(result) => result,
-            Err(panic) => Err(Stop(Why::Ends(panic))),
+        let mut init = pin!(Some(Abortable::new(self.server.init(&mut self.context), killed)));
+        let result = match init.as_mut().as_pin_mut() {
+            Some(init) => guarded(at_work(&vitals, init)).await,
+            None => Ok(Err(Aborted)),
         };
+        // As in `declined`: one that was killed drops what it held in here.
+        let _ = guarded_call(|| init.set(None));
         vitals.enter(Stage::Serve, Instant::now());
         vitals.pause();
-        result
+        match result {
+            Ok(Ok(result)) => result,
+            Ok(Err(Aborted)) => Err(Stop(Why::Ends(self.lifeline.slot.doom_of(self.lifeline.incarnation)))),
+            Err(panic) => Err(Stop(Why::Ends(panic))),
+        }
     }
 
     /// Lets go of a life that did not come to run. This is the supervisor's task: no panic may reach that.

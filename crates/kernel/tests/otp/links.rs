@@ -666,6 +666,52 @@ async fn r16_a_link_to_nobody_is_an_exit_with_noproc() {
     assert_eq!(monitor.await.reason, ExitReason::NoProc);
 }
 
+/// Links to this place in `init`, and waits there.
+struct Waits(ActorPath);
+
+impl Server for Waits {
+    type Msg = ();
+
+    async fn init(&mut self, ctx: &mut Context<()>) -> Result<(), Stop> {
+        struct Sour;
+        impl Drop for Sour {
+            fn drop(&mut self) {
+                panic!("sour");
+            }
+        }
+        let _sour = Sour;
+        ctx.link(&self.0);
+        std::future::pending().await
+    }
+
+    async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_ends_an_init_that_waits() {
+    let bench = Bench::new().await;
+    let supervisor = bench.node.system().whereis(&path("/peers"));
+    let (peer, _) = bench.start("peer").await;
+    for (to, expected) in [(peer.clone(), ExitReason::Killed), (path("/peers/nobody"), ExitReason::NoProc)] {
+        let waits = server("waits", move || Waits(to.clone())).temporary();
+        let peers = bench.peers.clone();
+        let begun = tokio::time::Instant::now();
+        let starting = tokio::spawn(async move { peers.start_child(waits).await });
+        settle().await;
+        if expected == ExitReason::Killed {
+            bench.kill(&peer);
+        }
+        let failed = starting.await.unwrap().unwrap_err();
+        assert!(matches!(&failed, ChildError::Failed { reason, .. } if *reason == expected), "{failed}");
+        assert!(begun.elapsed() < Duration::from_secs(1), "of virtual time");
+    }
+    // What such an `init` held is no harm to the supervisor either.
+    assert_eq!(bench.node.system().whereis(&path("/peers")), supervisor);
+    bench.start("waits").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn r17_after_an_unlink_no_exit_of_that_peer_comes() {
     let mut bench = Bench::new().await;
@@ -798,6 +844,31 @@ async fn a_broadcast_names_who_refuses_and_reaches_the_others() {
     assert_eq!(bench.told_so_far().await, [Told::Note(3), Told::Note(3)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_hears_of_an_end_finds_the_groups_left() {
+    struct Look {
+        group: Group<Msg>,
+        seen: std::sync::mpsc::Sender<bool>,
+    }
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            // The test may be over.
+            let _ = self.seen.send(self.group.is_empty());
+        }
+    }
+    let bench = Bench::new().await;
+    let (_, address) = bench.start("peer").await;
+    let group = bench.group("room");
+    group.join(&address).unwrap();
+    let (seen, looks) = std::sync::mpsc::channel();
+    let waker = Waker::from(Arc::new(Look { group: group.clone(), seen }));
+    let mut stop = pin!(address.stop(Duration::from_secs(1)));
+    assert!(stop.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
+    settle().await;
+    assert_eq!(looks.try_iter().next(), Some(true), "looked at where the end is told");
+    assert_eq!(stop.await, Ok(ExitReason::Normal));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r19_leaving_and_dying_at_once_is_harmless() {
     let bench = Bench::new().await;
@@ -857,31 +928,6 @@ async fn r20_a_group_monitor_has_the_members_and_every_change_after() {
     group.leave(&first);
     assert!(matches!(monitor.changed().await, GroupEvent::Left(_)));
     drop(unread);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_hears_of_an_end_finds_the_groups_left() {
-    struct Look {
-        group: Group<Msg>,
-        seen: std::sync::mpsc::Sender<bool>,
-    }
-    impl Wake for Look {
-        fn wake(self: Arc<Self>) {
-            // The test may be over.
-            let _ = self.seen.send(self.group.is_empty());
-        }
-    }
-    let bench = Bench::new().await;
-    let (_, address) = bench.start("peer").await;
-    let group = bench.group("room");
-    group.join(&address).unwrap();
-    let (seen, looks) = std::sync::mpsc::channel();
-    let waker = Waker::from(Arc::new(Look { group: group.clone(), seen }));
-    let mut stop = pin!(address.stop(Duration::from_secs(1)));
-    assert!(stop.as_mut().poll(&mut Poller::from_waker(&waker)).is_pending());
-    settle().await;
-    assert_eq!(looks.try_iter().next(), Some(true), "looked at where the end is told");
-    assert_eq!(stop.await, Ok(ExitReason::Normal));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

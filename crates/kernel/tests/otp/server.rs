@@ -687,6 +687,25 @@ async fn g21_stop_or_kill_kills_when_the_time_is_over() {
     node.stop("test").await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn stop_or_kill_ends_an_init_that_waits() {
+    let (sender, mut notes) = notebook();
+    let pool = Supervisor::dynamic("pool");
+    let handle = pool.handle();
+    let node = Node::builder("test").child(pool).start().await.unwrap();
+    let spec = probe("p", Ways { init_takes: SECOND * 20, ..Ways::default() }, &sender);
+    let address = spec.address();
+    let starting = tokio::spawn(async move { handle.start_child(spec).await });
+    settle().await;
+    let begun = Instant::now();
+    assert_eq!(address.stop_or_kill(SECOND).await, Ok(ExitReason::Killed));
+    assert_eq!(begun.elapsed(), SECOND);
+    let failed = starting.await.unwrap().unwrap_err();
+    assert!(matches!(&failed, ChildError::Failed { reason: ExitReason::Killed, .. }), "{failed}");
+    assert_eq!(written(&mut notes), Vec::<String>::new());
+    node.stop("test").await.unwrap();
+}
+
 /// Blocks its thread when asked to, until what lets it go is dropped.
 struct Blocker {
     begun: Arc<tokio::sync::Notify>,
