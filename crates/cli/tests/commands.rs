@@ -49,8 +49,19 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
+/// With a proxy that nobody reaches.
+fn behind_a_proxy(args: &[&str]) -> Command {
+    let mut command = command(args);
+    command.env("http_proxy", "http://127.0.0.1:1").env_remove("no_proxy").env_remove("NO_PROXY");
+    command
+}
+
 async fn gemba(args: &[&str]) -> Output {
-    timeout(LIMIT, command(args).output()).await.expect("the command did not end").unwrap()
+    output(&mut command(args)).await
+}
+
+async fn output(command: &mut Command) -> Output {
+    timeout(LIMIT, command.output()).await.expect("the command did not end").unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +82,15 @@ async fn data_goes_to_stdout_and_words_to_stderr() {
     let killed = gemba(&["kill", "/idle", "--url", &url, "--token", &token, "--json"]).await;
     let answer: Value = serde_json::from_slice(&killed.stdout).unwrap();
     assert!(answer["receipt"].is_u64(), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_asked_itself_whatever_proxy_is_set() {
+    let (_node, url, token) = node().await;
+    for args in [["tree", "--url", &url, "--json"], ["board", "--url", &url, "--json"]] {
+        let output = output(behind_a_proxy(&args).env("GEMBA_TOKEN", &token)).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +166,7 @@ async fn a_leashed_process_ends_with_whoever_started_it() {
 async fn a_demonstration_full_of_kills_costs_one_restart_each_and_keeps_every_promise() {
     let args = "demo --seconds 5 --rate 100 --kill-every 50 --seed 7 --json --inspect 127.0.0.1:0";
     let args: Vec<_> = args.split(' ').collect();
-    let output = timeout(DEMO_LIMIT, command(&args).output()).await.expect("it did not end").unwrap();
+    let output = timeout(DEMO_LIMIT, behind_a_proxy(&args).output()).await.expect("it did not end").unwrap();
     let words = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{words}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
