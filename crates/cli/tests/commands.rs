@@ -10,7 +10,7 @@ use gemba::view::{BoardView, ReceiptsView};
 use gemba::{Context, Node, Server, Stop, server};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -178,21 +178,27 @@ async fn a_demonstration_full_of_kills_costs_one_restart_each_and_keeps_every_pr
     }
 }
 
+/// The next request, as far as its first line.
+async fn asked(listener: &TcpListener) -> (BufReader<TcpStream>, String) {
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let mut asked = String::new();
+    stream.read_line(&mut asked).await.unwrap();
+    let mut line = String::from("more");
+    while !line.trim().is_empty() {
+        line.clear();
+        stream.read_line(&mut line).await.unwrap();
+    }
+    (stream, asked)
+}
+
 /// A node that answers each path with this status and document.
 async fn impostor(answers: Vec<(&'static str, u16, String)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut stream = BufReader::new(stream);
-            let mut asked = String::new();
-            stream.read_line(&mut asked).await.unwrap();
-            let mut line = String::from("more");
-            while !line.trim().is_empty() {
-                line.clear();
-                stream.read_line(&mut line).await.unwrap();
-            }
+            let (mut stream, asked) = asked(&listener).await;
             let known = answers.iter().find(|(path, ..)| asked.split(' ').nth(1).unwrap().starts_with(path));
             let (_, status, document) = known.unwrap();
             let length = document.len();
@@ -225,4 +231,19 @@ async fn what_a_node_says_in_a_refusal_moves_no_cursor() {
     let output = gemba(&["tree", "--url", &url]).await;
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("gone [2J\n  for ever\n") && !said.contains('\u{1b}'), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_in_the_middle_of_its_answer_does_not_answer() {
+    for status in ["200 OK", "404 Not Found"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = asked(&listener).await;
+            let part = format!("HTTP/1.1 {status}\r\ncontent-length: 1000\r\n\r\n{{");
+            stream.write_all(part.as_bytes()).await.unwrap();
+        });
+        let output = gemba(&["tree", "--url", &url]).await;
+        assert_eq!(output.status.code(), Some(3), "{status}: {output:?}");
+    }
 }

@@ -8,7 +8,7 @@ use gemba_core::name::{ActorPath, Name};
 use gemba_core::receipt::{BreakerState, Seq};
 use gemba_core::reload::Reloaded;
 use gemba_core::view::{BoardView, ReceiptsView, TreeView};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
 use crate::actions::{Ask, Done};
@@ -29,7 +29,7 @@ pub enum ClientError {
         /// The address given.
         url: Box<str>,
     },
-    /// Nothing answers there, or not within [`CALL_TIMEOUT`].
+    /// Nothing answers there, or not the whole answer within [`CALL_TIMEOUT`].
     #[error("no node answers at {url}; start one with `gemba demo`, or say where it is with --url")]
     Unreachable {
         /// The address asked.
@@ -70,8 +70,8 @@ pub enum ClientError {
         url: Url,
         /// The status of the answer.
         status: StatusCode,
-        /// What could not be read, if it was the body.
-        source: Option<reqwest::Error>,
+        /// What could not be understood, if it was the body.
+        source: Option<serde_json::Error>,
     },
 }
 
@@ -351,14 +351,11 @@ impl Client {
     /// [`ClientError`]: no node answers at the address, or something else does. A node that takes no work is
     /// [`Readiness::NotReady`], which is no error.
     pub async fn ready(&self) -> Result<Readiness, ClientError> {
-        let (url, response) = self.send(self.http.get(self.at("readyz")?)).await?;
-        let status = response.status();
-        let why =
-            response.text().await.map_err(|source| ClientError::Unreachable { url: url.clone(), source })?;
+        let (status, why) = self.send(self.http.get(self.at("readyz")?)).await?;
         match status {
             StatusCode::OK => Ok(Readiness::Ready),
             StatusCode::SERVICE_UNAVAILABLE => Ok(Readiness::NotReady(why.trim().into())),
-            status => Err(ClientError::Invalid { url, status, source: None }),
+            status => Err(ClientError::Invalid { url: self.base.clone(), status, source: None }),
         }
     }
 
@@ -376,25 +373,27 @@ impl Client {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        let (url, response) = self.send(request).await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(refusal(url, response).await);
+        let (status, text) = self.send(request).await?;
+        let invalid = |source| ClientError::Invalid { url: self.base.clone(), status, source: Some(source) };
+        if status.is_success() {
+            return serde_json::from_str(&text).map_err(invalid);
         }
-        response.json().await.map_err(|source| ClientError::Invalid { url, status, source: Some(source) })
+        Err(refusal(status, serde_json::from_str(&text).map_err(invalid)?))
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<(Url, Response), ClientError> {
+    /// Sends, and reads the answer to its end: a node that stops in the middle of it has not answered.
+    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, String), ClientError> {
         let request = match &self.token {
             Some(token) => request.bearer_auth(token.reveal()),
             None => request,
         };
-        match request.send().await {
-            Ok(response) => Ok((self.base.clone(), response)),
-            Err(source) => {
-                Err(ClientError::Unreachable { url: self.base.clone(), source: source.without_url() })
-            }
-        }
+        let silent = |source: reqwest::Error| ClientError::Unreachable {
+            url: self.base.clone(),
+            source: source.without_url(),
+        };
+        let response = request.send().await.map_err(silent)?;
+        let status = response.status();
+        Ok((status, response.text().await.map_err(silent)?))
     }
 }
 
@@ -413,12 +412,7 @@ fn actor(path: &ActorPath, verb: &str) -> String {
 }
 
 /// What an answer other than success means.
-async fn refusal(url: Url, response: Response) -> ClientError {
-    let status = response.status();
-    let document: Document = match response.json().await {
-        Ok(document) => document,
-        Err(source) => return ClientError::Invalid { url, status, source: Some(source) },
-    };
+fn refusal(status: StatusCode, document: Document) -> ClientError {
     let detail = document.detail.into();
     match status {
         StatusCode::UNAUTHORIZED => ClientError::Unauthorized { detail },
