@@ -9,7 +9,7 @@ use gemba::alert::SILENCE_MAX;
 use gemba::name::{ActorPath, Name};
 use gemba::receipt::BreakerState;
 use gemba::sim::client::Client as Callers;
-use gemba::{Client, INSPECT, Token};
+use gemba::{Client, INSPECT};
 
 /// Looks at running nodes, operates them, and runs the demonstration.
 #[derive(Debug, Parser)]
@@ -107,8 +107,9 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4040")]
     pub(crate) url: String,
     /// Bearer token; the node prints it when it starts
+    // A text: what is refused here would be printed whole.
     #[arg(long, env = "GEMBA_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<Token>,
+    pub(crate) token: Option<String>,
     /// Print JSON as the API gives it
     #[arg(long)]
     pub(crate) json: bool,
@@ -497,7 +498,6 @@ mod tests {
             "gemba breaker payment ajar",
             "gemba receipts --limit 0",
             "gemba receipts --limit 1001",
-            "gemba tree --token short",
             "gemba tree --depth -1",
             "gemba nonsense",
             "gemba demo --rate 0",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gemba::health::HealthState;
 use gemba::receipt::{BreakerState, Receipt, Seq};
 use gemba::view::ReceiptsView;
-use gemba::{Client, ClientError};
+use gemba::{Client, ClientError, Token, TokenError};
 use serde::Serialize;
 
 use crate::args::{
@@ -27,6 +27,8 @@ const FOLLOW_PERIOD: Duration = Duration::from_millis(500);
 enum RemoteError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error("--token or GEMBA_TOKEN holds no token")]
+    Token(#[from] TokenError),
     #[error("cannot write the output")]
     Output(#[from] io::Error),
 }
@@ -229,8 +231,10 @@ pub(crate) async fn review(args: ReviewArgs) -> Exit {
     .await
 }
 
-fn connect(node: &NodeArgs) -> Result<Client, ClientError> {
-    Client::new(&node.url, node.token.clone())
+/// A variable that is set to nothing is as one that is not set.
+fn connect(node: &NodeArgs) -> Result<Client, RemoteError> {
+    let token = node.token.as_deref().filter(|token| !token.is_empty());
+    Ok(Client::new(&node.url, token.map(Token::new).transpose()?)?)
 }
 
 /// Who asks: it stands in the receipt.
@@ -291,6 +295,7 @@ async fn end(command: impl Future<Output = Result<(), RemoteError>>) -> Exit {
             eprintln!("gemba: {}", show::clean_lines(&sentence(&error)));
             match &error {
                 RemoteError::Client(error) => error.into(),
+                RemoteError::Token(_) => Exit::Usage,
                 RemoteError::Output(_) => Exit::Failed,
             }
         }

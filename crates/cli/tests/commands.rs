@@ -120,6 +120,18 @@ async fn each_kind_of_trouble_has_its_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_none_is_not_printed() {
+    let (_node, url, _) = node().await;
+    for (token, code) in [("correct-horse-battery ", 2), ("correct-horse-battery\r", 2), ("", 0)] {
+        let output = output(command(&["tree", "--url", &url]).env("GEMBA_TOKEN", token)).await;
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{token:?}: {words}");
+        assert_eq!(words.contains("GEMBA_TOKEN"), code == 2, "{token:?}: {words}");
+        assert!(!words.contains("correct-horse"), "{token:?}: {words}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_follower_prints_what_happens_as_a_line_each() {
     let (_node, url, token) = node().await;
     let mut follower =
