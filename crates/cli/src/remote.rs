@@ -244,13 +244,19 @@ fn operator() -> String {
 }
 
 async fn follow(client: &Client, args: &ReceiptsArgs) -> Result<(), RemoteError> {
-    let mut after = args.after.map(Seq);
+    let page = |after| client.receipts(after, args.path.as_ref(), args.limit);
+    let mut view = page(args.after.map(Seq)).await?;
     loop {
-        let view = client.receipts(after, args.path.as_ref(), args.limit).await?;
-        after = Some(view.next);
         write(&more(&view, args.node.json))?;
         if view.receipts.len() < args.limit {
             tokio::time::sleep(FOLLOW_PERIOD).await;
+        }
+        let after = view.next;
+        view = page(Some(after)).await?;
+        if view.next < after {
+            // Its numbers begin at 1 again. One that has come as far as we were meanwhile cannot be told apart.
+            eprintln!("gemba: the node began anew; its receipts follow from the first");
+            view = page(Some(Seq(0))).await?;
         }
     }
 }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests unwrap like the tests themselves")]
 
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use gemba::receipt::Seq;
+use gemba::receipt::{Event, Receipt, Seq};
+use gemba::time::Timestamp;
 use gemba::view::{BoardView, ReceiptsView};
 use gemba::{Context, Node, Server, Stop, server};
 use serde_json::Value;
@@ -232,6 +234,38 @@ async fn a_review_ends_when_the_node_began_anew_meanwhile() {
     ]);
     let output = gemba(&["review", "--url", &url.await]).await;
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_of_a_node_that_began_anew_begins_anew() {
+    let page = |receipts, next| {
+        serde_json::to_string(&ReceiptsView { receipts, next: Seq(next), forgotten: 0 }).unwrap()
+    };
+    let first = Receipt {
+        seq: Seq(1),
+        at: Timestamp::START,
+        unix_ms: 0,
+        cause: None,
+        path: "/".parse().unwrap(),
+        event: Event::NodeStarted { node: "bench".parse().unwrap() },
+    };
+    let url = impostor(vec![
+        ("/api/v1/receipts?limit=20&after=1000", 200, page(Vec::new(), 50)),
+        ("/api/v1/receipts?limit=20&after=50", 200, page(Vec::new(), 50)),
+        ("/api/v1/receipts?limit=20&after=0", 200, page(vec![Arc::new(first)], 50)),
+        ("/api/v1/receipts?limit=20", 200, page(Vec::new(), 1_000)),
+    ]);
+    let mut follower = command(&["receipts", "--follow", "--json", "--url", &url.await])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let line = timeout(LIMIT, lines.next_line()).await.expect("nothing came").unwrap().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["seq"], 1);
+    let mut words = BufReader::new(follower.stderr.take().unwrap()).lines();
+    let told = timeout(LIMIT, words.next_line()).await.expect("it said nothing").unwrap().unwrap();
+    assert!(told.contains("began anew"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
