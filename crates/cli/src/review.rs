@@ -125,7 +125,7 @@ impl Review {
             pools: board.pools.clone(),
             studies: board.studies.clone(),
             bottlenecks: board.bottlenecks.clone(),
-            lights: Lights::new(receipts, from_unix_ms, to_unix_ms),
+            lights: Lights::new(board, receipts, from_unix_ms),
             counts: Counts::new(receipts),
             recalls: Recall::ALL.map(|recall| (recall, recall.judge(&facts))).to_vec(),
             checklist: Vec::new(),

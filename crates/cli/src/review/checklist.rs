@@ -173,13 +173,12 @@ fn bottleneck(review: &Review) -> (Answer, String) {
 fn longest(review: &Review) -> (Answer, String) {
     match &review.lights.longest {
         None => (Answer::No, "no station was red or worse".into()),
-        Some(incident) => (
-            Answer::Yes,
-            format!(
-                "{} for {:.0} s: {} (`gemba why {}`)",
-                incident.station, incident.seconds, incident.why, incident.receipt.0
-            ),
-        ),
+        Some(incident) => {
+            let why = incident.receipt.map(|receipt| format!(" (`gemba why {}`)", receipt.0));
+            let why = why.unwrap_or_default();
+            let fact = format!("{} for {:.0} s: {}{why}", incident.station, incident.seconds, incident.why);
+            (Answer::Yes, fact)
+        }
     }
 }
 

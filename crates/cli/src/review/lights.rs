@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use gemba::light::Light;
 use gemba::receipt::{Event, Receipt};
+use gemba::view::BoardView;
 use serde::Serialize;
 
 use super::{Start, is_down};
@@ -24,15 +25,21 @@ pub(crate) struct Incident {
     pub(crate) why: Arc<str>,
     pub(crate) since_unix_ms: u64,
     pub(crate) seconds: f64,
-    pub(crate) receipt: Start,
+    pub(crate) receipt: Option<Start>,
 }
 
 impl Lights {
-    /// Folds the changes of lights; everything is green when the time begins.
-    pub(crate) fn new(receipts: &[Arc<Receipt>], from: u64, to: u64) -> Self {
+    /// Folds the changes of lights from `from` on until the board was taken.
+    pub(crate) fn new(board: &BoardView, receipts: &[Arc<Receipt>], from: u64) -> Self {
+        let to = board.taken_unix_ms;
         let mut lights = Self::default();
-        let mut stations: BTreeMap<String, Light> = BTreeMap::new();
-        let mut open: BTreeMap<String, Incident> = BTreeMap::new();
+        let (mut stations, mut open) = (BTreeMap::new(), BTreeMap::new());
+        for (station, (light, incident)) in at_first(board, receipts, from) {
+            if is_down(light) {
+                open.insert(station.clone(), incident);
+            }
+            stations.insert(station, light);
+        }
         let mut last = from;
         for receipt in receipts {
             let Event::LightChanged { station, to: light, why, .. } = &receipt.event else { continue };
@@ -45,7 +52,7 @@ impl Lights {
                     why: why.clone(),
                     since_unix_ms: receipt.unix_ms,
                     seconds: 0.0,
-                    receipt: receipt.seq,
+                    receipt: Some(receipt.seq),
                 });
             } else if let Some(incident) = open.remove(&station) {
                 lights.close(incident, receipt.unix_ms);
@@ -77,4 +84,26 @@ impl Lights {
         let down: f64 = self.seconds.iter().filter(|(light, _)| is_down(**light)).map(|(_, s)| s).sum();
         (0.0 < all).then(|| 1.0 - down / all)
     }
+}
+
+/// The light of each station when the time began, and the incident it belongs to if it is red: the one its first
+/// change went from, or the one on the board if it never changed.
+fn at_first(board: &BoardView, receipts: &[Arc<Receipt>], from: u64) -> BTreeMap<String, (Light, Incident)> {
+    let mut first = BTreeMap::new();
+    for receipt in receipts {
+        let Event::LightChanged { station, from: light, .. } = &receipt.event else { continue };
+        let station = station.to_string();
+        first.entry(station.clone()).or_insert_with(|| {
+            let (why, receipt) = ("it began before the oldest receipt".into(), Some(receipt.seq));
+            (*light, Incident { station, why, since_unix_ms: from, seconds: 0.0, receipt })
+        });
+    }
+    // A younger light changed after the last receipt that was read.
+    for view in board.stations.iter().filter(|view| view.since_unix_ms <= from) {
+        first.entry(view.name.to_string()).or_insert_with(|| {
+            let (station, why, receipt) = (view.name.to_string(), view.why.clone(), view.receipt);
+            (view.light, Incident { station, why, since_unix_ms: view.since_unix_ms, seconds: 0.0, receipt })
+        });
+    }
+    first
 }

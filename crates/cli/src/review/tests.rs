@@ -2,6 +2,7 @@
 
 use gemba::receipt::Event;
 use gemba::time::Timestamp;
+use gemba::view::StationView;
 
 use super::*;
 use crate::show::{board_sample, review as show};
@@ -64,12 +65,40 @@ fn a_review_counts_what_happened_and_finds_the_longest_incident() {
     let longest = review.lights.longest.as_ref().unwrap();
     assert_eq!(
         (longest.station.as_str(), longest.seconds, longest.receipt),
-        ("breaker:gateway", 30.0, Seq(3))
+        ("breaker:gateway", 30.0, Some(Seq(3)))
     );
     assert_eq!(review.counts.breaker_trips["gateway"], 1);
     assert_eq!(review.counts.acknowledged_s, [10.0]);
     assert_eq!(review.recalls[0], (Recall::Failures, Criterion::Met));
     assert_eq!(review.recalls[1], (Recall::Loss, Criterion::NotMeasured));
+}
+
+#[test]
+fn what_was_red_before_the_oldest_receipt_counts() {
+    let station = || "breaker:gateway".parse().unwrap();
+    let started = || Event::NodeStarted { node: "n1".parse().unwrap() };
+    let closed =
+        Event::LightChanged { station: station(), from: Light::Red, to: Light::Green, why: "closed".into() };
+    let board = BoardView { taken_unix_ms: 50_000, ..BoardView::default() };
+    let review = Review::new(&board, &story(vec![started(), closed]), 7);
+    assert_eq!(review.lights.availability(), Some(0.75));
+    let longest = review.lights.longest.as_ref().unwrap();
+    assert_eq!((longest.seconds, longest.receipt), (10.0, Some(Seq(2))));
+
+    // Of one that never changed, the board knows; one that turned red just now may be ahead of the receipts.
+    for (since_unix_ms, availability, seconds) in [(4_000, 0.0, Some(46.0)), (49_999, 1.0, None)] {
+        let red = StationView {
+            name: station(),
+            light: Light::Red,
+            why: "5 of 5 calls failed".into(),
+            since_unix_ms,
+            receipt: Some(Seq(3)),
+        };
+        let board = BoardView { taken_unix_ms: 50_000, stations: vec![red], ..BoardView::default() };
+        let review = Review::new(&board, &story(vec![started()]), 7);
+        assert_eq!(review.lights.availability(), Some(availability));
+        assert_eq!(review.lights.longest.as_ref().map(|longest| longest.seconds), seconds);
+    }
 }
 
 #[test]
