@@ -106,13 +106,13 @@ impl Outcome {
     }
 
     /// How long after `from` it is until at least 95 % of what arrives is answered in time, in that window of
-    /// 3 s and in all later ones; `None` if never.
+    /// 3 s and in all later ones; `None` if never. A window in which nothing arrives is well.
     pub fn recovery(&self, from: Duration) -> Option<Duration> {
         let window = (RECOVERY_WINDOW.as_nanos() / BIN.as_nanos()) as usize;
         let first = (from.as_nanos() / BIN.as_nanos()) as usize;
         let is_well = |bins: &[Bin]| {
             let sum = |count: fn(&Bin) -> u32| bins.iter().map(count).map(f64::from).sum::<f64>();
-            RECOVERED <= sum(|bin| bin.good) / sum(|bin| bin.offered).max(1.0)
+            RECOVERED * sum(|bin| bin.offered) <= sum(|bin| bin.good)
         };
         // The last bin is empty: it begins when arrivals end.
         let bins = self.history.get(first..self.history.len() - 1)?;
@@ -334,6 +334,7 @@ mod tests {
             (vec![well, well, ill, ill, ill, ill], 2, None),
             (vec![well, well, well, well, ill], 0, None),
             (vec![well; 2], 0, None),
+            (vec![(0, 0); 8], 2, Some(Duration::ZERO)),
         ] {
             assert_eq!(outcome(&seconds).recovery(secs(from)), recovery, "{seconds:?}");
         }
