@@ -69,6 +69,9 @@ fn simulate(args: &SimulateArgs) -> Result<String, SimulateError> {
     let settings = Settings { model, workers_max: args.workers_max, seed: args.seed };
     let contenders: &[Contender] = if args.all { &Contender::ALL } else { &COMPARED };
     let report = scenario(&args.scenario)?.run(settings, contenders)?;
+    for summary in report.summaries.iter().filter(|summary| summary.broken_off) {
+        eprintln!("gemba: {} was broken off: nothing after that is in its figures", summary.controller);
+    }
     Ok(if args.form.json {
         json(&report)
     } else if args.form.csv {

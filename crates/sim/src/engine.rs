@@ -19,7 +19,8 @@ const SWEEP: Duration = Duration::from_millis(10);
 /// How long after the last arrival a run goes on.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Events after which a run is broken off: a controller that never ends one would run for ever.
+/// Events after which a run is broken off: a controller that never ends one would run for ever. As many signals as a
+/// scenario may bring, each tried four times, are a third of it.
 const EVENTS_MAX: u64 = 200_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,8 +57,12 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs it to its end.
+    /// Runs it to its end, or for 200 000 000 events: see [`Outcome::broken_off`].
     pub fn through(self, controller: &mut dyn Controller) -> Outcome {
+        self.at_most(EVENTS_MAX, controller)
+    }
+
+    fn at_most(self, events: u64, controller: &mut dyn Controller) -> Outcome {
         Engine {
             recorder: Recorder::new(&self, controller.name()),
             clients: Clients::new(self.client, self.seed),
@@ -71,7 +76,7 @@ impl Run<'_> {
             attempts: Vec::new(),
             out: Vec::new(),
         }
-        .run()
+        .run(events)
     }
 }
 
@@ -99,14 +104,15 @@ struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    fn run(mut self) -> Outcome {
+    fn run(mut self, events: u64) -> Outcome {
         let end = self.run.workload.end + DRAIN;
         self.plan(Timestamp::START + SWEEP, Event::Sweep);
         if self.sizing.is_some() {
             self.plan(Timestamp::START + LOOK, Event::Look);
         }
         let mut arrivals = self.run.workload.arrivals.iter().enumerate().peekable();
-        for _ in 0..EVENTS_MAX {
+        let mut broken_off = true;
+        for _ in 0..events {
             let planned = self.events.peek().map(|Reverse((at, _, _))| *at);
             let arrives = arrivals.peek().map(|(_, arrival)| arrival.at);
             match (arrives, planned) {
@@ -119,10 +125,13 @@ impl Engine<'_> {
                     let Reverse((_, _, event)) = self.events.pop().expect("it was peeked at");
                     self.happen(event, at);
                 }
-                _ => break,
+                _ => {
+                    broken_off = false;
+                    break;
+                }
             }
         }
-        self.recorder.finish()
+        self.recorder.finish(broken_off)
     }
 
     fn plan(&mut self, at: Timestamp, event: Event) {
@@ -261,5 +270,21 @@ impl Engine<'_> {
         if let Some(pause) = self.clients.retry(attempt.number, retry_after) {
             self.plan(now + pause, Event::Retry { arrival: attempt.arrival, number: attempt.number + 1 });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contenders::Contender;
+
+    #[test]
+    fn a_run_that_is_broken_off_says_so() {
+        let model = Model::default();
+        let workload = Workload::poisson(&model, &[model.phase(Duration::from_secs(1), 1.0)], 1);
+        let (client, measured_from) = (Client::ONCE, Timestamp::START);
+        let run = Run { model, workload: &workload, client, seed: 1, measured_from, sizing: None };
+        let broken_off = |events| run.at_most(events, &mut *Contender::Ours.controller(&model)).broken_off;
+        assert!(!broken_off(EVENTS_MAX) && broken_off(100));
     }
 }

@@ -74,6 +74,8 @@ pub struct Outcome {
     pub history: Vec<Bin>,
     /// A digest of every decision in its order: two runs are the same if it is.
     pub decisions: u64,
+    /// Whether it was broken off after 200 000 000 events: what would have come later is in no figure.
+    pub broken_off: bool,
 }
 
 impl Outcome {
@@ -167,6 +169,7 @@ impl Recorder {
             critical_us: Vec::new(),
             history: vec![Bin::default(); bins as usize],
             decisions: 0,
+            broken_off: false,
         };
         let under_way = vec![None; arrivals.len()];
         let (from, end) = (run.measured_from, run.workload.end);
@@ -269,7 +272,8 @@ impl Recorder {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Outcome {
+    pub(crate) fn finish(mut self, broken_off: bool) -> Outcome {
+        self.outcome.broken_off = broken_off;
         self.outcome.latencies_us.sort_unstable();
         self.outcome.critical_us.sort_unstable();
         self.outcome.decisions = self.digest.digest();
@@ -320,6 +324,7 @@ mod tests {
             critical_us: Vec::new(),
             history,
             decisions: 0,
+            broken_off: false,
         }
     }
 

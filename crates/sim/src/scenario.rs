@@ -13,7 +13,7 @@ use crate::contenders::Contender;
 use crate::engine::Run;
 use crate::outcome::{BIN, Bin, Outcome};
 use crate::plot::{Plot, Series};
-use crate::workload::{Arrival, Model, Trouble, Workload};
+use crate::workload::{Arrival, Model, Phase, Trouble, Workload};
 
 /// How long an overload lasts before it is measured.
 const WARM_UP: Duration = Duration::from_secs(15);
@@ -29,7 +29,7 @@ const BEFORE_SIZED: Duration = Duration::from_secs(80);
 /// How long is watched whether things become well again.
 const AFTER: Duration = Duration::from_secs(60);
 
-/// Signals a scenario may bring, as a trace.
+/// Signals a scenario may bring, as a trace; those before and after a trouble included.
 const SIGNALS_MAX: f64 = crate::trace::SIGNALS_MAX as f64;
 
 const WORKERS_MAX: u32 = 10_000;
@@ -113,7 +113,8 @@ pub enum SettingError {
     },
     /// There would be no end to it.
     #[error(
-        "this would be {signals:.0} signals, more than {SIGNALS_MAX:.0}; take fewer workers, less load or a shorter time"
+        "this would be {signals:.0} signals, more than {SIGNALS_MAX:.0}; take fewer workers, longer work, \
+         less load or a shorter time"
     )]
     Signals {
         /// How many.
@@ -163,6 +164,8 @@ pub struct Summary {
     pub workers_most: u32,
     /// A digest of all decisions: the same for the same seed, on every machine.
     pub decisions: String,
+    /// Whether the run was broken off after 200 000 000 events: what would have come later is in no figure.
+    pub broken_off: bool,
 }
 
 /// What a scenario happens to.
@@ -204,13 +207,13 @@ impl Scenario {
         if let Self::Trace { arrivals } = self {
             model.service = mean_service(arrivals);
         }
-        let mut faults = self.faults(&model);
+        let before = if workers_max.is_some() { BEFORE_SIZED } else { BEFORE };
+        let mut faults = self.faults(&model, before);
         let sizing = workers_max.map(|most| ScaleRules::builder().workers(model.workers, most).build());
         let sizing = sizing.transpose().map_err(|error| faults.push(error.into())).unwrap_or_default();
         if !faults.is_empty() {
             return Err(SettingErrors(faults));
         }
-        let before = if sizing.is_some() { BEFORE_SIZED } else { BEFORE };
         let workload = self.workload(&model, before, seed);
         let trouble_ends = self.trouble_lasts().map(|lasts| before + lasts);
         let client = match self {
@@ -234,7 +237,7 @@ impl Scenario {
         Ok(Report { title: self.to_string(), model, seed, has_trouble, summaries, histories })
     }
 
-    fn faults(&self, model: &Model) -> Vec<SettingError> {
+    fn faults(&self, model: &Model, before: Duration) -> Vec<SettingError> {
         let is_time = |value: Duration| !value.is_zero() && value <= LASTS_MAX;
         let is_factor = |value: f64| 0.0 < value && value <= TIMES_MAX;
         let mut faults = Vec::new();
@@ -258,12 +261,8 @@ impl Scenario {
         check(is_factor(factor), SettingError::Factor { name, value: factor });
         check(is_time(lasts), SettingError::Time { name: "the time it lasts", value: lasts });
         if faults.is_empty() {
-            let load = if self.trouble_lasts().is_some() && !matches!(self, Self::Spike { .. }) {
-                1.0
-            } else {
-                factor
-            };
-            let signals = load * model.capacity_per_s() * (lasts + WARM_UP).as_secs_f64();
+            let phases = self.phases(model, before);
+            let signals: f64 = phases.iter().map(|phase| phase.signals(model)).sum();
             if SIGNALS_MAX < signals {
                 faults.push(SettingError::Signals { signals });
             }
@@ -271,19 +270,28 @@ impl Scenario {
         faults
     }
 
-    fn workload(&self, model: &Model, before: Duration, seed: u64) -> Workload {
+    /// What arrives; a trace brings its own.
+    fn phases(&self, model: &Model, before: Duration) -> Vec<Phase> {
         match self {
-            Self::Overload { times, lasts } => {
-                Workload::poisson(model, &[model.phase(WARM_UP + *lasts, *times)], seed)
-            }
+            Self::Overload { times, lasts } => vec![model.phase(WARM_UP + *lasts, *times)],
             Self::Spike { times, lasts } => {
                 let calm = |lasts| model.phase(lasts, BEFORE_SPIKE);
-                Workload::poisson(model, &[calm(before), model.phase(*lasts, *times), calm(AFTER)], seed)
+                vec![calm(before), model.phase(*lasts, *times), calm(AFTER)]
             }
+            Self::RetryStorm { lasts, .. } | Self::BrownOut { lasts, .. } => {
+                vec![model.phase(before + *lasts + AFTER, BEFORE_TROUBLE)]
+            }
+            Self::Trace { .. } => Vec::new(),
+        }
+    }
+
+    fn workload(&self, model: &Model, before: Duration, seed: u64) -> Workload {
+        let drawn = || Workload::poisson(model, &self.phases(model, before), seed);
+        match self {
+            Self::Overload { .. } | Self::Spike { .. } => drawn(),
             Self::RetryStorm { slower, lasts, .. } | Self::BrownOut { slower, lasts } => {
                 let (from, to) = (Timestamp::START + before, Timestamp::START + before + *lasts);
-                let phase = model.phase(before + *lasts + AFTER, BEFORE_TROUBLE);
-                Workload::poisson(model, &[phase], seed).with(Trouble { from, to, slower: *slower })
+                drawn().with(Trouble { from, to, slower: *slower })
             }
             Self::Trace { arrivals } => {
                 let last = arrivals.last().map_or(Timestamp::START, |arrival| arrival.at);
@@ -346,6 +354,7 @@ fn summary(outcome: &Outcome, trouble_ends: Option<Duration>) -> Summary {
         recovery_s: trouble_ends.and_then(|ends| outcome.recovery(ends)).map(|after| after.as_secs_f64()),
         workers_most: outcome.history.iter().map(|bin| bin.workers).max().unwrap_or_default(),
         decisions: format!("{:016x}", outcome.decisions),
+        broken_off: outcome.broken_off,
     }
 }
 
@@ -394,6 +403,29 @@ mod tests {
         let errors =
             scenario.run(Settings { model, workers_max: None, seed: 1 }, &[Contender::Ours]).unwrap_err();
         assert!(errors.to_string().contains("signals, more than 5000000"), "{errors}");
+    }
+
+    #[test]
+    fn what_goes_before_and_comes_after_counts_towards_the_limit() {
+        let secs = Duration::from_secs;
+        let model = |workers, service| Model { workers, service, ..Model::default() };
+        let signals = |scenario: &Scenario, model: Model, before| match scenario.faults(&model, before)[..] {
+            [] => 0.0,
+            [SettingError::Signals { signals }] => signals,
+            ref others => panic!("{others:?}"),
+        };
+        // 0.7 of a million a second for 80 s, and 0.1 of it for 10 s.
+        let spike = Scenario::Spike { times: 0.1, lasts: secs(10) };
+        let found = signals(&spike, model(1_000, Duration::from_millis(1)), BEFORE);
+        assert!((found - 57e6).abs() < 1.0, "{found}");
+        // 0.8 of 200 000 a second for 90 s, and of 50 000 a second for 150 s if the pool may change its size.
+        let storm = Scenario::RetryStorm { slower: 4.0, lasts: secs(10), client: Client::IN_STEP };
+        let found = signals(&storm, model(10_000, Duration::from_millis(50)), BEFORE);
+        assert!((found - 14.4e6).abs() < 1.0, "{found}");
+        let smaller = model(1_000, Duration::from_millis(20));
+        assert!(signals(&storm, smaller, BEFORE) < 1.0);
+        let found = signals(&storm, smaller, BEFORE_SIZED);
+        assert!((found - 6e6).abs() < 1.0, "{found}");
     }
 
     #[test]

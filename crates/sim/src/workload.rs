@@ -60,6 +60,13 @@ pub struct Phase {
     pub load: [f64; Tier::ALL.len()],
 }
 
+impl Phase {
+    /// Signals it brings on average.
+    pub fn signals(&self, model: &Model) -> f64 {
+        self.load.iter().sum::<f64>() * model.capacity_per_s() * self.lasts.as_secs_f64()
+    }
+}
+
 /// A time in which the downstream is not what it should be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trouble {
