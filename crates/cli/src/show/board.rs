@@ -9,13 +9,19 @@ use gemba::view::{
     PoolView, StationView, TierView,
 };
 
-use crate::show::text::{Page, clean, clock, cut_front, left, right, span, wrap};
+use crate::show::text::{Page, clean, clock, cut_front, dotted, left, right, span, wrap};
 
 /// Width of a station's name.
 const STATION: usize = 24;
 
 /// Classes of what went wrong that are shown; a review shows all.
 const DEFECTS_MAX: usize = 4;
+
+/// Width of what stands before the counts of a line: its light, its state and its name.
+const LINE: usize = 24;
+
+/// How far the rows below a line are indented.
+const BELOW: usize = 11;
 
 /// Width of a pool's name.
 const POOL: usize = 20;
@@ -40,7 +46,7 @@ pub(crate) fn board(view: &BoardView, page: Page) -> String {
     }
     section(&mut lines, "BREAKERS", &view.breakers, page, |breaker| vec![breaker_row(breaker, page)]);
     lines.push(String::new());
-    lines.extend(admission(&view.admission));
+    lines.extend(admission(&view.admission, page));
     lines.push(arrivals(view));
     lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
@@ -99,46 +105,61 @@ fn line_rows(line: &LineView, now: u64, page: Page) -> Vec<String> {
         LineState::Draining => Light::Purple,
     };
     let state = left(&format!("{} {}", light.glyph(), line.state), 10);
-    let mut rows = vec![format!(
-        "{} {} {} in flight · {:.1}/s · p50 {:.1} ms · p99 {:.1} ms",
-        page.light(light, &state),
-        left(line.name.as_str(), 12),
-        line.in_flight,
-        line.throughput_per_s,
-        line.p50_ms,
-        line.p99_ms
-    )];
-    rows.extend(ends(line));
-    rows.extend(refusals(line));
+    let figures = [
+        format!("{} in flight", line.in_flight),
+        format!("{:.1}/s", line.throughput_per_s),
+        format!("p50 {:.1} ms", line.p50_ms),
+        format!("p99 {:.1} ms", line.p99_ms),
+    ];
+    let head = format!("{} {} ", page.light(light, &state), left(line.name.as_str(), 12));
+    let mut rows = behind(&head, LINE, &figures, page);
+    rows.extend(ends(line, page));
+    rows.extend(refusals(line, page));
     rows.extend(missed(line));
-    rows.extend(defects(line));
+    rows.extend(defects(line, page));
     if let Some(cord) = &line.cord {
         let since = span(now.saturating_sub(cord.since_unix_ms));
         let note = format!("cord pulled by {} {since} ago: {}", clean(&cord.by), clean(&cord.why));
-        rows.extend(wrap(&note, page.width - 11).iter().map(|part| format!("           {part}")));
+        rows.extend(wrap(&note, page.width - BELOW).iter().map(|part| " ".repeat(BELOW) + part));
     }
     rows
+}
+
+/// Parts with dots between them behind a head of so many columns, in as many rows as it takes.
+fn behind(head: &str, width: usize, parts: &[String], page: Page) -> Vec<String> {
+    let lines = dotted(parts, page.width - width);
+    let before = |row| if row == 0 { head.to_owned() } else { " ".repeat(width) };
+    lines.iter().enumerate().map(|(row, line)| before(row) + line).collect()
+}
+
+/// The same below a line.
+fn below(parts: &[String], page: Page) -> Vec<String> {
+    behind(&" ".repeat(BELOW), BELOW, parts, page)
 }
 
 /// How its signals ended; what is rare is told when there is some.
-fn ends(line: &LineView) -> Vec<String> {
+fn ends(line: &LineView, page: Page) -> Vec<String> {
     let LineView { arrived, succeeded, rejected, refused, failed, timed_out, cancelled, .. } = line;
-    let mut rows = vec![format!(
-        "           {arrived} arrived · {succeeded} succeeded · {rejected} rejected · {refused} refused · {failed} failed"
-    )];
+    let mut parts = vec![
+        format!("{arrived} arrived"),
+        format!("{succeeded} succeeded"),
+        format!("{rejected} rejected"),
+        format!("{refused} refused"),
+        format!("{failed} failed"),
+    ];
     if 0 < timed_out + cancelled {
-        rows.push(format!("           {timed_out} timed out · {cancelled} cancelled"));
+        parts.extend([format!("{timed_out} timed out"), format!("{cancelled} cancelled")]);
     }
-    rows
+    below(&parts, page)
 }
 
 /// How many it refuses, in each window, once it has refused some lately.
-fn refusals(line: &LineView) -> Option<String> {
+fn refusals(line: &LineView, page: Page) -> Vec<String> {
     let rate =
         |view: &IntakeView| format!("{:.1} in {}", view.refused_per_s, span(u64::from(view.window_s) * 1000));
-    let rates: Vec<_> = line.intake.iter().map(rate).collect();
+    let rates = line.intake.iter().map(rate).collect();
     let refuses = line.intake.iter().any(|view| 0.0 < view.refused_per_s);
-    refuses.then(|| format!("           refused per second: {}", rates.join(" · ")))
+    if refuses { below(&titled("refused per second: ", rates), page) } else { Vec::new() }
 }
 
 /// The tiers that are slower than they should be.
@@ -150,10 +171,18 @@ fn missed(line: &LineView) -> impl Iterator<Item = String> {
 }
 
 /// What went wrong, the most frequent first.
-fn defects(line: &LineView) -> Option<String> {
+fn defects(line: &LineView, page: Page) -> Vec<String> {
     let said = |defect: &DefectView| format!("{} {}", defect.count, clean(&defect.class));
-    let said: Vec<_> = line.defects.iter().take(DEFECTS_MAX).map(said).collect();
-    (!said.is_empty()).then(|| format!("           went wrong: {}", said.join(" · ")))
+    let said = line.defects.iter().take(DEFECTS_MAX).map(said).collect();
+    below(&titled("went wrong: ", said), page)
+}
+
+/// The parts with a title before the first, if there is one.
+fn titled(title: &str, mut parts: Vec<String>) -> Vec<String> {
+    if let Some(first) = parts.first_mut() {
+        first.insert_str(0, title);
+    }
+    parts
 }
 
 fn pool_cells(cells: [&str; 6]) -> String {
@@ -172,10 +201,14 @@ fn pool_cells(cells: [&str; 6]) -> String {
 fn pool_rows(pool: &PoolView, page: Page) -> Vec<String> {
     let mut rows = vec![pool_row(pool)];
     let PoolView { routed, succeeded, failed, timed_out, p50_ms, p99_ms, .. } = pool;
-    rows.push(format!(
-        "  {routed} routed · {succeeded} done · {} failed · p50 {p50_ms:.1} ms · p99 {p99_ms:.1} ms",
-        failed + timed_out
-    ));
+    let parts = [
+        format!("{routed} routed"),
+        format!("{succeeded} done"),
+        format!("{} failed", failed + timed_out),
+        format!("p50 {p50_ms:.1} ms"),
+        format!("p99 {p99_ms:.1} ms"),
+    ];
+    rows.extend(behind("  ", 2, &parts, page));
     if pool.health != PoolHealth::Healthy {
         let light = pool.health.light();
         let class = left(&format!("{} {}", light.glyph(), pool.health), 10);
@@ -227,10 +260,13 @@ fn breaker_row(breaker: &BreakerView, page: Page) -> String {
 }
 
 /// How near each tier is to its limit.
-fn admission(view: &AdmissionView) -> Option<String> {
+fn admission(view: &AdmissionView, page: Page) -> Vec<String> {
     let tier = |tier: &TierView| format!("{} {:.0} % of {}", tier.tier, tier.load_ratio * 100.0, tier.hard);
-    let tiers: Vec<_> = view.tiers.iter().map(tier).collect();
-    (!tiers.is_empty()).then(|| format!("{} in flight · {}", view.in_flight, tiers.join(" · ")))
+    let mut parts: Vec<_> = view.tiers.iter().map(tier).collect();
+    if !parts.is_empty() {
+        parts.insert(0, format!("{} in flight", view.in_flight));
+    }
+    behind("", 0, &parts, page)
 }
 
 fn arrivals(view: &BoardView) -> String {
@@ -377,6 +413,7 @@ pub(crate) mod sample {
 
 #[cfg(test)]
 mod tests {
+    use gemba::admission::Limits;
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
@@ -420,6 +457,22 @@ arrivals 200.1/s · no baseline yet · no surge · balance 0.98
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn a_board_keeps_to_its_page_however_much_was_done() {
+        let mut view = sample::troubled();
+        view.admission = Limits::default().view(1_200);
+        let line = &mut view.lines[0];
+        (line.arrived, line.succeeded, line.in_flight) = (1_200_000, 1_190_000, 1_200);
+        (line.throughput_per_s, line.p50_ms, line.p99_ms) = (12_345.6, 1_234.5, 12_345.6);
+        let pool = &mut view.pools[0];
+        (pool.routed, pool.succeeded, pool.p50_ms, pool.p99_ms) = (12_000_000, 11_900_000, 1_234.5, 12_345.6);
+        let text = board(&view, Page::PLAIN);
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        for row in ["           28 failed · 3 timed out · 0 cancelled", "batch 125 % of 960"] {
+            assert!(text.lines().any(|line| line == row), "'{row}' is not in\n{text}");
+        }
     }
 
     #[test]

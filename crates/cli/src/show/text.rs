@@ -8,6 +8,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 /// The narrowest page, and the width when the output is not a terminal.
 const WIDTH_MIN: usize = 80;
 
+/// What stands between the parts of a line.
+const DOT: &str = " · ";
+
 /// How wide the page is, and whether it has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -113,6 +116,23 @@ pub(crate) fn right(text: &str, width: usize) -> String {
     " ".repeat(width.saturating_sub(text.width())) + &text
 }
 
+/// `parts` with dots between them, in lines of at most `width` columns, broken between parts alone: a number stays
+/// beside what it counts.
+pub(crate) fn dotted(parts: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        let part = cut(part, width);
+        match lines.last_mut() {
+            Some(line) if line.width() + DOT.width() + part.width() <= width => {
+                line.push_str(DOT);
+                line.push_str(&part);
+            }
+            Some(_) | None => lines.push(part),
+        }
+    }
+    lines
+}
+
 /// `text` in lines of at most `width` columns, broken between words where possible.
 pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -207,6 +227,13 @@ mod tests {
         assert_eq!(cut_front("abcd", 4), "abcd");
         assert_eq!(clean("a\u{1b}[2Jb"), "a [2Jb");
         assert_eq!(clean_lines("a\u{1b}[2J\n  b\r"), "a [2J\n  b ");
+    }
+
+    #[test]
+    fn dots_break_between_parts_alone() {
+        let parts = ["1 a b", "2 c", "3 d", "4 much too long"].map(str::to_owned);
+        assert_eq!(dotted(&parts, 11), ["1 a b · 2 c", "3 d", "4 much too…"]);
+        assert!(dotted(&[], 11).is_empty());
     }
 
     #[test]
