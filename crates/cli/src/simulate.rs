@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::args::{SimulateArgs, SimulateScenario};
 use crate::exit::{Exit, sentence};
+use crate::show;
 
 /// Who ours is compared with unless all are asked for: what fits on 80 columns.
 const COMPARED: [Contender; 5] =
@@ -46,7 +47,8 @@ pub(crate) fn run(args: &SimulateArgs) -> Exit {
         // Whoever reads has read enough.
         Err(SimulateError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Fine,
         Err(error) => {
-            eprintln!("gemba: {}", sentence(&error));
+            // What stands in a trace is in it, and that comes from anywhere.
+            eprintln!("gemba: {}", show::clean_lines(&sentence(&error)));
             match error {
                 SimulateError::Settings(_) => Exit::Usage,
                 SimulateError::Read { .. }

@@ -293,3 +293,14 @@ async fn a_node_that_stops_in_the_middle_of_its_answer_does_not_answer() {
         assert_eq!(output.status.code(), Some(3), "{status}: {output:?}");
     }
 }
+
+#[tokio::test]
+async fn what_stands_in_a_trace_moves_no_cursor() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = directory.path().join("trace.csv");
+    std::fs::write(&trace, "at_ms,service_ms\n1,\u{1b}[2J\n").unwrap();
+    let output = gemba(&["simulate", "trace", trace.to_str().unwrap()]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said:?}");
+    assert!(said.contains("\n  line 2: service_ms is ' [2J'") && !said.contains('\u{1b}'), "{said:?}");
+}

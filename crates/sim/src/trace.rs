@@ -14,6 +14,9 @@ pub const SIGNALS_MAX: usize = 5_000_000;
 /// Bad lines that are told one by one.
 const FAULTS_SHOWN: usize = 10;
 
+/// Characters of a value that are told: a line without commas may be the whole file.
+const VALUE_SHOWN: usize = 40;
+
 /// The longest time a trace may cover: a day. Each 10 ms of it are an event.
 const SPAN_MAX: Duration = Duration::from_secs(86_400);
 
@@ -56,7 +59,7 @@ pub enum Fault {
     Number {
         /// The column.
         column: &'static str,
-        /// What stands there.
+        /// What stands there, 40 characters of it at most.
         value: String,
         /// The largest that may.
         most: u64,
@@ -64,7 +67,7 @@ pub enum Fault {
     /// A tier is none.
     #[error("tier is '{value}'; give critical, normal or batch")]
     Tier {
-        /// What stands there.
+        /// What stands there, 40 characters of it at most.
         value: String,
     },
     /// There are too many.
@@ -206,13 +209,21 @@ fn arrival(line: &str, columns: Columns) -> Result<Arrival, Fault> {
 fn millis(column: &'static str, value: &str, most: f64) -> Result<Duration, Fault> {
     match value.parse::<f64>() {
         Ok(millis) if (0.0..=most).contains(&millis) => Ok(Duration::from_secs_f64(millis / 1e3)),
-        Ok(_) | Err(_) => Err(Fault::Number { column, value: value.to_owned(), most: most as u64 }),
+        Ok(_) | Err(_) => Err(Fault::Number { column, value: shown(value), most: most as u64 }),
     }
 }
 
 fn tier(value: &str) -> Result<Tier, Fault> {
     let named = Tier::ALL.into_iter().find(|tier| tier.word() == value);
-    named.ok_or_else(|| Fault::Tier { value: value.to_owned() })
+    named.ok_or_else(|| Fault::Tier { value: shown(value) })
+}
+
+/// The beginning of a value, with an ellipsis where something is missing.
+fn shown(value: &str) -> String {
+    match value.char_indices().nth(VALUE_SHOWN) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +259,13 @@ mod tests {
         ] {
             assert!(told.contains(part), "{told}");
         }
+    }
+
+    #[test]
+    fn of_a_long_value_the_beginning_is_told() {
+        let text = format!("at_ms,service_ms\n1,{}\n", "é".repeat(1_000));
+        let told = parse(&text).unwrap_err().to_string();
+        assert!(told.contains(&format!("service_ms is '{}…'", "é".repeat(VALUE_SHOWN))), "{told}");
     }
 
     #[test]
