@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::contenders::Contender;
+
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
 
@@ -11,10 +13,10 @@ const RIGHT: f64 = 150.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 52.0;
 
-/// The first is drawn last and thickest.
-const COLOURS: [&str; 10] = [
+/// The first is drawn last and thickest; there is one for each contender, and one for what is offered.
+const COLOURS: [&str; Contender::ALL.len() + 1] = [
     "#d62728", "#7f7f7f", "#8c564b", "#1f77b4", "#17becf", "#bcbd22", "#2ca02c", "#9467bd", "#e377c2",
-    "#ff7f0e",
+    "#ff7f0e", "#393b79",
 ];
 
 /// Steps that an axis has at most.
@@ -185,7 +187,10 @@ fn draw_line(svg: &mut String, series: &Series, place: usize, frame: &Frame) {
 }
 
 fn label(value: f64) -> String {
-    let text = if 100.0 <= value.abs() { format!("{value:.0}") } else { format!("{value:.2}") };
+    // Small values get three digits that count: the ticks of a small axis differ in the last of them.
+    let magnitude = libm::floor(libm::log10(value.abs().max(1e-9)));
+    let places = if 100.0 <= value.abs() { 0 } else { (2.0 - magnitude).max(2.0) as usize };
+    let text = format!("{value:.places$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
@@ -229,6 +234,22 @@ mod tests {
         assert_eq!(steps(-5.0, 15.0), [-5.0, 0.0, 5.0, 10.0, 15.0]);
         assert_eq!(steps(0.0, 1.2).len(), 7);
         assert_eq!(steps(0.0, 812.0).last(), Some(&800.0));
+    }
+
+    #[test]
+    fn ticks_of_a_small_axis_read_differently() {
+        let labels = steps(0.0, 0.035).into_iter().map(label).collect::<Vec<_>>();
+        assert_eq!(labels, ["0", "0.005", "0.01", "0.015", "0.02", "0.025", "0.03", "0.035"]);
+        assert_eq!(label(0.000_15), "0.00015");
+    }
+
+    #[test]
+    fn every_line_has_a_colour_of_its_own() {
+        let series = vec![Series { name: "one", points: Vec::new() }; COLOURS.len()];
+        let svg = Plot { series, ..plot(Vec::new()) }.svg();
+        for colour in COLOURS {
+            assert_eq!(svg.matches(colour).count(), 2, "a line and its legend in {colour}");
+        }
     }
 
     #[test]
