@@ -21,13 +21,13 @@ pub(crate) struct Chain {
 
 impl Chain {
     /// Adds the receipt that was found for `asked`, and says for which to ask next. A cause is older than what
-    /// it led to: the chain ends.
+    /// it led to, and the first receipt is number 1: the chain ends.
     pub(crate) fn add(&mut self, asked: Seq, found: Option<Arc<Receipt>>) -> Option<Seq> {
         let Some(receipt) = found.filter(|receipt| receipt.seq == asked) else {
             self.forgotten = Some(asked);
             return None;
         };
-        let cause = receipt.cause.filter(|cause| *cause < receipt.seq);
+        let cause = receipt.cause.filter(|cause| (Seq(1)..receipt.seq).contains(cause));
         self.receipts.push(receipt);
         cause
     }
@@ -89,6 +89,8 @@ That is a first cause: nothing on this node led to it.
         assert_eq!(chain.add(Seq(12), Some(kill.clone())), Some(Seq(11)));
         assert_eq!(chain.add(Seq(11), Some(kill)), None, "the ring gives its oldest instead");
         assert!(why(&chain, Page::PLAIN).ends_with("why? #11 is forgotten; the log may still have it\n"));
+        let odd = Receipt { cause: Some(Seq(0)), ..receipts_sample().remove(1) };
+        assert_eq!(Chain::default().add(Seq(12), Some(Arc::new(odd))), None, "no receipt has the number 0");
         let mut chain = Chain::default();
         chain.add(Seq(99), None);
         assert_eq!(why(&chain, Page::PLAIN), "receipt #99 is not written yet, or forgotten\n");
