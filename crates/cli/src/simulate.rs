@@ -1,9 +1,10 @@
 //! `gemba simulate`: flow control in virtual time, as figures, JSON, values over time, or a plot.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::iter;
 use std::path::{Path, PathBuf};
-use std::{fs, iter};
 
 use gemba::sim::contenders::Contender;
 use gemba::sim::outcome::BIN;
@@ -12,7 +13,7 @@ use gemba::sim::trace::{self, TraceErrors};
 use gemba::sim::workload::Model;
 use serde::Serialize;
 
-use crate::args::{SimulateArgs, SimulateScenario};
+use crate::args::{FormArgs, SimulateArgs, SimulateScenario};
 use crate::exit::{Exit, sentence};
 use crate::show;
 
@@ -28,12 +29,14 @@ const WRITES: &str = "writing to a string cannot fail";
 /// Why there is no simulation.
 #[derive(Debug, thiserror::Error)]
 enum SimulateError {
+    #[error("more than one form is asked for; give one of --json, --csv and --svg")]
+    Forms,
     #[error("cannot simulate that: {0}")]
     Settings(#[from] SettingErrors),
     #[error("cannot read {}", file.display())]
     Read { file: PathBuf, source: io::Error },
-    #[error("{} has {bytes} bytes; {TRACE_MAX} is the limit, cut the trace", file.display())]
-    TooLarge { file: PathBuf, bytes: u64 },
+    #[error("{} has more than {most} bytes; cut the trace", file.display())]
+    TooLarge { file: PathBuf, most: u64 },
     #[error("{}: {errors}", file.display())]
     Trace { file: PathBuf, errors: TraceErrors },
     #[error("cannot write the output")]
@@ -50,7 +53,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Exit {
             // What stands in a trace is in it, and that comes from anywhere.
             eprintln!("gemba: {}", show::clean_lines(&sentence(&error)));
             match error {
-                SimulateError::Settings(_) => Exit::Usage,
+                SimulateError::Forms | SimulateError::Settings(_) => Exit::Usage,
                 SimulateError::Read { .. }
                 | SimulateError::TooLarge { .. }
                 | SimulateError::Trace { .. }
@@ -61,6 +64,11 @@ pub(crate) fn run(args: &SimulateArgs) -> Exit {
 }
 
 fn simulate(args: &SimulateArgs) -> Result<String, SimulateError> {
+    // clap would see a conflict on one side of the scenario alone.
+    let FormArgs { json: is_json, csv: is_csv, svg: is_svg } = args.form;
+    if 1 < u8::from(is_json) + u8::from(is_csv) + u8::from(is_svg) {
+        return Err(SimulateError::Forms);
+    }
     let model = Model {
         workers: args.workers,
         service: args.service_ms,
@@ -74,11 +82,11 @@ fn simulate(args: &SimulateArgs) -> Result<String, SimulateError> {
     for summary in report.summaries.iter().filter(|summary| summary.broken_off) {
         eprintln!("gemba: {} was broken off: nothing after that is in its figures", summary.controller);
     }
-    Ok(if args.form.json {
+    Ok(if is_json {
         json(&report)
-    } else if args.form.csv {
+    } else if is_csv {
         csv(&report)
-    } else if args.form.svg {
+    } else if is_svg {
         report.svg()
     } else {
         text(&report)
@@ -98,20 +106,23 @@ fn scenario(scenario: &SimulateScenario) -> Result<Scenario, SimulateError> {
             Scenario::BrownOut { slower: *slower, lasts: *seconds }
         }
         SimulateScenario::Trace { file } => {
-            let text = read(file)?;
+            let text = read(file, TRACE_MAX)?;
             let faulty = |errors| SimulateError::Trace { file: file.clone(), errors };
             Scenario::Trace { arrivals: trace::parse(&text).map_err(faulty)? }
         }
     })
 }
 
-fn read(file: &Path) -> Result<String, SimulateError> {
+fn read(file: &Path, most: u64) -> Result<String, SimulateError> {
     let unreadable = |source| SimulateError::Read { file: file.to_owned(), source };
-    let bytes = fs::metadata(file).map_err(unreadable)?.len();
-    if TRACE_MAX < bytes {
-        return Err(SimulateError::TooLarge { file: file.to_owned(), bytes });
+    let mut text = Vec::new();
+    // Counted while it is read: a pipe does not know how long it is.
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(most + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if most < text.len() as u64 {
+        return Err(SimulateError::TooLarge { file: file.to_owned(), most });
     }
-    fs::read_to_string(file).map_err(unreadable)
+    String::from_utf8(text).map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 /// The name of a figure, and how it is written.
@@ -121,12 +132,12 @@ type Figure = (&'static str, fn(&Summary) -> String);
 fn text(report: &Report) -> String {
     let Model { workers, service, deadline, .. } = report.model;
     let mut text = format!(
-        "{}, seed {}\n{workers} workers, {:.1} ms of work, deadline {:.0} ms: {:.0} signals a second at most\n\n{:<22}",
+        "{}, seed {}\n{workers} workers, {} ms of work, deadline {} ms: {} signals a second at most\n\n{:<22}",
         report.title,
         report.seed,
-        service.as_secs_f64() * 1e3,
-        deadline.as_secs_f64() * 1e3,
-        report.model.capacity_per_s(),
+        rounded(service.as_secs_f64() * 1e3, 1),
+        rounded(deadline.as_secs_f64() * 1e3, 0),
+        rounded(report.model.capacity_per_s(), 0),
         ""
     );
     for summary in &report.summaries {
@@ -137,8 +148,8 @@ fn text(report: &Report) -> String {
         ("critical_served_ratio", |of| format!("{:.4}", of.critical_served_ratio)),
         ("normal_served_ratio", |of| format!("{:.4}", of.normal_served_ratio)),
         ("batch_served_ratio", |of| format!("{:.4}", of.batch_served_ratio)),
-        ("p50_ms", |of| format!("{:.1}", of.p50_ms)),
-        ("p99_ms", |of| format!("{:.1}", of.p99_ms)),
+        ("p50_ms", |of| rounded(of.p50_ms, 1)),
+        ("p99_ms", |of| rounded(of.p99_ms, 1)),
         ("late", |of| of.late.to_string()),
         ("shed_ratio", |of| format!("{:.4}", of.shed_ratio)),
         ("attempts_ratio", |of| format!("{:.3}", of.attempts_ratio)),
@@ -155,6 +166,13 @@ fn text(report: &Report) -> String {
     }
     text.push('\n');
     text
+}
+
+/// With at least so many places, and more where fewer than two digits would be left of a small value.
+fn rounded(value: f64, least: i32) -> String {
+    let shows_two = |places: &i32| 9.95 <= value * 10f64.powi(*places);
+    let places = (least..9).find(shows_two).unwrap_or(least) as usize;
+    format!("{value:.places$}")
 }
 
 /// Ours at the top, so that a script need not look for it.
@@ -205,6 +223,8 @@ fn csv(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use clap::Parser;
 
     use super::*;
@@ -268,6 +288,39 @@ mod tests {
         fs::write(&file, "at_ms,service_ms,tier\n1,40,vip\n").unwrap();
         let told = run_line(&line).unwrap_err().to_string();
         assert!(told.contains("line 2: tier is 'vip'; give critical, normal or batch"), "{told}");
+    }
+
+    #[test]
+    fn a_file_that_does_not_know_its_length_has_a_limit() {
+        let told = read(Path::new("/dev/zero"), 16).unwrap_err().to_string();
+        assert_eq!(told, "/dev/zero has more than 16 bytes; cut the trace");
+    }
+
+    #[test]
+    fn one_form_is_printed_wherever_it_is_asked_for() {
+        for line in ["--csv overload --svg", "overload --json --svg", "--json --csv overload"] {
+            let told = run_line(&format!("gemba simulate {line}"));
+            assert!(matches!(told, Err(SimulateError::Forms)), "{line}: {told:?}");
+        }
+        let line = "gemba simulate --csv overload --seconds 1 --workers 1";
+        assert!(run_line(line).unwrap().starts_with("controller,at_s,"));
+    }
+
+    #[test]
+    fn little_does_not_look_like_nothing() {
+        for (value, least, text) in [
+            (42.5, 1, "42.5"),
+            (541.2, 0, "541"),
+            (500.0, 0, "500"),
+            (50.0, 0, "50"),
+            (0.02, 1, "0.020"),
+            (0.303, 0, "0.30"),
+            (0.0, 1, "0.0"),
+        ] {
+            assert_eq!(rounded(value, least), text);
+        }
+        let text = run_line("gemba simulate overload --workers 1 --service-ms 3300 --seconds 1").unwrap();
+        assert!(text.contains("3300.0 ms of work, deadline 500 ms: 0.30 signals a second"), "{text}");
     }
 
     #[test]
