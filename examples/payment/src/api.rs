@@ -203,4 +203,11 @@ mod tests {
             assert_eq!(check(&pairs), Err(fields.into_iter().map(str::to_owned).collect()), "{pairs:?}");
         }
     }
+
+    #[test]
+    fn a_long_query_gets_a_short_answer() {
+        let pairs = (0..5_000).map(|n| (format!("name{n}"), String::new())).collect();
+        let wrong = PageQuery::check(pairs).unwrap_err();
+        assert!(Problem::fields(wrong).to_json().to_string().len() < 16 * 1024);
+    }
 }

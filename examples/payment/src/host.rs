@@ -16,11 +16,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::gateway_client::GatewayUrlError;
+use crate::patience::Patient;
 use gemba::DatabaseError;
 use gemba::config::ConfigErrors;
 
@@ -164,15 +166,14 @@ pub(crate) async fn serve_until_signal(
 
 /// Serves until `stop` resolves, then finishes the requests in flight, for [`CONNECTIONS_MAX`].
 ///
-/// A connection that is silent for [`HEADERS_MAX`], before its first request or between two, is closed, and no
-/// more than [`CONNECTIONS`] are open at once: half-open ones must not keep customers out.
+/// A connection that is silent for [`HEADERS_MAX`], before its first request or between two, is closed, and so is
+/// one that does not take its answer, for [`UNTAKEN_MAX`](crate::patience::UNTAKEN_MAX). No more than [`CONNECTIONS`]
+/// are open at once: neither half-open ones nor those must keep customers out.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut stop = pin!(stop);
@@ -182,11 +183,10 @@ pub(crate) async fn serve(
             () = &mut stop => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let served = graceful.watch(connection(stream, router.clone()));
         tokio::spawn(async move {
             // A client that breaks off has its reasons; what it asked for goes on in a task of its own.
-            let _ = connection.await;
+            let _ = served.await;
             drop(place);
         });
     }
@@ -195,6 +195,19 @@ pub(crate) async fn serve(
         tracing::warn!(limit_s = CONNECTIONS_MAX.as_secs(), "connections cut off in the middle of a request");
     }
     Ok(())
+}
+
+/// Serves what is asked on a connection, and gives it up when its peer is silent or takes nothing.
+fn connection<S>(
+    stream: S,
+    router: Router,
+) -> http1::Connection<TokioIo<Patient<S>>, TowerToHyperService<Router>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADERS_MAX);
+    http.serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router))
 }
 
 /// The next connection, when there is a place for it.
@@ -249,6 +262,20 @@ mod tests {
         assert!(!String::from_utf8_lossy(&rest).contains("200"), "{rest:?}");
         stop.send_replace(true);
         server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_whose_answer_is_not_taken_is_closed() {
+        use tokio::io::AsyncWriteExt;
+
+        use crate::patience::UNTAKEN_MAX;
+        let large = || async { vec![b'x'; 8 * 1024 * 1024] };
+        let router = Router::new().route("/", axum::routing::get(large));
+        let (ours, mut peer) = tokio::io::duplex(1024);
+        let served = tokio::spawn(connection(ours, router));
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let ended = tokio::time::timeout(2 * UNTAKEN_MAX, served).await.expect("it gives its place back");
+        assert!(ended.unwrap().is_err(), "nobody took the answer");
     }
 
     #[tokio::test]

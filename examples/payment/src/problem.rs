@@ -92,6 +92,9 @@ impl Kind {
     }
 }
 
+/// Fields one answer names at most: an answer must not grow with the mistakes of a request.
+pub const FIELDS_MAX: usize = 20;
+
 /// One field that cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -132,10 +135,13 @@ impl Problem {
         }
     }
 
-    /// Every field that cannot be accepted, at once.
-    pub fn fields(errors: Vec<FieldError>) -> Self {
+    /// Every field that cannot be accepted, at once; of more than [`FIELDS_MAX`] the first ones, and how many more.
+    pub fn fields(mut errors: Vec<FieldError>) -> Self {
+        let more = errors.len().saturating_sub(FIELDS_MAX);
+        errors.truncate(FIELDS_MAX);
         let names: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
-        let detail = format!("correct {} and send the request again", names.join(", "));
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let detail = format!("correct {}{more} and send the request again", names.join(", "));
         Self { errors, ..Self::new(Kind::InvalidRequest, detail) }
     }
 

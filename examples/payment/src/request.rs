@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_does_not_grow_with_the_mistakes() {
+        let mut body = sound();
+        for n in 0..5_000 {
+            body[format!("field{n}")] = json!(n);
+        }
+        let problem = PaymentRequest::parse(body.to_string().as_bytes()).unwrap_err().to_json();
+        assert_eq!(problem["errors"].as_array().unwrap().len(), 20);
+        assert!(problem["detail"].as_str().unwrap().contains(" and 4980 more "), "{problem}");
+        assert!(problem.to_string().len() < 16 * 1024);
+    }
+
+    #[test]
     fn an_amount_is_an_integer_within_the_limits() {
         for amount in [
             json!(0),
