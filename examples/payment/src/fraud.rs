@@ -58,12 +58,12 @@ impl Default for FraudLimits {
 /// The policy of the payment line: every rule is asked, every violation is reported.
 ///
 /// Each rule rejects by itself. The score adds up signs that mean little alone, each at half of a rule's
-/// limit; trusted customers are spared it, and nothing else.
+/// limit, and never below one; trusted customers are spared it, and nothing else.
 pub fn policy() -> BoxPolicy<Order, Facts> {
     let trusted = when(|_: &Order, facts: &Facts| facts.trusted);
     all(
         "fraud",
-        2,
+        3,
         [
             blacklist(),
             velocity("velocity", 1),
@@ -80,7 +80,7 @@ pub fn policy() -> BoxPolicy<Order, Facts> {
 fn score() -> impl Policy<Order, Facts> {
     weighted(
         "score",
-        2,
+        3,
         SCORE_REJECTS,
         [
             (25, amount("large_amount", 2)),
@@ -99,10 +99,11 @@ fn blacklist() -> BoxPolicy<Order, Facts> {
     .boxed()
 }
 
-/// Of this rule and the next ones: rejects above the limit divided by `part`.
+/// Of this rule and the next ones: rejects above the limit divided by `part`. A part of a limit is at least one: half of
+/// one would be none, and a sign that every payment bears is no sign.
 fn velocity(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |_: &Order, facts: &Facts| {
-        let (most, window) = (facts.limits.attempts_max / part, facts.limits.attempts_window_s);
+        let (most, window) = ((facts.limits.attempts_max / part).max(1), facts.limits.attempts_window_s);
         (most as usize)
             .lt(&facts.attempts)
             .then(|| format!("{} attempts within {window} s, {most} is the limit", facts.attempts))
@@ -112,7 +113,7 @@ fn velocity(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
 
 fn amount(name: &str, part: i64) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |order: &Order, facts: &Facts| {
-        let (currency, main_max) = (order.money.currency(), facts.limits.amount_main_max / part);
+        let (currency, main_max) = (order.money.currency(), (facts.limits.amount_main_max / part).max(1));
         (main_max * currency.minor_per_main() < order.money.minor())
             .then(|| format!("{} is above {main_max} {currency}", order.money))
     })
@@ -121,7 +122,7 @@ fn amount(name: &str, part: i64) -> BoxPolicy<Order, Facts> {
 
 fn habit(name: &str, part: i64) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |order: &Order, facts: &Facts| {
-        let (median, factor_max) = (facts.median_minor?, facts.limits.habit_factor_max / part);
+        let (median, factor_max) = (facts.median_minor?, (facts.limits.habit_factor_max / part).max(1));
         (median.saturating_mul(factor_max) < order.money.minor())
             .then(|| format!("{} is above {factor_max} times the customer's median of {median}", order.money))
     })
@@ -130,7 +131,7 @@ fn habit(name: &str, part: i64) -> BoxPolicy<Order, Facts> {
 
 fn currencies(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |_: &Order, facts: &Facts| {
-        let (most, window) = (facts.limits.currencies_max / part, facts.limits.currencies_window_s);
+        let (most, window) = ((facts.limits.currencies_max / part).max(1), facts.limits.currencies_window_s);
         (most as usize)
             .lt(&facts.currencies)
             .then(|| format!("{} currencies within {window} s, {most} is the limit", facts.currencies))
@@ -140,7 +141,7 @@ fn currencies(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
 
 fn countries(name: &str, part: u32) -> BoxPolicy<Order, Facts> {
     rule(name, 1, move |_: &Order, facts: &Facts| {
-        let (most, window) = (facts.limits.countries_max / part, facts.limits.countries_window_s);
+        let (most, window) = ((facts.limits.countries_max / part).max(1), facts.limits.countries_window_s);
         (most as usize)
             .lt(&facts.countries)
             .then(|| format!("{} countries within {window} s, {most} is the limit", facts.countries))
@@ -220,6 +221,20 @@ mod tests {
         ] {
             assert_eq!(!violated(minor, "EUR", facts).is_empty(), rejected, "{minor} {facts:?}");
         }
+    }
+
+    #[test]
+    fn the_tightest_limits_make_no_sign_of_an_ordinary_payment() {
+        let limits = FraudLimits {
+            attempts_max: 1,
+            amount_main_max: 1,
+            habit_factor_max: 1,
+            currencies_max: 1,
+            countries_max: 1,
+            ..FraudLimits::default()
+        };
+        let facts = Facts { median_minor: Some(100), limits, ..plain() };
+        assert_eq!(violated(100, "EUR", &facts), Vec::<String>::new());
     }
 
     #[test]

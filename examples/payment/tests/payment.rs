@@ -238,7 +238,7 @@ async fn a_payment_ends_in_the_status_of_its_outcome() {
     let rules: Vec<_> =
         rejected["violations"].as_array().unwrap().iter().map(|v| v["rule"].clone()).collect();
     assert_eq!(rules, ["blacklist", "amount_limit"]);
-    assert_eq!((&rejected["policy"], &rejected["policy_version"]), (&json!("fraud"), &json!(2)));
+    assert_eq!((&rejected["policy"], &rejected["policy_version"]), (&json!("fraud"), &json!(3)));
 
     let summary = house.gateway_summary().await;
     assert_eq!(summary, json!({"charges": 1, "references": 1, "declined": 2, "attempts": 3}));
