@@ -54,7 +54,9 @@ pub enum GatewayError {
 
 /// A gateway address that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{url}' is not the address of a gateway; write it like http://127.0.0.1:8090")]
+#[error(
+    "'{url}' is not the address of a gateway; write it like http://127.0.0.1:8090, a host and a port alone"
+)]
 pub struct GatewayUrlError {
     /// The refused address.
     pub url: Box<str>,
@@ -68,7 +70,13 @@ pub(crate) fn checked_address(text: &str) -> Result<String, GatewayUrlError> {
 fn charges_at(url: &str) -> Result<Url, GatewayUrlError> {
     let wrong = || GatewayUrlError { url: url.into() };
     let base = Url::parse(url).map_err(|_| wrong())?;
-    if base.scheme() != "http" || !base.has_host() {
+    // What is not sent must not be taken: a path would be dropped, and charges would go to another service there.
+    let plain = base.path() == "/"
+        && base.query().is_none()
+        && base.fragment().is_none()
+        && base.username().is_empty()
+        && base.password().is_none();
+    if base.scheme() != "http" || !base.has_host() || !plain {
         return Err(wrong());
     }
     base.join("/charges").map_err(|_| wrong())
@@ -308,6 +316,14 @@ mod tests {
         for url in ["", "127.0.0.1:8090", "https://a", "ftp://a", "http://"] {
             assert!(GatewayClient::new(url).is_err(), "{url}");
         }
-        assert!(GatewayClient::new("http://localhost:8090").is_ok());
+        for more in ["/b", "/b/", "/?b", "/#b"] {
+            assert!(GatewayClient::new(&format!("http://a{more}")).is_err(), "{more}");
+        }
+        for user in ["user", "user:secret", ":secret"] {
+            assert!(GatewayClient::new(&format!("http://{user}@a")).is_err(), "{user}");
+        }
+        for url in ["http://localhost:8090", "http://localhost:8090/"] {
+            assert!(GatewayClient::new(url).is_ok(), "{url}");
+        }
     }
 }
