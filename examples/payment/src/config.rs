@@ -11,7 +11,8 @@ use crate::facts::{Lists, Rules};
 use crate::fraud::FraudLimits;
 use crate::gateway_client::checked_address;
 use crate::host::ListenAddress;
-use crate::plant::NAMES;
+use crate::plant::{NAMES, PAYMENT_DEADLINE_MS_MAX};
+use crate::store::ABANDONED_AFTER_MS;
 
 /// What variables of the environment begin with: `PAYMENT__PLANT__LIMITS__HARD` is `plant.limits.hard`.
 pub const PREFIX: &str = "PAYMENT";
@@ -131,6 +132,14 @@ impl Check for PaymentConfig {
         let mut plant = faults.at("plant");
         self.plant.check(&mut plant);
         self.plant.check_names(&NAMES, &NAMES, &mut plant);
+        let [payment, ..] = NAMES;
+        let deadline_ms = self.plant.lines.get(payment).and_then(|line| line.deadline_ms);
+        if deadline_ms.is_some_and(|deadline_ms| PAYMENT_DEADLINE_MS_MAX < deadline_ms) {
+            plant.at("lines").at(payment).at("deadline_ms").add(format!(
+                "is above {PAYMENT_DEADLINE_MS_MAX}; after {ABANDONED_AFTER_MS} ms the reconciler takes a payment \
+                 over, and its request must have ended by then"
+            ));
+        }
     }
 }
 
@@ -319,6 +328,19 @@ mod tests {
         ];
         let expected: Vec<_> = expected.map(|(path, line)| (path, format!("payment.toml:{line}"))).into();
         assert_eq!(told, expected, "{errors}");
+    }
+
+    #[test]
+    fn a_payment_ends_before_the_reconciler_takes_it_over() {
+        let with = |line: &str, deadline_ms: u32| {
+            load(&format!("[plant.lines.{line}]\ndeadline_ms = {deadline_ms}\n"))
+        };
+        let errors = with("payment", 600_000).unwrap_err();
+        assert_eq!(errors.faults()[0].path(), "plant.lines.payment.deadline_ms");
+        let told = errors.to_string();
+        assert!(told.contains("20000") && told.contains("30000 ms the reconciler"), "{told}");
+        assert!(with("payment", PAYMENT_DEADLINE_MS_MAX).is_ok());
+        assert!(with("delivery", 600_000).is_ok(), "nobody takes a confirmation over");
     }
 
     #[test]

@@ -21,6 +21,10 @@ use gemba::DatabaseError;
 /// How long a payment may take in the line: the gateway's time, and as much again of waiting for a worker.
 pub const PAYMENT_DEADLINE: Duration = CHARGE_WAIT_MAX.saturating_mul(2);
 
+/// The longest deadline a payment may be given, in milliseconds: it has ended, its records included, when the
+/// reconciler takes it for left behind.
+pub const PAYMENT_DEADLINE_MS_MAX: u32 = 20_000;
+
 /// How long a confirmation may take.
 pub const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(10);
 

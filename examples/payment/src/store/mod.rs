@@ -28,7 +28,7 @@ use step::Step;
 
 /// Age at which a payment that is still authorising has been let go by whoever began it: far above what
 /// a request may take, so that nobody still works on it.
-const ABANDONED_AFTER_MS: i64 = 30_000;
+pub(crate) const ABANDONED_AFTER_MS: i64 = 30_000;
 
 /// Why a payment did not move.
 #[derive(Debug, Clone, thiserror::Error)]
