@@ -1,11 +1,14 @@
 //! What a request is answered once its payment has moved; stored with the key, so a replay is the same.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::asked::Asked;
 use crate::payment::{Payment, PaymentId, State};
 use crate::problem::{Kind, Problem};
 use gemba::policy::Rejection;
+
+/// What an answer says of its request.
+const OF_THE_REQUEST: [&str; 2] = ["trace_id", "took_ms"];
 
 /// An answer as it is stored and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,19 @@ impl Answer {
             body["took_ms"] = asked.took_ms().into();
         }
         Some(Self { payment: payment.id, status, body: body.to_string() })
+    }
+
+    /// The same answer, which says of its request what the answer given `before` says: it is found out later, by
+    /// nobody's request, and still that one's answer.
+    pub(crate) fn in_place_of(mut self, before: &Self) -> Self {
+        let bodies = (serde_json::from_str(&self.body), serde_json::from_str(&before.body));
+        if let (Ok(Value::Object(mut body)), Ok(Value::Object(mut before))) = bodies {
+            for member in OF_THE_REQUEST {
+                body.extend(before.remove_entry(member));
+            }
+            self.body = Value::Object(body).to_string();
+        }
+        self
     }
 }
 
@@ -70,8 +86,6 @@ fn rejected(payment: &Payment, rejection: Option<&Rejection>) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::store::tests::payment;
 
@@ -92,6 +106,22 @@ mod tests {
         ] {
             assert_eq!(answer_in(state, None).map(|(status, _)| status), status, "{state:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_found_out_later_is_still_that_of_its_request() {
+        let answer = |state| Answer::of(&Payment { state, ..payment() }, None, None).unwrap();
+        let asked = |body: &str| Answer { body: body.to_owned(), ..answer(State::Unknown) };
+        let captured = answer(State::Captured);
+        let before = asked(r#"{"status":"processing","trace_id":"7f","took_ms":2000}"#);
+        let mut found: Value = serde_json::from_str(&captured.clone().in_place_of(&before).body).unwrap();
+        assert_eq!((&found["trace_id"], &found["took_ms"]), (&"7f".into(), &2000.into()));
+        assert_eq!(found["status"], "captured", "the rest is its own");
+        for member in OF_THE_REQUEST {
+            found.as_object_mut().unwrap().remove(member);
+        }
+        assert_eq!(found, serde_json::from_str::<Value>(&captured.body).unwrap());
+        assert_eq!(captured.clone().in_place_of(&asked("{}")).body, captured.body, "there is nothing to say");
     }
 
     #[test]

@@ -255,6 +255,14 @@ async fn a_charge_the_gateway_did_not_answer_is_found_and_not_made_again() {
     until("it is captured", async || house.get(&location).await["status"] == "captured").await;
     let replay = house.pay("a", &order).await;
     assert_eq!((replay.status, replay.header("idempotency-replayed")), (201, "true"));
+    for member in ["trace_id", "took_ms"] {
+        assert!(!replay.json()[member].is_null(), "{member} of {replay:?}");
+        assert_eq!(
+            replay.json()[member],
+            processing.json()[member],
+            "what is found out is that request's answer"
+        );
+    }
     assert_eq!(house.charged().await.into_values().collect::<Vec<_>>(), [1]);
 }
 

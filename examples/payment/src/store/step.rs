@@ -6,6 +6,7 @@ use gemba::policy::Rejection;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
+use super::begin::used;
 use super::rows::{audit, payments};
 use crate::answer::Answer;
 use crate::asked::Asked;
@@ -113,7 +114,12 @@ fn settle_key(
         Step::Rejected(rejection) => Some(rejection),
         Step::Captured { .. } | Step::Declined { .. } | Step::Unknown { .. } | Step::Abandoned { .. } => None,
     };
-    let answer = Answer::of(payment, rejection, asked);
+    let mut answer = Answer::of(payment, rejection, asked);
+    if asked.is_none()
+        && let Some((_, Some(before))) = used(connection, &payment.key)?
+    {
+        answer = answer.map(|answer| answer.in_place_of(&before));
+    }
     match &answer {
         Some(answer) => connection
             .prepare_cached("UPDATE idempotency SET state = 'done', status = ?2, body = ?3 WHERE key = ?1")?
