@@ -156,7 +156,7 @@ impl Store {
     /// One payment.
     pub async fn payment(&self, id: PaymentId) -> Result<Option<Payment>, DatabaseError> {
         let found =
-            self.database.read(move |connection| rows::payments(connection, "id = ?1", [id.to_string()]));
+            self.database.read(move |connection| rows::payments(connection, "id = ?1", [id.to_string()], 1));
         Ok(found.await?.pop())
     }
 
@@ -181,15 +181,16 @@ impl Store {
                     "SELECT {} FROM payment
                      WHERE state IN ('authorising', 'unknown') AND ?1 < seq
                          AND (state = 'unknown' OR seq <= ?2 OR updated_unix_ms < ?3)
-                     ORDER BY seq LIMIT ?4",
+                     ORDER BY seq",
                     rows::PAYMENT_COLUMNS
                 );
                 connection
                     .prepare_cached(&sql)?
-                    .query_map(params![after, inherited, stale, limit.cast_signed()], |row| {
+                    .query_map(params![after, inherited, stale], |row| {
                         Ok(Unresolved { seq: row.get("seq")?, payment: rows::payment_of(row)? })
                     })?
                     .filter_map(rows::readable)
+                    .take(limit)
                     .collect()
             })
             .await
@@ -270,8 +271,8 @@ fn page(
             }
         }
     };
-    let condition = "customer = ?1 AND ?2 < seq ORDER BY seq LIMIT ?3";
-    rows::payments(connection, condition, params![customer, start, limit.cast_signed()]).map(Some)
+    let condition = "customer = ?1 AND ?2 < seq ORDER BY seq";
+    rows::payments(connection, condition, params![customer, start], limit).map(Some)
 }
 
 #[cfg(test)]
@@ -454,6 +455,28 @@ pub(crate) mod tests {
         assert_eq!(page("c", Some(mine[1])).await.unwrap(), mine[2..4]);
         assert_eq!(page("c", Some(mine[3])).await.unwrap(), mine[4..]);
         assert_eq!(page("d", Some(mine[0])).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_hides_nothing_behind_it() {
+        let (_directory, store) = open();
+        let mut ids = Vec::new();
+        for key in ["a", "b", "c"] {
+            let payment = started(&store, key, request("c", "tok_ok")).await;
+            store.mark_unknown(&payment, "no answer".into()).await.unwrap();
+            ids.push(payment.id);
+        }
+        let first = ids[0].to_string();
+        let spoil = move |connection: &Connection| {
+            connection.execute("UPDATE payment SET currency = 'XXX' WHERE id = ?1", [first])
+        };
+        assert_eq!(store.database.write(spoil).await.unwrap(), 1);
+        // A page that is full says that there may be more.
+        let page = store.payments_of("c".into(), None, 2).await.unwrap().unwrap();
+        assert_eq!(page.iter().map(|payment| payment.id).collect::<Vec<_>>(), ids[1..]);
+        let look = store.unresolved(0, 2).await.unwrap();
+        assert_eq!(look.iter().map(|unresolved| unresolved.payment.id).collect::<Vec<_>>(), ids[1..]);
+        assert_eq!(store.unresolved(0, 1).await.unwrap()[0].payment.id, ids[1]);
     }
 
     #[tokio::test]

@@ -55,14 +55,16 @@ pub(super) fn payment_of(row: &Row<'_>) -> rusqlite::Result<Payment> {
     })
 }
 
-/// The payments of a query over [`PAYMENT_COLUMNS`].
+/// The first `limit` payments of a query over [`PAYMENT_COLUMNS`] that can be read. The query has no limit of its own:
+/// fewer than were asked for must mean that there are no more.
 pub(super) fn payments(
     connection: &Connection,
     condition: &str,
     params: impl rusqlite::Params,
+    limit: usize,
 ) -> rusqlite::Result<Vec<Payment>> {
     let sql = format!("SELECT {PAYMENT_COLUMNS} FROM payment WHERE {condition}");
-    connection.prepare_cached(&sql)?.query_map(params, payment_of)?.filter_map(readable).collect()
+    connection.prepare_cached(&sql)?.query_map(params, payment_of)?.filter_map(readable).take(limit).collect()
 }
 
 /// Leaves out a row that this program cannot read, and says so: one of them must not hide all others.

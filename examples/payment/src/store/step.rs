@@ -60,7 +60,7 @@ pub(super) fn take(
     step: &Step,
     asked: Option<&Asked>,
 ) -> rusqlite::Result<Result<Option<Answer>, State>> {
-    let found = payments(connection, "id = ?1", [from.id.to_string()])?.pop();
+    let found = payments(connection, "id = ?1", [from.id.to_string()], 1)?.pop();
     let mut payment = found.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     if payment.version != from.version || !payment.state.may_become(step.state()) {
         return Ok(Err(payment.state));
