@@ -40,6 +40,13 @@ pub struct FraudLimits {
     pub countries_window_s: u32,
 }
 
+impl FraudLimits {
+    /// How far back a judgement by them looks, in seconds.
+    pub fn window_s(&self) -> u32 {
+        self.attempts_window_s.max(self.currencies_window_s).max(self.countries_window_s)
+    }
+}
+
 impl Default for FraudLimits {
     fn default() -> Self {
         Self {

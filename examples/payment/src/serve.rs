@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api;
 use crate::charge::Charges;
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_ms_now};
 use crate::config::{ConfigOptions, PaymentConfig};
 use crate::confirm;
 use crate::facts::{FactBook, Rules};
@@ -16,15 +16,18 @@ use crate::gateway_client::GatewayClient;
 use crate::host::{self, HostError};
 use crate::measures::Measures;
 use crate::pay::Service;
-use crate::payment::State;
 use crate::plant::{self, Lines};
 use crate::reconcile::Reconciler;
 use crate::reload;
 use crate::store::Store;
 use gemba::DatabaseError;
 
-/// Payments of the past the fact book is filled with at the start.
-const HISTORY_MAX: usize = 50_000;
+/// Payments of the past the fact book is filled with at the start, however long ago they were: they are what
+/// customers usually pay.
+const HISTORY_MIN: usize = 50_000;
+
+/// The most of them if the windows of the limits hold more: of two minutes at 2 000 a second, in about 30 MB.
+const HISTORY_MAX: usize = 250_000;
 
 /// Runs the service until the process is asked to stop.
 ///
@@ -124,15 +127,24 @@ fn confirmations(store: Store, lines: Lines) -> ChildSpec {
 
 /// A book that knows the past: a crash must not give anyone a fresh start.
 async fn fact_book(store: &Store, rules: Rules, clock: Clock) -> Result<Arc<FactBook>, DatabaseError> {
+    let window_s = rules.limits.window_s();
+    let since = unix_ms_now() - i64::from(window_s) * 1_000;
+    let past = store.past(since, HISTORY_MIN, HISTORY_MAX).await?;
+    let oldest = past.last().map_or(i64::MAX, |payment| payment.created_unix_ms);
+    if past.len() == HISTORY_MAX && since <= oldest {
+        let known_s = (unix_ms_now() - oldest) / 1_000;
+        tracing::warn!(
+            limit = HISTORY_MAX,
+            known_s,
+            window_s,
+            "customers are not known as far back as [fraud] looks"
+        );
+    }
     let facts = FactBook::new(rules);
-    for payment in store.recent(HISTORY_MAX).await?.into_iter().rev() {
+    for payment in past.into_iter().rev() {
         let at = clock.moment_of(payment.created_unix_ms);
-        // What failed was refused before anything was sent; the book took it back at the time.
-        if payment.state == State::Failed {
-            continue;
-        }
         facts.recall(&payment.customer, (payment.money.currency(), payment.country), at);
-        if payment.state == State::Captured {
+        if payment.captured {
             facts.paid(&payment.customer, payment.money, at);
         }
     }

@@ -12,9 +12,11 @@ use crate::answer::Answer;
 use crate::asked::Asked;
 use crate::clock::unix_ms_now;
 use crate::confirm::Confirmation;
+use crate::country::Country;
 use crate::gateway_client::GatewayAnswer;
 use crate::idempotency::{Fingerprint, Key};
 use crate::measures::Measures;
+use crate::money::Money;
 use crate::payment::{Payment, PaymentId, State};
 use crate::request::PaymentRequest;
 
@@ -54,6 +56,23 @@ pub struct Unresolved {
     pub seq: i64,
     /// The payment.
     pub payment: Payment,
+}
+
+/// What a payment of before says about its customer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// The payment.
+    pub payment: PaymentId,
+    /// Who pays.
+    pub customer: Arc<str>,
+    /// Where the customer was, if the caller said.
+    pub country: Option<Country>,
+    /// How much.
+    pub money: Money,
+    /// Whether it was charged.
+    pub captured: bool,
+    /// When it began, in milliseconds since 1970.
+    pub created_unix_ms: i64,
 }
 
 /// The record. Clones share it.
@@ -196,11 +215,33 @@ impl Store {
             .await
     }
 
-    /// The last `limit` payments, newest first, as the past a judgement may need.
-    pub async fn recent(&self, limit: usize) -> Result<Vec<Payment>, DatabaseError> {
+    /// The past a judgement may need, newest first: the payments begun since `since_unix_ms`, the last `least`
+    /// whenever they began, and no more than `most`.
+    ///
+    /// Failed ones are no part of it: they were refused before anything was sent, and were taken back at the time.
+    pub async fn past(
+        &self,
+        since_unix_ms: i64,
+        least: usize,
+        most: usize,
+    ) -> Result<Vec<Past>, DatabaseError> {
         self.database
             .read(move |connection| {
-                rows::payments(connection, "1 ORDER BY seq DESC LIMIT ?1", [limit.cast_signed()])
+                // The table lies in the order of seq, and what is not looked at is not read.
+                let sql = format!(
+                    "SELECT {} FROM payment WHERE state <> 'failed' ORDER BY seq DESC",
+                    rows::PAST_COLUMNS
+                );
+                let mut statement = connection.prepare_cached(&sql)?;
+                let mut past = Vec::new();
+                for payment in statement.query_map([], rows::past_of)?.filter_map(rows::readable).take(most) {
+                    let payment = payment?;
+                    if least <= past.len() && payment.created_unix_ms < since_unix_ms {
+                        break;
+                    }
+                    past.push(payment);
+                }
+                Ok(past)
             })
             .await
     }
@@ -281,7 +322,6 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::charge::tests::money;
-    use crate::country::Country;
     use crate::payment::Token;
 
     pub(crate) fn request(customer: &str, token: &str) -> PaymentRequest {
@@ -437,6 +477,34 @@ pub(crate) mod tests {
         assert_eq!(found.iter().map(|u| u.payment.id).collect::<Vec<_>>(), [left.id, unknown.id]);
         assert_eq!(store.unresolved(found[0].seq, 10).await.unwrap()[0].payment.id, unknown.id);
         assert_eq!(store.unresolved(found[1].seq, 10).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn the_past_is_what_was_not_refused_of_a_time_and_a_number() {
+        let (_directory, store) = open();
+        let mut kept = Vec::new();
+        for key in ["a", "b"] {
+            let payment = started(&store, key, request("c", "tok_ok")).await;
+            store.finish(&payment, CHARGED).await.unwrap();
+            kept.insert(0, payment);
+            for _ in 0..2 {
+                let refused = started(&store, "refused", request("d", "tok_ok")).await;
+                store.abandon(&refused, "the line is full".into()).await.unwrap();
+            }
+        }
+        let [newer, older] = &*kept else { unreachable!() };
+        for (since, least, most, expected) in [
+            (i64::MAX, 2, 9, vec![newer.id, older.id]),
+            (i64::MAX, 1, 9, vec![newer.id]),
+            (i64::MAX, 0, 9, vec![]),
+            (older.created_unix_ms, 0, 9, vec![newer.id, older.id]),
+            (older.created_unix_ms, 2, 1, vec![newer.id]),
+        ] {
+            let past = store.past(since, least, most).await.unwrap();
+            assert!(past.iter().all(|payment| payment.captured), "{past:?}");
+            let ids: Vec<_> = past.iter().map(|payment| payment.payment).collect();
+            assert_eq!(ids, expected, "since {since}, {least} to {most}");
+        }
     }
 
     #[tokio::test]

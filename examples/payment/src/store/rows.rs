@@ -5,10 +5,11 @@ use std::fmt;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 
+use super::Past;
 use crate::country::Country;
 use crate::currency::Currency;
 use crate::money::Money;
-use crate::payment::{Payment, State, Token};
+use crate::payment::{Payment, PaymentId, State, Token};
 
 /// The columns [`payment_of`] reads.
 pub(super) const PAYMENT_COLUMNS: &str = "seq, id, idempotency_key, merchant, customer, amount_minor, \
@@ -28,24 +29,17 @@ fn unreadable(column: &'static str) -> rusqlite::Error {
 
 /// A payment from a row of [`PAYMENT_COLUMNS`].
 pub(super) fn payment_of(row: &Row<'_>) -> rusqlite::Result<Payment> {
-    let currency = Currency::from_code(&row.get::<_, String>("currency")?);
-    let currency = currency.ok_or_else(|| unreadable("currency"))?;
-    let money = Money::new(row.get("amount_minor")?, currency).map_err(|_| unreadable("amount_minor"))?;
-    let state = State::from_word(&row.get::<_, String>("state")?).ok_or_else(|| unreadable("state"))?;
     Ok(Payment {
-        id: row.get::<_, String>("id")?.parse().map_err(|_| unreadable("id"))?,
+        id: id_of(row)?,
         key: row.get("idempotency_key")?,
         merchant: row.get("merchant")?,
         customer: row.get("customer")?,
-        country: row
-            .get::<_, Option<String>>("country")?
-            .map(|code| Country::from_code(&code).ok_or_else(|| unreadable("country")))
-            .transpose()?,
-        money,
+        country: country_of(row)?,
+        money: money_of(row)?,
         token: Token::new(&row.get::<_, String>("token")?),
         metadata: serde_json::from_str(&row.get::<_, String>("metadata")?)
             .map_err(|_| unreadable("metadata"))?,
-        state,
+        state: state_of(row)?,
         version: row.get("version")?,
         reference: row.get("reference")?,
         gateway_charge: row.get("gateway_charge")?,
@@ -53,6 +47,40 @@ pub(super) fn payment_of(row: &Row<'_>) -> rusqlite::Result<Payment> {
         created_unix_ms: row.get("created_unix_ms")?,
         updated_unix_ms: row.get("updated_unix_ms")?,
     })
+}
+
+/// The columns [`past_of`] reads.
+pub(super) const PAST_COLUMNS: &str = "id, customer, amount_minor, currency, country, state, created_unix_ms";
+
+/// What a payment says about its customer, from a row of [`PAST_COLUMNS`].
+pub(super) fn past_of(row: &Row<'_>) -> rusqlite::Result<Past> {
+    Ok(Past {
+        payment: id_of(row)?,
+        customer: row.get("customer")?,
+        country: country_of(row)?,
+        money: money_of(row)?,
+        captured: state_of(row)? == State::Captured,
+        created_unix_ms: row.get("created_unix_ms")?,
+    })
+}
+
+fn id_of(row: &Row<'_>) -> rusqlite::Result<PaymentId> {
+    row.get::<_, String>("id")?.parse().map_err(|_| unreadable("id"))
+}
+
+fn money_of(row: &Row<'_>) -> rusqlite::Result<Money> {
+    let currency = Currency::from_code(&row.get::<_, String>("currency")?);
+    let currency = currency.ok_or_else(|| unreadable("currency"))?;
+    Money::new(row.get("amount_minor")?, currency).map_err(|_| unreadable("amount_minor"))
+}
+
+fn country_of(row: &Row<'_>) -> rusqlite::Result<Option<Country>> {
+    let code = row.get::<_, Option<String>>("country")?;
+    code.map(|code| Country::from_code(&code).ok_or_else(|| unreadable("country"))).transpose()
+}
+
+fn state_of(row: &Row<'_>) -> rusqlite::Result<State> {
+    State::from_word(&row.get::<_, String>("state")?).ok_or_else(|| unreadable("state"))
 }
 
 /// The first `limit` payments of a query over [`PAYMENT_COLUMNS`] that can be read. The query has no limit of its own:
