@@ -8,12 +8,13 @@ use gemba::time::Timestamp;
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Instant,
+    started_unix_ms: i64,
 }
 
 impl Clock {
     /// A clock that starts now, well in, so that whatever is on record has a time of its own too.
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: Instant::now(), started_unix_ms: unix_ms_now() }
     }
 
     /// Time that never goes back; every decision is made by it.
@@ -24,10 +25,14 @@ impl Clock {
 
     /// The moment in the service's own time at which a record of `unix_ms` was made.
     ///
-    /// Records from the future, left by a clock that was set back, count as made now.
+    /// It is the same whenever it is asked for: both clocks were read once, at the start. Records from the future, left
+    /// by a clock that was set back, count as made now.
     pub fn moment_of(&self, unix_ms: i64) -> Timestamp {
-        let age_ms = u64::try_from(unix_ms_now() - unix_ms).unwrap_or(0);
-        self.now() - Duration::from_millis(age_ms)
+        let start = Timestamp::START + HEAD_START;
+        let after_ms = unix_ms.saturating_sub(self.started_unix_ms);
+        let distance = Duration::from_millis(after_ms.unsigned_abs());
+        let moment = if after_ms < 0 { start - distance } else { start + distance };
+        moment.min(self.now())
     }
 }
 
@@ -50,6 +55,14 @@ mod tests {
         let clock = Clock::start();
         let age = clock.now().since(clock.moment_of(unix_ms_now() - 60_000));
         assert!((Duration::from_secs(59)..Duration::from_secs(61)).contains(&age), "{age:?}");
+    }
+
+    #[test]
+    fn a_record_was_made_at_one_moment() {
+        let clock = Clock::start();
+        let record = unix_ms_now() - 5;
+        let moment = clock.moment_of(record);
+        assert!((0..1_000).all(|_| clock.moment_of(record) == moment));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::country::Country;
 use crate::currency::Currency;
 use crate::fraud::FraudLimits;
 use crate::money::Money;
+use crate::payment::PaymentId;
 
 /// How many amounts in one currency make a habit.
 pub const HABIT_MIN: usize = 3;
@@ -21,7 +22,7 @@ pub const HABIT_MIN: usize = 3;
 /// Attempts remembered of one customer; more in a minute are rejected anyway.
 const ATTEMPTS_MAX: usize = 32;
 
-/// Currencies remembered of one customer, and countries.
+/// Currencies remembered of one customer's attempts before those, and countries.
 const PLACES_MAX: usize = 8;
 
 /// Amounts remembered of one customer.
@@ -52,6 +53,19 @@ pub struct Facts {
     pub trusted: bool,
     /// By which figures it is judged.
     pub limits: FraudLimits,
+}
+
+/// An attempt to pay, as the book keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// The payment.
+    pub payment: PaymentId,
+    /// In what.
+    pub currency: Currency,
+    /// From where, if it is known.
+    pub country: Option<Country>,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What a person decides about payments, and may change while the service runs.
@@ -100,44 +114,38 @@ impl FactBook {
         self.rules.send_replace(Arc::new(rules));
     }
 
-    /// Counts the attempt and says what is known about it.
-    pub fn gather(&self, order: &Order, now: Timestamp) -> Facts {
-        self.recall(&order.customer, (order.money.currency(), order.country), now);
-        self.look(order, now)
-    }
-
-    /// Says what is known about an attempt that was counted before, as of the moment it was made.
-    pub fn look(&self, order: &Order, at: Timestamp) -> Facts {
+    /// Counts an attempt made at `at`, and says what is known about it.
+    ///
+    /// One that was counted before is not counted again: it is spoken of as of the moment it was made, so that whoever
+    /// judges it anew, and however late, knows what was known then.
+    pub fn gather(&self, order: &Order, at: Timestamp) -> Facts {
         let rules = self.rules();
         let (limits, lists) = (rules.limits, &rules.lists);
         let currency = order.money.currency();
-        self.with_history(&order.customer, at, |history| Facts {
-            attempts: history.attempts(at, &limits),
-            currencies: within(&history.currencies, limits.currencies_window_s, at),
-            countries: within(&history.countries, limits.countries_window_s, at),
-            median_minor: history.median(currency),
-            blacklisted: lists.blacklisted.contains(&*order.customer),
-            trusted: lists.trusted.contains(&*order.customer),
-            limits,
+        let attempt = Attempt { payment: order.payment, currency, country: order.country, at };
+        self.with_history(&order.customer, at, |history| {
+            let at = history.attempted(attempt);
+            Facts {
+                attempts: history.attempts(limits.attempts_window_s, at),
+                currencies: within(history.currencies(), limits.currencies_window_s, at),
+                countries: within(history.countries(), limits.countries_window_s, at),
+                median_minor: history.median(currency),
+                blacklisted: lists.blacklisted.contains(&*order.customer),
+                trusted: lists.trusted.contains(&*order.customer),
+                limits,
+            }
         })
     }
 
     /// Takes note of an attempt made before this process started.
-    pub fn recall(
-        &self,
-        customer: &Arc<str>,
-        (currency, country): (Currency, Option<Country>),
-        at: Timestamp,
-    ) {
-        self.with_history(customer, at, |history| history.attempted(currency, country, at));
+    pub fn recall(&self, customer: &Arc<str>, attempt: Attempt) {
+        self.with_history(customer, attempt.at, |history| history.attempted(attempt));
     }
 
-    /// Takes an attempt back that came to nothing through no fault of the customer.
-    pub fn forget(&self, customer: &Arc<str>, at: Timestamp) {
+    /// Takes an attempt made at `at` back, which came to nothing through no fault of the customer.
+    pub fn forget(&self, customer: &Arc<str>, payment: PaymentId, at: Timestamp) {
         self.with_history(customer, at, |history| {
-            if let Some(place) = history.attempts.iter().rposition(|attempt| *attempt == at) {
-                history.attempts.remove(place);
-            }
+            history.attempts.retain(|attempt| attempt.payment != payment);
         });
     }
 
@@ -167,9 +175,11 @@ impl FactBook {
 struct History {
     customer: Arc<str>,
     seen: Timestamp,
-    attempts: VecDeque<Timestamp>,
-    currencies: Vec<(Currency, Timestamp)>,
-    countries: Vec<(Country, Timestamp)>,
+    /// The last ones, the newest last.
+    attempts: VecDeque<Attempt>,
+    /// What those before were in, and when last.
+    currencies_before: Vec<(Currency, Timestamp)>,
+    countries_before: Vec<(Country, Timestamp)>,
     amounts: VecDeque<Money>,
 }
 
@@ -179,27 +189,42 @@ impl History {
             customer,
             seen,
             attempts: VecDeque::new(),
-            currencies: Vec::new(),
-            countries: Vec::new(),
+            currencies_before: Vec::new(),
+            countries_before: Vec::new(),
             amounts: VecDeque::new(),
         }
     }
 
-    fn attempted(&mut self, currency: Currency, country: Option<Country>, at: Timestamp) {
-        keep_last(&mut self.attempts, at, ATTEMPTS_MAX);
-        keep_newest(&mut self.currencies, currency, at);
-        if let Some(country) = country {
-            keep_newest(&mut self.countries, country, at);
+    /// Takes note of an attempt, once, and says when it was made.
+    fn attempted(&mut self, attempt: Attempt) -> Timestamp {
+        if let Some(known) = self.attempts.iter().find(|known| known.payment == attempt.payment) {
+            return known.at;
         }
+        if let Some(oldest) = keep_last(&mut self.attempts, attempt, ATTEMPTS_MAX) {
+            keep_newest(&mut self.currencies_before, oldest.currency, oldest.at);
+            if let Some(country) = oldest.country {
+                keep_newest(&mut self.countries_before, country, oldest.at);
+            }
+        }
+        attempt.at
     }
 
     fn paid(&mut self, money: Money) {
         keep_last(&mut self.amounts, money, AMOUNTS_MAX);
     }
 
-    fn attempts(&self, now: Timestamp, limits: &FraudLimits) -> usize {
-        let window = Duration::from_secs(limits.attempts_window_s.into());
-        self.attempts.iter().filter(|at| **at <= now && now.since(**at) < window).count()
+    fn attempts(&self, window_s: u32, now: Timestamp) -> usize {
+        self.attempts.iter().filter(|attempt| is_within(attempt.at, window_s, now)).count()
+    }
+
+    fn currencies(&self) -> impl Iterator<Item = (Currency, Timestamp)> {
+        let last = self.attempts.iter().map(|attempt| (attempt.currency, attempt.at));
+        self.currencies_before.iter().copied().chain(last)
+    }
+
+    fn countries(&self) -> impl Iterator<Item = (Country, Timestamp)> {
+        let last = self.attempts.iter().filter_map(|attempt| Some((attempt.country?, attempt.at)));
+        self.countries_before.iter().copied().chain(last)
     }
 
     fn median(&self, currency: Currency) -> Option<i64> {
@@ -211,14 +236,26 @@ impl History {
     }
 }
 
-/// How many were seen within so many seconds.
-fn within<T>(seen: &[(T, Timestamp)], window_s: u32, now: Timestamp) -> usize {
-    let window = Duration::from_secs(window_s.into());
-    seen.iter().filter(|(_, at)| now.since(*at) < window).count()
+/// Whether something of `at` lies within so many seconds before `now`. What is still to come does not.
+fn is_within(at: Timestamp, window_s: u32, now: Timestamp) -> bool {
+    at <= now && now.since(at) < Duration::from_secs(window_s.into())
 }
 
-/// Keeps when each was seen last, the newest last.
+/// How many different ones were seen within so many seconds before `now`.
+fn within<T: PartialEq>(seen: impl Iterator<Item = (T, Timestamp)>, window_s: u32, now: Timestamp) -> usize {
+    let mut found = Vec::new();
+    for (item, at) in seen {
+        if is_within(at, window_s, now) && !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found.len()
+}
+
+/// Keeps when each was seen last, the newest last. An attempt that was noted late does not make it earlier.
 fn keep_newest<T: PartialEq>(seen: &mut Vec<(T, Timestamp)>, item: T, at: Timestamp) {
+    let known = seen.iter().find(|(known, _)| *known == item).map(|(_, at)| *at);
+    let at = known.map_or(at, |known| known.max(at));
     seen.retain(|(known, _)| *known != item);
     if seen.len() == PLACES_MAX {
         seen.remove(0);
@@ -226,11 +263,11 @@ fn keep_newest<T: PartialEq>(seen: &mut Vec<(T, Timestamp)>, item: T, at: Timest
     seen.push((item, at));
 }
 
-fn keep_last<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
-    if queue.len() == most {
-        queue.pop_front();
-    }
+/// Appends an item, and gives back the one that made room for it.
+fn keep_last<T>(queue: &mut VecDeque<T>, item: T, most: usize) -> Option<T> {
+    let oldest = if queue.len() == most { queue.pop_front() } else { None };
     queue.push_back(item);
+    oldest
 }
 
 #[cfg(test)]
@@ -245,30 +282,48 @@ mod tests {
     #[test]
     fn attempts_are_counted_over_a_sliding_minute() {
         let book = FactBook::new(Rules::default());
-        let order = order("c", 100, "EUR");
         for (secs, attempts) in [(0, 1), (59, 2), (60, 2), (118, 3), (119, 3), (500, 1)] {
-            assert_eq!(book.gather(&order, at(secs)).attempts, attempts, "after {secs} s");
+            let facts = book.gather(&order("c", 100, "EUR"), at(secs));
+            assert_eq!(facts.attempts, attempts, "after {secs} s");
         }
     }
 
     #[test]
     fn an_attempt_that_is_taken_back_does_not_count() {
         let book = FactBook::new(Rules::default());
-        let order = order("c", 100, "EUR");
-        for secs in 0..10 {
-            assert_eq!(book.gather(&order, at(secs)).attempts, 1);
-            book.forget(&order.customer, at(secs));
+        for (secs, code, country) in [(0, "EUR", "DE"), (1, "USD", "FR"), (2, "JPY", "JP"), (3, "JPY", "JP")]
+        {
+            let order = Order { country: Country::from_code(country), ..order("c", 100, code) };
+            let facts = book.gather(&order, at(secs));
+            assert_eq!((facts.attempts, facts.currencies, facts.countries), (1, 1, 1), "after {secs} s");
+            book.forget(&order.customer, order.payment, at(secs));
         }
+    }
+
+    #[test]
+    fn an_attempt_is_judged_by_what_was_known_then_however_late() {
+        let book = FactBook::new(Rules::default());
+        let (first, left) = (order("c", 100, "EUR"), order("c", 100, "USD"));
+        let then = book.gather(&first, at(10));
+        for (secs, code) in [(20, "JPY"), (25, "CHF"), (30, "EUR")] {
+            book.gather(&order("c", 100, code), at(secs));
+        }
+        assert_eq!(book.gather(&first, at(50)), then);
+        // One the book does not know was made when the record says, and is counted from now on.
+        for _ in 0..2 {
+            let facts = book.gather(&left, at(21));
+            assert_eq!((facts.attempts, facts.currencies), (3, 3));
+        }
+        assert_eq!(book.gather(&order("c", 100, "EUR"), at(31)).attempts, 6);
     }
 
     #[test]
     fn other_rules_judge_what_is_known_already() {
         let book = FactBook::new(Rules::default());
-        let order = order("c", 100, "EUR");
-        book.gather(&order, at(0));
+        book.gather(&order("c", 100, "EUR"), at(0));
         let limits = FraudLimits { attempts_window_s: 10, attempts_max: 9, ..FraudLimits::default() };
         book.set_rules(Rules { limits, ..Rules::default() });
-        let facts = book.gather(&order, at(11));
+        let facts = book.gather(&order("c", 100, "EUR"), at(11));
         assert_eq!((facts.attempts, facts.limits), (1, limits));
     }
 
@@ -302,10 +357,12 @@ mod tests {
             assert_eq!(book.gather(&order, at(secs)).countries, countries, "{code:?} at {secs}");
         }
         for code in ["AT", "BE", "CH", "DK", "ES", "FI", "GR", "HU", "IT", "JP"] {
-            book.gather(&Order { country: Country::from_code(code), ..order("d", 1, "EUR") }, at(1));
+            for _ in 0..ATTEMPTS_MAX {
+                book.gather(&Order { country: Country::from_code(code), ..order("d", 1, "EUR") }, at(1));
+            }
         }
         assert_eq!(
-            book.look(&order("d", 1, "EUR"), at(1)).countries,
+            book.gather(&order("d", 1, "EUR"), at(1)).countries,
             PLACES_MAX,
             "what is remembered is bounded"
         );
@@ -347,14 +404,15 @@ mod tests {
     fn the_book_is_bounded_and_forgets_the_idle_first() {
         let book = FactBook::new(Rules::default());
         let order = order("regular", 1, "EUR");
+        let again = || Order { payment: PaymentId::generate(), ..order.clone() };
         for n in 0..200_000_u64 {
             book.gather(&Order { customer: format!("c{n}").into(), ..order.clone() }, at(1));
             if n % 1_000 == 0 {
-                book.gather(&order, at(2 + n));
+                book.gather(&again(), at(2 + n));
             }
         }
         assert!(book.drawers.iter().all(|drawer| drawer.len() <= DRAWER_MAX));
         assert!(book.drawers.len() as u64 <= DRAWERS);
-        assert_eq!(book.gather(&order, at(199_002)).attempts, 2);
+        assert_eq!(book.gather(&again(), at(199_002)).attempts, 2);
     }
 }

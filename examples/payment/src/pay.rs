@@ -105,8 +105,11 @@ impl Service {
         let facts = self.facts.gather(&order, attempted_at);
         match self.charges.submit(order, facts, asked.trace()).await {
             ChargeOutcome::Captured { charge } => {
-                self.facts.paid(&payment.customer, payment.money, self.clock.now());
                 let recorded = store.finish(&payment, GatewayAnswer::Charged { charge }).await;
+                // Otherwise the reconciler records it, and takes note.
+                if recorded.is_ok() {
+                    self.facts.paid(&payment.customer, payment.money, self.clock.now());
+                }
                 self.reply(&payment, recorded).await
             }
             ChargeOutcome::Declined { code } => {
@@ -124,7 +127,7 @@ impl Service {
             ChargeOutcome::Refused { why, retry_after } => {
                 // Recorded as failed before the refusal is sent: nothing may be left to reconcile.
                 // What was refused is no attempt: a customer who comes back as told must not run into a limit.
-                self.facts.forget(&payment.customer, attempted_at);
+                self.facts.forget(&payment.customer, payment.id, attempted_at);
                 match store.abandon(&payment, why.clone()).await {
                     Ok(()) => Err(refused(&why, retry_after)),
                     // The reconciler has taken it over, so the key stays with it.
@@ -181,14 +184,14 @@ mod tests {
     use gemba::Node;
 
     use super::*;
-    use crate::charge::tests::charging;
+    use crate::charge::tests::{charging, order};
     use crate::facts::{Lists, Rules};
     use crate::gateway::Dials;
     use crate::gateway::tests::TestGateway;
     use crate::gateway_client::GatewayClient;
     use crate::measures::{Measures, VIOLATIONS};
     use crate::payment::State;
-    use crate::store::tests::{open, request};
+    use crate::store::tests::{execute, open, request};
 
     async fn service(store: Store, gateway: GatewayClient) -> (Node, Arc<Service>) {
         let lists = Lists { blacklisted: ["banned".to_owned()].into(), ..Lists::default() };
@@ -277,6 +280,23 @@ mod tests {
         }
         assert_eq!(states_of(&service, "c").await, [State::Failed; 7]);
         assert_eq!(service.store().unresolved(0, 10).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_recorded_makes_no_habit() {
+        let gateway = TestGateway::start(Dials::default()).await;
+        let (_directory, store) = open();
+        let broken =
+            "CREATE TRIGGER broken BEFORE UPDATE ON payment BEGIN SELECT RAISE(ABORT, 'broken'); END";
+        execute(&store, broken).await;
+        let (_node, service) = service(store, gateway.client.clone()).await;
+        for key in ["a", "b", "c"] {
+            let unrecorded = take(&service, key, request("c", "tok_ok")).await.unwrap_err();
+            assert_eq!(unrecorded.kind(), Kind::StoreUnavailable);
+        }
+        assert_eq!(gateway.summary().await.charges, 3);
+        let facts = service.facts.gather(&order("c", 1, "EUR"), service.clock.now());
+        assert_eq!((facts.attempts, facts.median_minor), (4, None), "the reconciler will take note of them");
     }
 
     #[tokio::test]

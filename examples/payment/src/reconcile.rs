@@ -191,7 +191,7 @@ impl Reconciler {
         may_send: bool,
         now: Timestamp,
     ) -> Result<Progress, StoreError> {
-        let facts = self.facts.look(order, self.clock.moment_of(payment.created_unix_ms));
+        let facts = self.facts.gather(order, self.clock.moment_of(payment.created_unix_ms));
         match self.policy.decide(order, &facts) {
             Ok(()) if may_send => {
                 self.store.mark_unknown(payment, "left behind, and taken over".into()).await?;

@@ -10,7 +10,7 @@ use crate::charge::Charges;
 use crate::clock::{Clock, unix_ms_now};
 use crate::config::{ConfigOptions, PaymentConfig};
 use crate::confirm;
-use crate::facts::{FactBook, Rules};
+use crate::facts::{Attempt, FactBook, Rules};
 use crate::fraud;
 use crate::gateway_client::GatewayClient;
 use crate::host::{self, HostError};
@@ -19,7 +19,7 @@ use crate::pay::Service;
 use crate::plant::{self, Lines};
 use crate::reconcile::Reconciler;
 use crate::reload;
-use crate::store::Store;
+use crate::store::{Past, Store};
 use gemba::DatabaseError;
 
 /// Payments of the past the fact book is filled with at the start, however long ago they were: they are what
@@ -141,11 +141,12 @@ async fn fact_book(store: &Store, rules: Rules, clock: Clock) -> Result<Arc<Fact
         );
     }
     let facts = FactBook::new(rules);
-    for payment in past.into_iter().rev() {
-        let at = clock.moment_of(payment.created_unix_ms);
-        facts.recall(&payment.customer, (payment.money.currency(), payment.country), at);
-        if payment.captured {
-            facts.paid(&payment.customer, payment.money, at);
+    for past in past.into_iter().rev() {
+        let at = clock.moment_of(past.created_unix_ms);
+        let Past { payment, customer, country, money, captured, .. } = past;
+        facts.recall(&customer, Attempt { payment, currency: money.currency(), country, at });
+        if captured {
+            facts.paid(&customer, money, at);
         }
     }
     Ok(Arc::new(facts))

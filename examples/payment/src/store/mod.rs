@@ -395,6 +395,11 @@ pub(crate) mod tests {
         store.database.read(query).await.unwrap()
     }
 
+    /// Changes the record as nothing of the service would.
+    pub(crate) async fn execute(store: &Store, sql: &'static str) {
+        store.database.write(move |connection| connection.execute_batch(sql)).await.unwrap();
+    }
+
     async fn count(store: &Store, table: &'static str) -> i64 {
         let query =
             move |c: &Connection| c.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
