@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::json;
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::asked::{Asked, TRACERESPONSE};
@@ -17,8 +18,9 @@ use crate::body;
 use crate::idempotency::{Fingerprint, IDEMPOTENCY_REPLAYED, Key};
 use crate::pay::{Reply, Service};
 use crate::payment::{PaymentId, location};
-use crate::problem::{FieldError, Kind, PROBLEM_JSON, Problem};
+use crate::problem::{FieldError, Kind, PROBLEM_JSON, Problem, RECORD_WAIT_MAX};
 use crate::request::PaymentRequest;
+use gemba::DatabaseError;
 
 /// Payments on one page at most.
 pub const PAGE_MAX: usize = 100;
@@ -90,14 +92,19 @@ async fn one(
 ) -> Response {
     // Letters that cannot be read name no payment either.
     let found = match id.ok().and_then(|Path(id)| id.parse().ok()) {
-        Some(id) => service.store().payment(id).await,
+        Some(id) => in_time(service.store().payment(id)).await,
         None => Ok(None),
     };
     match found {
         Ok(Some(payment)) => axum::Json(payment.view()).into_response(),
         Ok(None) => Problem::new(Kind::NotFound, "no payment has this id").into_response_at(uri.path()),
-        Err(error) => Problem::from(error).into_response_at(uri.path()),
+        Err(problem) => problem.into_response_at(uri.path()),
     }
+}
+
+/// What the record says, or that it does not say it in time.
+async fn in_time<T>(read: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, Problem> {
+    Ok(timeout(RECORD_WAIT_MAX, read).await.map_err(|_| Problem::stalled())??)
 }
 
 async fn page(
@@ -114,7 +121,7 @@ async fn page(
 
 async fn try_page(service: &Service, pairs: Vec<(String, String)>) -> Result<Response, Problem> {
     let asked = PageQuery::check(pairs).map_err(Problem::fields)?;
-    let found = service.store().payments_of(asked.customer, asked.after, asked.limit).await?;
+    let found = in_time(service.store().payments_of(asked.customer, asked.after, asked.limit)).await?;
     let payments = found.ok_or_else(|| {
         Problem::fields(vec![FieldError::new("after", "is not a payment of this customer")])
     })?;

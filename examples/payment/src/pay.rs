@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::answer::Answer;
@@ -13,13 +14,19 @@ use crate::clock::Clock;
 use crate::facts::FactBook;
 use crate::gateway_client::GatewayAnswer;
 use crate::idempotency::{Fingerprint, Key};
-use crate::payment::Payment;
-use crate::problem::{Kind, Problem};
+use crate::payment::{Payment, PaymentId, location};
+use crate::plant::PAYMENT_DEADLINE_MS_MAX;
+use crate::problem::{Kind, Problem, RECORD_WAIT_MAX};
 use crate::request::PaymentRequest;
 use crate::store::{Begun, Store, StoreError};
 
 /// Payments in flight at most. The line refuses long before; this bounds what waits in front of it.
 pub const IN_FLIGHT_MAX: u32 = 2_048;
+
+/// How long a request waits for the outcome of its payment once that has begun: as long as the line may take at most,
+/// and for the record after that.
+const OUTCOME_WAIT_MAX: Duration =
+    Duration::from_millis(PAYMENT_DEADLINE_MS_MAX as u64).saturating_add(RECORD_WAIT_MAX);
 
 /// When to ask again for a payment that is being worked on, or that found no place.
 const SOON: Duration = Duration::from_secs(1);
@@ -59,11 +66,12 @@ impl Service {
     /// # Errors
     ///
     /// A [`Problem`] when no payment came of it, or when its outcome could not be recorded; the caller may
-    /// send the request again with the same key.
+    /// send the request again with the same key. So it is when the record is not reached in time: before the payment
+    /// has begun the store is unavailable, afterwards the request is in progress, and either is true.
     ///
     /// # Cancel safety
     ///
-    /// The work goes on in a task of its own when the caller hangs up.
+    /// The work goes on in a task of its own, and keeps its place, when the caller hangs up or is sent away.
     pub async fn take(
         self: Arc<Self>,
         key: Key,
@@ -72,9 +80,15 @@ impl Service {
         asked: Asked,
     ) -> Result<Reply, Problem> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| full())?;
-        let work = async move { self.pay(key, fingerprint, request, (asked, place)).await };
+        let (begun, has_begun) = oneshot::channel();
+        let work = async move { self.pay(key, fingerprint, request, (asked, place), begun).await };
         let work = tokio::spawn(work.in_current_span());
-        work.await.unwrap_or_else(|_| {
+        // Work that ends without having begun has its answer.
+        let begun = timeout(RECORD_WAIT_MAX, has_begun).await.map_err(|_| Problem::stalled())?.ok();
+        let ended = timeout(OUTCOME_WAIT_MAX, work).await;
+        let ended =
+            ended.map_err(|_| begun.map_or_else(in_progress, |id| in_progress().about(location(id))))?;
+        ended.unwrap_or_else(|_| {
             Err(Problem::new(Kind::Internal, "send the request again with the same Idempotency-Key"))
         })
     }
@@ -92,6 +106,7 @@ impl Service {
         fingerprint: Fingerprint,
         request: PaymentRequest,
         (asked, _place): (Asked, OwnedSemaphorePermit),
+        begun: oneshot::Sender<PaymentId>,
     ) -> Result<Reply, Problem> {
         let payment = match self.store.begin(key, fingerprint, request).await? {
             Begun::Started(payment) => payment,
@@ -99,6 +114,8 @@ impl Service {
             Begun::InProgress => return Err(in_progress()),
             Begun::KeyReuse => return Err(reused()),
         };
+        // Whoever asked may have gone; the payment goes on.
+        let _ = begun.send(payment.id);
         let store = self.store.asked(asked);
         let order = Order::of(&payment);
         let attempted_at = self.clock.now();
@@ -181,6 +198,7 @@ fn refused(why: &str, retry_after: Duration) -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderMap;
+    use axum::response::IntoResponse;
     use gemba::Node;
 
     use super::*;
@@ -191,7 +209,7 @@ mod tests {
     use crate::gateway_client::GatewayClient;
     use crate::measures::{Measures, VIOLATIONS};
     use crate::payment::State;
-    use crate::store::tests::{execute, open, request};
+    use crate::store::tests::{execute, hold, open, request};
 
     async fn service(store: Store, gateway: GatewayClient) -> (Node, Arc<Service>) {
         let lists = Lists { blacklisted: ["banned".to_owned()].into(), ..Lists::default() };
@@ -280,6 +298,46 @@ mod tests {
         }
         assert_eq!(states_of(&service, "c").await, [State::Failed; 7]);
         assert_eq!(service.store().unresolved(0, 10).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_stalls_is_told_in_time_and_the_payment_goes_on() {
+        let gateway = TestGateway::start(Dials::default()).await;
+        let (_directory, store) = open();
+        let (_node, service) = service(store.clone(), gateway.client.clone()).await;
+        let held = hold(&store).await;
+        tokio::time::pause();
+        let stalled = take(&service, "k", request("c", "tok_ok")).await.unwrap_err();
+        tokio::time::resume();
+        assert_eq!(stalled.kind(), Kind::StoreUnavailable);
+        assert_eq!(stalled.into_response().headers()["retry-after"], "1");
+        drop(held);
+        service.drained().await;
+        assert_eq!(states_of(&service, "c").await, [State::Captured], "it kept its place");
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_is_not_recorded_in_time_is_in_progress() {
+        // Long enough for the record to be held while the gateway works.
+        let gateway = TestGateway::start(Dials { latency_ms_p50: 1_500, ..Dials::default() }).await;
+        let (_directory, store) = open();
+        let (_node, service) = service(store.clone(), gateway.client.clone()).await;
+        let taken = tokio::spawn({
+            let service = service.clone();
+            async move { take(&service, "k", request("c", "tok_ok")).await }
+        });
+        while states_of(&service, "c").await.is_empty() {}
+        let held = hold(&store).await;
+        tokio::time::pause();
+        let waiting = taken.await.unwrap().unwrap_err();
+        tokio::time::resume();
+        assert_eq!(waiting.kind(), Kind::InProgress);
+        let begun = service.store().payments_of("c".into(), None, 1).await.unwrap().unwrap();
+        assert_eq!(waiting.to_json()["instance"], begun[0].location());
+        assert_eq!(waiting.into_response().headers()["retry-after"], "1");
+        drop(held);
+        service.drained().await;
+        assert_ne!(states_of(&service, "c").await, [State::Authorising], "it went on");
     }
 
     #[tokio::test]

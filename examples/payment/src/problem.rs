@@ -183,6 +183,17 @@ impl Problem {
         body.into()
     }
 
+    /// The record has not answered within [`RECORD_WAIT_MAX`].
+    pub(crate) fn stalled() -> Self {
+        tracing::warn!(limit_s = RECORD_WAIT_MAX.as_secs(), "the store does not answer; see its disk");
+        Self::out_of_reach()
+    }
+
+    fn out_of_reach() -> Self {
+        let detail = "nothing is lost; send the request again with the same Idempotency-Key";
+        Self::new(Kind::StoreUnavailable, detail).retry_after(STORE_RETRY)
+    }
+
     /// The answer to a request for `path`.
     pub fn into_response_at(self, path: &str) -> Response {
         if self.instance.is_some() { self.into_response() } else { self.about(path).into_response() }
@@ -210,14 +221,16 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() != 0)
 }
 
+/// How long a request waits for the record. Longer than that is a disk that stalls, and its caller must hear of it.
+pub(crate) const RECORD_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// When to try a database again that is busy or broken.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
 impl From<DatabaseError> for Problem {
     fn from(error: DatabaseError) -> Self {
         tracing::warn!(error = %crate::chain(&error), "store unavailable");
-        let detail = "nothing is lost; send the request again with the same Idempotency-Key";
-        Self::new(Kind::StoreUnavailable, detail).retry_after(STORE_RETRY)
+        Self::out_of_reach()
     }
 }
 

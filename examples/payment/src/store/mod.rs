@@ -318,6 +318,8 @@ fn page(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -393,6 +395,19 @@ pub(crate) mod tests {
             statement.query_map([id], |row| row.get(0))?.collect()
         };
         store.database.read(query).await.unwrap()
+    }
+
+    /// Has the record write nothing more until what it gives is dropped: a disk that stalls.
+    pub(crate) async fn hold(store: &Store) -> std::sync::mpsc::Sender<()> {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let wait = move |_: &Connection| {
+            let _ = held.recv();
+            Ok(())
+        };
+        // What was written before has its answer; and this is made even if nobody waits for it.
+        execute(store, "").await;
+        let _ = tokio::time::timeout(Duration::ZERO, store.database.write(wait)).await;
+        release
     }
 
     /// Changes the record as nothing of the service would.
