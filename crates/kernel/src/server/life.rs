@@ -245,20 +245,25 @@ impl<S: Server> Life<S> {
             return Poll::Ready(Next::Handle(message));
         }
         (self.work.turn, self.work.batches) = (None, 0);
+        if yielding != Last::Other {
+            // Who waited has gone meanwhile, and what let it go first is still due.
+            cx.waker().wake_by_ref();
+        }
         Poll::Pending
     }
 
-    /// What lets others go first this time. Timers go before alarms, and those before signals; but after a timer
-    /// comes an alarm or a signal if it is its turn, and after an alarm a signal. Otherwise a handler that takes
-    /// longer than its own period would keep them waiting for ever.
+    /// What lets others go first this time. Timers go before alarms, those before signals, and all before the
+    /// mailbox; but after a timer comes what else waits, and after an alarm a signal if it is its turn. Otherwise a
+    /// handler that takes longer than its own period would keep them waiting for ever.
     fn yielding(&mut self) -> Last {
         let last = std::mem::take(&mut self.work.last);
-        let turn = match last {
-            Last::Other => None,
-            Last::Timer => Some(self.context.turn()),
-            Last::Alarm => self.context.inbox.turn(),
+        let received = self.work.received;
+        let others_wait = match last {
+            Last::Other => false,
+            Last::Timer => self.context.turn() <= received || !self.receiver.is_empty(),
+            Last::Alarm => self.context.inbox.turn().is_some_and(|turn| turn <= received),
         };
-        if turn.is_some_and(|turn| turn <= self.work.received) { last } else { Last::Other }
+        if others_wait { last } else { Last::Other }
     }
 
     /// Whether something that was planned is due; if not, the life will be told then.
