@@ -47,7 +47,7 @@ fn file(home: &Path) -> PathBuf {
 }
 
 /// The process that serves until the one that is written down is ready, if there is one and it runs.
-pub(crate) fn find(home: &Path) -> Option<Identity> {
+pub(crate) fn read(home: &Path) -> Option<Identity> {
     Identity::read(&file(home)).filter(Identity::is_alive)
 }
 

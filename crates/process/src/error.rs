@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,4 +116,14 @@ pub enum ProcessError {
         #[source]
         source: Arc<io::Error>,
     },
+}
+
+impl ProcessError {
+    pub(crate) fn file(path: &Path, source: io::Error) -> Self {
+        Self::File { path: path.to_owned(), source: Arc::new(source) }
+    }
+
+    pub(crate) fn out_of_reach(pid: u32, source: io::Error) -> Self {
+        Self::OutOfReach { pid, source: Arc::new(source) }
+    }
 }

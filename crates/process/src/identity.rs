@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Identity {
     pub pid: u32,
     /// When it started, in ticks since the boot: a number is not given twice within one tick.
-    started_ticks: u64,
+    pub started_ticks: u64,
     boot: String,
     /// The spec it was started from.
     pub spec: u64,
@@ -42,6 +42,12 @@ impl Identity {
     pub(crate) fn read(file: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(file).ok()?).ok()
     }
+
+    /// One that never ran.
+    #[cfg(test)]
+    pub(crate) fn for_test(pid: u32, spec: u64) -> Self {
+        Self { pid, started_ticks: 0, boot: String::new(), spec }
+    }
 }
 
 /// Forgets who ran there.
@@ -53,8 +59,7 @@ pub(crate) fn pid_file(home: &Path) -> PathBuf {
     home.join("pid")
 }
 
-/// The processes that write into this log and lead a group. One that is in no file was started by somebody who died
-/// before the number was written down.
+/// The processes that write into this log and lead a group.
 pub(crate) fn writers_of(log: &Path) -> Vec<u32> {
     let (Ok(log), Ok(processes)) = (fs::metadata(log), fs::read_dir("/proc")) else { return Vec::new() };
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

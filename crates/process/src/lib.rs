@@ -11,6 +11,7 @@ mod before;
 mod child;
 mod ended;
 mod error;
+mod find;
 mod handle;
 mod identity;
 mod life;
@@ -19,6 +20,7 @@ mod output;
 mod probe;
 mod running;
 mod spec;
+mod starting;
 
 pub use child::{ProcessChild, process};
 pub use ended::Ended;

@@ -1,9 +1,7 @@
 //! One life of a process child, from top to bottom: find or start it, wait until it is ready, wait for its end.
 
-use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -15,11 +13,13 @@ use tokio::time::{sleep, timeout};
 use crate::before::{self, Before};
 use crate::ended::Ended;
 use crate::error::ProcessError;
+use crate::find::{Found, find};
 use crate::handle::{ProcessState, Shared};
 use crate::identity::{self, Identity};
 use crate::output::{Output, Tail, follow, log_file};
 use crate::running::Running;
 use crate::spec::ProcessSpec;
+use crate::starting;
 
 /// How a life went.
 enum Course {
@@ -28,15 +28,6 @@ enum Course {
     EndedBeforeReady(Ended),
     NotReady(Arc<str>),
     Ended(Ended),
-}
-
-/// What earlier lives left running.
-#[derive(Default)]
-struct Found {
-    /// What runs from the same spec.
-    same: Option<Running>,
-    /// What runs from another one, and goes on until its successor is ready.
-    before: Option<Before>,
 }
 
 /// Lives one life.
@@ -62,16 +53,16 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
         }
         None if shared.is_to_end() => {
             let (how, killed) = match &mut before {
-                Some(Before { running, .. }) => stop(running, spec).await?,
+                Some(Before { running, identity }) => {
+                    let stopped = running.stop(spec.stop_within).await;
+                    stopped.map_err(|source| ProcessError::out_of_reach(identity.pid, source))?
+                }
                 None => (Ended::Untold, false),
             };
             shared.set(ProcessState::Ended { how, killed });
             return Ok(());
         }
         None => {
-            if let Some((before, home)) = before.as_ref().zip(spec.home.as_deref()) {
-                before.stays(home).map_err(|source| file_error(home, source))?;
-            }
             let started = start(spec)?;
             shared.runs(started.0.id(), false);
             started
@@ -91,11 +82,11 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     };
     let (course, ()) = tokio::join!(running, following);
     let last = shared.last.borrow().clone();
-    let course = course.map_err(|source| ProcessError::OutOfReach { pid, source: Arc::new(source) })?;
+    let course = course.map_err(|source| ProcessError::out_of_reach(pid, source))?;
     if let (Some(home), false) = (&spec.home, matches!(course, Course::Released)) {
         match &before {
             // It never took over: whoever comes next finds the one that goes on.
-            Some(before) => before.returns(home).map_err(|source| file_error(home, source))?,
+            Some(before) => before.returns(home).map_err(|source| ProcessError::file(home, source))?,
             None => identity::forget(home),
         }
     }
@@ -118,94 +109,10 @@ async fn course(shared: &Shared, ctx: &TaskContext) -> Result<(), ProcessError> 
     }
 }
 
-/// The processes that earlier lives left running. One from another spec is stopped, unless it hands over.
-async fn find(spec: &ProcessSpec, home: &Path) -> Result<Found, ProcessError> {
-    let file = |source| file_error(home, source);
-    fs::create_dir_all(home).map_err(file)?;
-    let print = spec.fingerprint();
-    let leaving = before::see_all_off(home, spec.stop_within).map_err(file)?;
-    let known = Identity::read(&identity::pid_file(home)).filter(Identity::is_alive);
-    let before = before::find(home);
-    let unknown = |known: &Option<Identity>| {
-        let mut unknown = identity::writers_of(&log_file(home));
-        unknown.retain(|pid| !leaving.contains(pid) && known.as_ref().is_none_or(|known| known.pid != *pid));
-        unknown
-    };
-    // A takeover was begun, and its newcomer not written down: it is not ready.
-    if before.is_some() && before == known {
-        for pid in unknown(&known) {
-            let newcomer = Identity::of(pid, print).ok();
-            if let Some(mut newcomer) = newcomer.map(|one| adopt(&one)).transpose()?.flatten() {
-                stop(&mut newcomer, spec).await?;
-            }
-        }
-    }
-    let (serves, comes) = match (known, before) {
-        (Some(known), Some(before)) if known == before => (Some(known), None),
-        // Its successor has ended, and nobody wrote down that it is the one that goes on.
-        (None, Some(before)) => (Some(before), None),
-        (Some(known), Some(before)) => (Some(before), Some(known)),
-        (Some(known), None) => (Some(known), None),
-        // A spec is not told from descriptors: one that hands over goes on until another one is ready.
-        (None, None) => {
-            let spec = print ^ u64::from(spec.hands_over);
-            (unknown(&None).first().and_then(|pid| Identity::of(*pid, spec).ok()), None)
-        }
-    };
-    let mut found = Found::default();
-    if let Some(identity) = comes
-        && let Some(mut newcomer) = adopt(&identity)?
-    {
-        if identity.spec == print {
-            found.same = Some(newcomer);
-        } else {
-            // It is not ready, and never will be what is wanted.
-            stop(&mut newcomer, spec).await?;
-        }
-    }
-    let Some(identity) = serves else { return Ok(found) };
-    let Some(mut running) = adopt(&identity)? else { return Ok(found) };
-    if identity.spec != print && spec.hands_over {
-        found.before = Some(Before { running, identity });
-    } else if identity.spec != print {
-        stop(&mut running, spec).await?;
-        identity::forget(home);
-        before::forget(home);
-    } else {
-        let pid_file = identity::pid_file(home);
-        if Identity::read(&pid_file).as_ref() != Some(&identity) {
-            identity.write(home, &pid_file).map_err(file)?;
-        }
-        before::forget(home);
-        found.same = Some(running);
-    }
-    Ok(found)
-}
-
-/// A process that goes on whatever becomes of this life; `None` if it is over.
-fn adopt(identity: &Identity) -> Result<Option<Running>, ProcessError> {
-    let adopted = Running::adopt(identity);
-    let out_of_reach = |source| ProcessError::OutOfReach { pid: identity.pid, source: Arc::new(source) };
-    let mut adopted = adopted.map_err(out_of_reach)?;
-    adopted.iter_mut().for_each(Running::release);
-    Ok(adopted)
-}
-
-/// Stops one, and tells whether it had to be killed.
-async fn stop(running: &mut Running, spec: &ProcessSpec) -> Result<(Ended, bool), ProcessError> {
-    let pid = running.id();
-    let stopped = running.stop(spec.stop_within).await;
-    stopped.map_err(|source| ProcessError::OutOfReach { pid, source: Arc::new(source) })
-}
-
-fn file_error(path: &Path, source: io::Error) -> ProcessError {
-    ProcessError::File { path: path.to_owned(), source: Arc::new(source) }
-}
-
 /// The log of a process that survives.
 fn tail(spec: &ProcessSpec, is_known: bool) -> Result<Option<Tail>, ProcessError> {
     let Some(home) = &spec.home else { return Ok(None) };
-    let tail = Tail::open(home, is_known).map_err(|source| file_error(&log_file(home), source))?;
+    let tail = Tail::open(home, is_known).map_err(|source| ProcessError::file(&log_file(home), source))?;
     Ok(Some(tail))
 }
 
@@ -237,7 +144,14 @@ fn start(spec: &ProcessSpec) -> Result<(Running, Output), ProcessError> {
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
     }
-    let mut child = command.spawn().map_err(|source| spawn_error(spec, source))?;
+    if let Some(home) = &spec.home {
+        starting::begin(home, spec.fingerprint()).map_err(|source| ProcessError::file(home, source))?;
+    }
+    let child = command.spawn().map_err(|source| spawn_error(spec, source));
+    if let (Err(_), Some(home)) = (&child, &spec.home) {
+        starting::done(home);
+    }
+    let mut child = child?;
     let pipes = child.stdout.take().zip(child.stderr.take());
     let running = Running::own(child).expect("a child that was not waited for has a number");
     let Some((tail, home)) = tail.zip(spec.home.as_deref()) else {
@@ -245,12 +159,14 @@ fn start(spec: &ProcessSpec) -> Result<(Running, Output), ProcessError> {
         return Ok((running, Output::Pipes(stdout, stderr)));
     };
     let identity = Identity::of(running.id(), spec.fingerprint());
-    match identity.and_then(|identity| identity.write(home, &identity::pid_file(home))) {
+    let written = identity.and_then(|identity| identity.write(home, &identity::pid_file(home)));
+    starting::done(home);
+    match written {
         // It has ended already, which is told by waiting for it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        written => written.map_err(|source| file_error(&identity::pid_file(home), source))?,
+        written => written.map_err(|source| ProcessError::file(&identity::pid_file(home), source))?,
     }
-    let tail = tail.separate(home).map_err(|source| file_error(&log_file(home), source))?;
+    let tail = tail.separate(home).map_err(|source| ProcessError::file(&log_file(home), source))?;
     Ok((running, Output::File(tail)))
 }
 
