@@ -7,6 +7,7 @@ use gemba_core::alert::{Alerts, Delivery};
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::time::Timestamp;
 use gemba_kernel::{Publisher, Stop, TaskContext};
+use tokio::sync::watch;
 
 use crate::route::Route;
 
@@ -27,11 +28,13 @@ pub(crate) struct Position {
 pub(crate) struct Alerter {
     position: Publisher<Position>,
     routes: Vec<Arc<Route>>,
+    /// Tells the routes that nothing comes any more.
+    last: watch::Sender<bool>,
 }
 
 impl Alerter {
-    pub(crate) fn new(alerts: Alerts, routes: Vec<Arc<Route>>) -> Self {
-        Self { position: Publisher::new(Position { alerts, read: Seq(0) }), routes }
+    pub(crate) fn new(alerts: Alerts, routes: Vec<Arc<Route>>, last: watch::Sender<bool>) -> Self {
+        Self { position: Publisher::new(Position { alerts, read: Seq(0) }), routes, last }
     }
 
     /// Follows the journal until the node stops.
@@ -72,7 +75,11 @@ impl Alerter {
             }
             tokio::select! {
                 biased;
-                () = ctx.stopped() => return Ok(()),
+                () = ctx.stopped() => {
+                    // An operator may end it alone, and then another life of it goes on.
+                    self.last.send_replace(ctx.system().is_stopping());
+                    return Ok(());
+                }
                 changed = newest.changed() => changed?,
                 () = tokio::time::sleep(TICK) => {}
             }

@@ -23,11 +23,14 @@ pub(crate) struct Route {
     pub(crate) name: Name,
     pub(crate) sink: Sink,
     outbox: watch::Sender<Outbox>,
+    /// Whether the node stops and nothing comes any more. A supervisor stops its children one after another; by this
+    /// they all begin at once, and a receiver that hangs takes no time from the next one's.
+    last: watch::Receiver<bool>,
 }
 
 impl Route {
-    pub(crate) fn new(name: Name, sink: Sink) -> Self {
-        Self { name, sink, outbox: watch::Sender::new(Outbox::new()) }
+    pub(crate) fn new(name: Name, sink: Sink, last: watch::Receiver<bool>) -> Self {
+        Self { name, sink, outbox: watch::Sender::new(Outbox::new()), last }
     }
 
     /// Puts a notice into the outbox; never waits.
@@ -50,8 +53,20 @@ impl Route {
 
     /// Delivers what comes until the node stops, and then what is there already.
     pub(crate) async fn run(&self, ctx: TaskContext) -> Result<(), Stop> {
+        self.deliver_all(&ctx).await?;
+        ctx.stopped().await;
+        Ok(())
+    }
+
+    async fn deliver_all(&self, ctx: &TaskContext) -> Result<(), Stop> {
         let mut news = self.outbox.subscribe();
-        let mut stopped = pin!(ctx.stopped());
+        let mut last = self.last.clone();
+        let mut stopped = pin!(async {
+            tokio::select! {
+                () = ctx.stopped() => {}
+                Ok(_) = last.wait_for(|last| *last) => {}
+            }
+        });
         loop {
             let next = news.borrow_and_update().next();
             let Some(next) = next else {
@@ -67,19 +82,19 @@ impl Route {
                 tokio::select! {
                     biased;
                     () = &mut stopped => {
-                        self.finish(ready(true), &ctx).await;
+                        self.finish(ready(true), ctx).await;
                         return Ok(());
                     }
                     () = tokio::time::sleep(wait) => {}
                 }
                 continue;
             }
-            let mut attempt = pin!(self.attempt(next.id, &next.notice, &ctx));
+            let mut attempt = pin!(self.attempt(next.id, &next.notice, ctx));
             tokio::select! {
                 biased;
                 _ = &mut attempt => {}
                 () = &mut stopped => {
-                    self.finish(attempt, &ctx).await;
+                    self.finish(attempt, ctx).await;
                     return Ok(());
                 }
             }

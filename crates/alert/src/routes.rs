@@ -10,6 +10,7 @@ use gemba_core::light::Light;
 use gemba_core::name::{Name, NameError};
 use gemba_kernel::{ChildSpec, Shutdown, Supervisor, task};
 use hyper::Uri;
+use tokio::sync::watch;
 
 use crate::alerter::Alerter;
 use crate::email::Email;
@@ -146,7 +147,7 @@ impl AlertRoutes {
     ///
     /// [`RouteErrors`] with every fault.
     pub fn check(self) -> Result<(), RouteErrors> {
-        self.assemble().map(|_| ())
+        self.assemble(&watch::channel(false).1).map(|_| ())
     }
 
     /// The part of the tree that alerts: a supervisor `alerts` with the alerter and a task for each route.
@@ -156,8 +157,9 @@ impl AlertRoutes {
     /// [`RouteErrors`] with every fault.
     pub fn child(self, node: &Name) -> Result<ChildSpec, RouteErrors> {
         let rules = self.rules;
-        let (table, routes) = self.assemble()?;
-        let alerter = Arc::new(Alerter::new(Alerts::new(node.clone(), rules, table), routes.clone()));
+        let (last, is_last) = watch::channel(false);
+        let (table, routes) = self.assemble(&is_last)?;
+        let alerter = Arc::new(Alerter::new(Alerts::new(node.clone(), rules, table), routes.clone(), last));
         let alerting = task("alerter", move |ctx| {
             let alerter = alerter.clone();
             async move { alerter.run(ctx).await }
@@ -177,7 +179,7 @@ impl AlertRoutes {
         Ok(often(Supervisor::one_for_one("alerts").child(often(routes)).child(alerting)).into())
     }
 
-    fn assemble(self) -> Result<(Routes, Vec<Arc<Route>>), RouteErrors> {
+    fn assemble(self, last: &watch::Receiver<bool>) -> Result<(Routes, Vec<Arc<Route>>), RouteErrors> {
         let (mut table, mut routes, mut errors) = (Routes::new(), Vec::new(), Vec::new());
         let client = http::client();
         let mut names = BTreeSet::new();
@@ -189,7 +191,7 @@ impl AlertRoutes {
             let sink = target.sink(&text, &client).map_err(|error| errors.push(error)).ok();
             if let (Some(name), Some(sink)) = (name, sink) {
                 table = table.from(light, name.clone());
-                routes.push(Arc::new(Route::new(name, sink)));
+                routes.push(Arc::new(Route::new(name, sink, last.clone())));
             }
         }
         if errors.is_empty() { Ok((table, routes)) } else { Err(RouteErrors(errors)) }

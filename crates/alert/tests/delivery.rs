@@ -265,6 +265,29 @@ async fn what_a_node_that_stops_cannot_deliver_is_told() {
     assert_eq!(given_up, ["ops pool:a", "ops pool:b", "ops pool:c"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn receivers_that_hang_take_no_time_from_each_other_when_the_node_stops() {
+    let (mut routes, mut hung) = (AlertRoutes::new(), Vec::new());
+    for number in 0..6 {
+        let (url, receiver) = http(&[0]).await;
+        routes = routes.webhook(&format!("ops-{number}"), Light::Yellow, &url);
+        hung.push(receiver);
+    }
+    let node = start(routes).await;
+    let system = node.system().clone();
+    light(&system, "pool:a", Light::Red);
+    for receiver in &mut hung {
+        next(receiver).await;
+    }
+    let begun = tokio::time::Instant::now();
+    node.stop("the test is over").await.unwrap();
+    // An attempt has 5 s.
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    let all = system.journal().after(Seq(0), None, usize::MAX).receipts;
+    let given_up = all.iter().filter(|receipt| receipt.event.kind() == "delivery_failed").count();
+    assert_eq!(given_up, 6);
+}
+
 #[tokio::test]
 async fn a_node_that_stops_delivers_what_its_receiver_still_takes() {
     let (url, mut hook) = http(&[200]).await;
