@@ -43,6 +43,10 @@ const PROBE_JUMP: f64 = 0.3;
 /// more calls only wait longer.
 const WORTH: f64 = 0.5;
 
+/// A probe that could lower the calls in flight by less than this share of the limit, because of the least one, says
+/// nothing of what more calls bring: chance is as large.
+const PROBE_DEPTH_MIN: f64 = 1.0 / 3.0;
+
 /// Leave to make one call. Give it back with [`Adaptive::leave`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a slip that is not given back keeps its place"]
@@ -69,11 +73,13 @@ struct Calls {
     ended: u32,
     latency: Duration,
     lost: bool,
+    /// Most of them in flight at once.
+    in_flight_most: u32,
 }
 
 impl Calls {
-    fn since(now: Timestamp) -> Self {
-        Self { since: now, ..Self::default() }
+    const fn since(now: Timestamp, in_flight: u32) -> Self {
+        Self { since: now, ended: 0, latency: Duration::ZERO, lost: false, in_flight_most: in_flight }
     }
 
     fn add(&mut self, latency: Duration) {
@@ -113,8 +119,6 @@ pub struct Adaptive {
     rules: AdaptiveRules,
     limit: f64,
     in_flight: u32,
-    /// Most calls in flight in this window: a limit nobody reaches does not grow.
-    in_flight_most: u32,
     /// Seconds a call takes if none waits; unknown until the first window is over.
     unloaded: Option<f64>,
     /// The limit does not grow beyond this, because it brought nothing.
@@ -128,12 +132,11 @@ pub struct Adaptive {
 impl Adaptive {
     /// A limit that knows nothing of its downstream yet.
     pub fn new(rules: AdaptiveRules, now: Timestamp) -> Self {
-        let window = Calls::since(now);
+        let window = Calls::since(now, 0);
         Self {
             rules,
             limit: f64::from(rules.initial),
             in_flight: 0,
-            in_flight_most: 0,
             unloaded: None,
             worth_max: f64::INFINITY,
             window,
@@ -152,8 +155,7 @@ impl Adaptive {
     pub fn set_rules(&mut self, rules: AdaptiveRules) {
         self.rules = rules;
         self.limit = self.limit.clamp(f64::from(rules.min), f64::from(rules.max));
-        let most = rules.healthy_max.map_or(f64::INFINITY, |latency| latency.as_secs_f64());
-        self.unloaded = self.unloaded.map(|known| known.min(most));
+        self.unloaded = self.unloaded.map(|known| self.healthy(known));
     }
 
     /// Begins anew, as one that knows nothing of its downstream: calls that are in flight now do not count. This is
@@ -174,7 +176,10 @@ impl Adaptive {
             return Err(Busy { limit, retry_in });
         }
         self.in_flight += 1;
-        self.in_flight_most = self.in_flight_most.max(self.in_flight);
+        self.window.in_flight_most = self.window.in_flight_most.max(self.in_flight);
+        if let Phase::Following { calls } = &mut self.phase {
+            calls.in_flight_most = calls.in_flight_most.max(self.in_flight);
+        }
         Ok(Slip { started: now, life: self.life })
     }
 
@@ -194,8 +199,7 @@ impl Adaptive {
         let gathered = WINDOW_CALLS <= self.window.ended || self.window.lost;
         if gathered && WINDOW <= now.since(self.window.since) {
             self.follow();
-            self.window = Calls::since(now);
-            self.in_flight_most = self.in_flight;
+            self.window = Calls::since(now, self.in_flight);
         }
     }
 
@@ -238,17 +242,17 @@ impl Adaptive {
     fn advance(&mut self, now: Timestamp) {
         match self.phase {
             Phase::Following { calls } if self.rules.probe_every <= now.since(calls.since) => {
-                if self.is_used() {
+                if self.is_used(&calls) {
                     self.phase = Phase::Draining { per_s: calls.per_s(now), since: now };
                 } else {
-                    // Nobody waits at a limit that is not reached: what calls take is what they should.
+                    // Nobody waits at a limit that was not reached: what calls take is what they should.
                     self.learn(calls.mean());
-                    self.phase = Phase::Following { calls: Calls::since(now) };
+                    self.phase = Phase::Following { calls: Calls::since(now, self.in_flight) };
                 }
             }
             Phase::Draining { per_s, since } => {
                 if self.in_flight <= self.limit_now() || PROBE_MAX <= now.since(since) {
-                    self.phase = Phase::Probing { per_s, calls: Calls::since(now) };
+                    self.phase = Phase::Probing { per_s, calls: Calls::since(now, self.in_flight) };
                 }
             }
             Phase::Probing { per_s, calls }
@@ -256,17 +260,28 @@ impl Adaptive {
             {
                 if PROBE_CALLS_MIN <= calls.ended {
                     self.learn(calls.mean());
-                    let halved = calls.per_s(now);
-                    let gained = (per_s - halved) / (0.5 * per_s).max(1e-9);
-                    // The first such limit stays the bound: a later one may be lower by chance.
-                    let bound = if self.worth_max.is_finite() { self.worth_max } else { self.limit };
-                    self.worth_max = if gained < WORTH { bound } else { f64::INFINITY };
+                    self.worth_max = self.worth(per_s, calls.per_s(now));
                 }
-                self.window = Calls::since(now);
-                self.phase = Phase::Following { calls: Calls::since(now) };
+                self.window = Calls::since(now, self.in_flight);
+                self.phase = Phase::Following { calls: self.window };
             }
             Phase::Following { .. } | Phase::Probing { .. } => {}
         }
+    }
+
+    /// How far the limit may grow after a probe that saw `probed` calls a second, where there were `per_s` at the
+    /// whole limit.
+    fn worth(&self, per_s: f64, probed: f64) -> f64 {
+        let depth = 1.0 - f64::from(self.limit_now()) / f64::from(self.limit().max(1));
+        if depth < PROBE_DEPTH_MIN {
+            return f64::INFINITY;
+        }
+        let gained = (per_s - probed) / (depth * per_s).max(1e-9);
+        if WORTH <= gained {
+            return f64::INFINITY;
+        }
+        // The first such limit stays the bound: a later one may be lower by chance.
+        if self.worth_max.is_finite() { self.worth_max } else { self.limit }
     }
 
     /// Takes note of what a call took while none waited.
@@ -277,13 +292,17 @@ impl Adaptive {
         let known = self.unloaded.unwrap_or(seconds);
         let jumped = PROBE_JUMP * known < (seconds - known).abs();
         let weight = if jumped { 1.0 } else { PROBE_WEIGHT };
-        let learnt = known + weight * (seconds - known);
-        let most = self.rules.healthy_max.map_or(f64::INFINITY, |latency| latency.as_secs_f64());
-        self.unloaded = Some(learnt.min(most));
+        self.unloaded = Some(self.healthy(known + weight * (seconds - known)));
     }
 
-    const fn is_used(&self) -> bool {
-        self.limit() <= 2 * self.in_flight_most
+    /// These seconds, as far as a call that takes them is healthy.
+    fn healthy(&self, seconds: f64) -> f64 {
+        self.rules.healthy_max.map_or(seconds, |most| seconds.min(most.as_secs_f64()))
+    }
+
+    /// Whether at least half of the limit was in use at once.
+    const fn is_used(&self, calls: &Calls) -> bool {
+        self.limit() <= 2 * calls.in_flight_most
     }
 
     fn follow(&mut self) {
@@ -300,13 +319,13 @@ impl Adaptive {
             // A downstream that has become faster says so at once.
             Some(known) if mean < known * (1.0 - PROBE_JUMP) => mean,
             Some(known) => known,
-            None => mean,
+            None => self.healthy(mean),
         };
         self.unloaded = Some(unloaded);
         let gradient = (self.rules.tolerance * unloaded / mean.max(1e-9)).clamp(0.5, 1.0);
         let wanted = self.limit * gradient + self.limit.sqrt().min(ROOM_MAX);
         let next = self.limit + SMOOTHING * (wanted - self.limit);
-        if next <= self.limit || self.is_used() {
+        if next <= self.limit || self.is_used(&self.window) {
             let most = if next <= self.limit { max } else { max.min(self.worth_max.max(self.limit)) };
             self.limit = next.clamp(min, most);
         }
@@ -412,6 +431,76 @@ mod tests {
         assert_eq!(adaptive.in_flight(), 1);
         adaptive.leave(slip, Success, NOW);
         assert_eq!(adaptive.in_flight(), 0);
+    }
+
+    /// As many calls as may be for so long, each of which takes as long as `takes` says at its start.
+    fn run(
+        adaptive: &mut Adaptive,
+        from: Timestamp,
+        secs: u64,
+        takes: impl Fn(u32) -> Duration,
+    ) -> Timestamp {
+        let (mut now, until) = (from, from + Duration::from_secs(secs));
+        let mut running = std::collections::BTreeMap::new();
+        let mut number = 0u64;
+        while now < until {
+            while let Ok(slip) = adaptive.enter(now) {
+                number += 1;
+                running.insert((now + takes(adaptive.in_flight()), number), slip);
+            }
+            let ((ends, _), slip) = running.pop_first().expect("one is let through where none is in flight");
+            now = ends;
+            adaptive.leave(slip, Success, now);
+        }
+        for ((ends, _), slip) in running {
+            now = ends;
+            adaptive.leave(slip, Success, now);
+        }
+        now
+    }
+
+    #[test]
+    fn a_limit_at_its_least_grows_again_where_nothing_waits() {
+        let mut lowest = adaptive(1);
+        run(&mut lowest, NOW, 600, |_| Duration::from_millis(100));
+        assert!(20 <= lowest.limit(), "{}", lowest.limit());
+
+        let rules = AdaptiveRules::builder().limits(20, 20, 1000).build().unwrap();
+        let mut slow = Adaptive::new(rules, NOW);
+        run(&mut slow, NOW, 600, |_| Duration::from_millis(500));
+        assert!(40 < slow.limit(), "{}", slow.limit());
+    }
+
+    #[test]
+    fn a_slow_downstream_is_not_taken_for_a_healthy_one_from_the_first_call_on() {
+        let millis = Duration::from_millis;
+        let rules = AdaptiveRules::builder().limits(1, 20, 1000).healthy_max(millis(60)).build().unwrap();
+        let mut adaptive = Adaptive::new(rules, NOW);
+        run(&mut adaptive, NOW, 3, |_| millis(200));
+        assert_eq!(adaptive.unloaded(), Some(millis(60)));
+        assert!(adaptive.limit() < 20, "{}", adaptive.limit());
+    }
+
+    #[test]
+    fn calls_at_the_limit_are_not_taken_for_those_of_an_idle_downstream() {
+        let millis = Duration::from_millis;
+        let mut adaptive = adaptive(20);
+        // An idle second teaches what a call takes; then the limit is reached, and each one takes longer.
+        let mut now = NOW;
+        while now < NOW + Duration::from_secs(1) {
+            let slip = adaptive.enter(now).unwrap();
+            now = now + millis(20);
+            adaptive.leave(slip, Success, now);
+        }
+        now = run(&mut adaptive, now, 8, |_| millis(28));
+        // Idle again when the time of the next probe comes.
+        while now < NOW + Duration::from_secs(13) {
+            let slip = adaptive.enter(now).unwrap();
+            now = now + millis(20);
+            adaptive.leave(slip, Success, now);
+        }
+        let unloaded = adaptive.unloaded().unwrap();
+        assert!(unloaded < millis(22), "{unloaded:?}");
     }
 
     #[test]
