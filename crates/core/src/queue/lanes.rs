@@ -12,9 +12,10 @@ pub const NOBODY: Tenant = 0;
 
 /// The lanes of one tier.
 ///
-/// Tenants are served in the order of how much of the workers' time they had while they waited (stride scheduling):
-/// each has the same share, whatever it sends. A tenant that comes anew starts where the others are, so that nobody
-/// saves up turns. Without tenants it is a plain queue, and costs what one costs.
+/// Tenants are served in the order of how much of the workers' time they had (start-time fair queueing): each has the
+/// same share, whatever it sends. A tenant that comes anew starts where the others are, so that nobody saves up turns;
+/// one that comes back starts where it was, if that is further, so that nobody gains by waiting for each answer.
+/// Without tenants it is a plain queue, and costs what one costs.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
     /// Items of nobody.
@@ -24,12 +25,17 @@ pub(super) struct Lanes<T> {
     turns: BTreeSet<(u64, u64, Tenant)>,
     /// Owned lanes by how long what waits in them takes.
     weights: BTreeSet<(u64, Tenant)>,
+    /// What those had of whom nothing waits any more, where it is more than the clock.
+    away: BTreeMap<Tenant, u64>,
     /// What the last one served had.
     clock: u64,
     /// Lanes there have been.
     born: u64,
     len: usize,
 }
+
+/// Tenants that are remembered while nothing of them waits. Where more come and go, each of them had little.
+const AWAY_MAX: usize = 1_000;
 
 #[derive(Debug)]
 struct Lane<T> {
@@ -54,6 +60,7 @@ impl<T> Lanes<T> {
             owned: BTreeMap::new(),
             turns: BTreeSet::new(),
             weights: BTreeSet::new(),
+            away: BTreeMap::new(),
             clock: 0,
             born: 0,
             len: 0,
@@ -112,6 +119,12 @@ impl<T> Lanes<T> {
         let (taken, had) = taken?;
         self.clock = self.clock.max(had - taken.work);
         self.len -= 1;
+        if self.len == 0 {
+            // Nobody waits for anybody: all begin anew.
+            let most = self.away.values().copied().fold(self.plain.had, u64::max);
+            self.clock = self.clock.max(most);
+            self.away.clear();
+        }
         Some(taken)
     }
 
@@ -188,21 +201,37 @@ impl<T> Lanes<T> {
             }
             return change(&mut self.plain);
         }
-        let clock = self.clock;
+        let (clock, away) = (self.clock, &mut self.away);
         let lane = self.owned.entry(tenant).or_insert_with(|| {
             self.born += 1;
-            Lane::new(clock, self.born)
+            Lane::new(away.remove(&tenant).map_or(clock, |had| had.max(clock)), self.born)
         });
         self.turns.remove(&(lane.had, lane.born, tenant));
         self.weights.remove(&(lane.weight, tenant));
         let result = change(lane);
         if lane.items.is_empty() {
+            let had = lane.had;
             self.owned.remove(&tenant);
+            if clock < had {
+                self.remember(tenant, had);
+            }
         } else {
             self.turns.insert((lane.had, lane.born, tenant));
             self.weights.insert((lane.weight, tenant));
         }
         result
+    }
+
+    /// Keeps what a tenant had of whom nothing waits any more.
+    fn remember(&mut self, tenant: Tenant, had: u64) {
+        if AWAY_MAX <= self.away.len() {
+            let clock = self.clock;
+            self.away.retain(|_, had| clock < *had);
+        }
+        if AWAY_MAX <= self.away.len() {
+            self.away.clear();
+        }
+        self.away.insert(tenant, had);
     }
 }
 
@@ -261,6 +290,43 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_the_next_when_the_last_is_answered_has_its_share_and_no_more() {
+        for rival in [2, NOBODY] {
+            let mut lanes = Lanes::new();
+            (0..100).for_each(|item| lanes.push_back(waiting(item, 1, 10)));
+            served(&mut lanes, 1);
+            let mut next = Vec::new();
+            for item in 0..50 {
+                if lanes.len_of(rival) == 0 {
+                    lanes.push_back(waiting(item, rival, 10));
+                }
+                next.extend(served(&mut lanes, 1));
+            }
+            let had = next.iter().filter(|tenant| **tenant == rival).count();
+            assert!((25..=26).contains(&had), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_are_remembered_and_nobody_once_all_are_served() {
+        let mut lanes = Lanes::new();
+        lanes.push_back(waiting(0, 1, 10));
+        lanes.push_back(waiting(0, 1, 10));
+        lanes.pop_front();
+        for tenant in 2..2 * AWAY_MAX as u64 {
+            lanes.push_back(waiting(0, tenant, 10));
+            lanes.pop_front();
+            assert!(lanes.away.len() <= AWAY_MAX);
+        }
+        served(&mut lanes, 10);
+        assert!(lanes.is_empty() && lanes.away.is_empty());
+        // Nobody is ahead of anybody now.
+        (0..2).for_each(|item| lanes.push_back(waiting(item, 7, 10)));
+        (0..2).for_each(|item| lanes.push_back(waiting(item, 1, 10)));
+        assert_eq!(served(&mut lanes, 4), [7, 1, 7, 1]);
+    }
+
+    #[test]
     fn the_heaviest_makes_room_for_who_has_less() {
         let mut lanes = Lanes::new();
         (0..3).for_each(|item| lanes.push_back(waiting(item, 1, 10)));
@@ -307,6 +373,7 @@ mod tests {
                 }
                 let heaviest = model.values().map(|lane| lane.iter().map(|(_, work)| work).sum::<u64>()).max();
                 prop_assert_eq!(lanes.heaviest().map_or(0, |(weight, _)| weight), heaviest.unwrap_or(0));
+                prop_assert!(lanes.away.keys().all(|tenant| !lanes.owned.contains_key(tenant)));
                 prop_assert_eq!(lanes.turns.len(), lanes.owned.len());
                 prop_assert_eq!(lanes.weights.len(), lanes.owned.len());
             }
