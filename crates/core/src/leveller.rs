@@ -216,10 +216,11 @@ impl<T> Leveller<T> {
         if let Err(refused) = admits(&self.forecast(0, now), tier, deadline.since(now)) {
             return Err((waiting, TurnedOut::Refused(refused)));
         }
-        let displaced = if self.overflows_for(tier, now) { self.queue.take_newest_below(tier) } else { None };
+        // Where the queue is longer than it may be, one that goes makes no room: the push takes one of its own.
+        let overflows = self.queue.len() <= self.queue.capacity() && self.overflows_for(tier, now);
+        let displaced = if overflows { self.queue.take_newest_below(tier) } else { None };
         let displaced = match self.queue.push_for(waiting, tier, share, deadline) {
             Pushed::Queued => displaced,
-            // It cannot be that one was displaced before: that has made room.
             Pushed::Displaced(other) => Some(other),
             Pushed::Full(waiting) => return Err((waiting, TurnedOut::Full)),
         };

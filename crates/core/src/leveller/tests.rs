@@ -193,6 +193,18 @@ fn work_that_takes_longer_than_its_deadline_is_still_tried_by_an_idle_worker() {
     assert!(admits(&forecast, Tier::Normal, ms(400)).is_ok(), "or nobody would learn that it got shorter");
 }
 
+#[test]
+fn a_queue_that_was_made_smaller_loses_nobody() {
+    let mut queue = leveller();
+    (0..20).for_each(|item| assert_eq!(queue.offer(item, Tier::Batch, NOW + ms(1000), NOW), Offered::Waits));
+    // Longer than the newest may wait, and than the queue may be.
+    (0..640).for_each(|_| queue.finished(Tier::Batch, ms(400)));
+    queue.set_capacity(2);
+    let offered = queue.offer(20, Tier::Critical, NOW + ms(10_000), NOW);
+    assert!(matches!(offered, Offered::Displaced(_)), "{offered:?}");
+    assert_eq!(queue.len(), 20);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Offer(Tier, u64),
@@ -201,6 +213,7 @@ enum Step {
     Finish(Tier, u64),
     Sweep,
     Workers(u32),
+    Capacity(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
@@ -212,6 +225,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
         3 => (tier(), 0u64..300).prop_map(|(tier, took)| Step::Finish(tier, took)),
         1 => Just(Step::Sweep),
         1 => (0u32..5).prop_map(Step::Workers),
+        1 => (0usize..20).prop_map(Step::Capacity),
     ];
     vec((0u64..20, step), 0..300)
 }
@@ -221,6 +235,7 @@ proptest! {
     fn each_item_comes_out_once_and_none_is_started_late(capacity in 0usize..20, steps in steps()) {
         let mut queue = Leveller::new(WaitRules::default(), capacity, NOW);
         let (mut now, mut offered, mut out, mut back, mut workers) = (NOW, 0u32, Vec::new(), 0, 1);
+        let mut capacity_most = capacity;
         for (pause, step) in steps {
             now = now + ms(pause);
             match step {
@@ -267,9 +282,13 @@ proptest! {
                     workers = count;
                     queue.set_workers(workers);
                 }
+                Step::Capacity(capacity) => {
+                    queue.set_capacity(capacity);
+                    capacity_most = capacity_most.max(capacity);
+                }
             }
             prop_assert_eq!(queue.len() + out.len(), offered as usize);
-            prop_assert!(queue.len() <= capacity + back);
+            prop_assert!(queue.len() <= capacity_most + back);
             let forecast = queue.forecast(0, now);
             prop_assert!(forecast.rounds.iter().all(|rounds| rounds.is_finite() && 0.0 < *rounds));
         }
