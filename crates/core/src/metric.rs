@@ -55,7 +55,7 @@ metrics! {
     RECEIPTS = Counter "gemba_journal_receipts_total" [] "Receipts written.";
     SIGNALS = Counter "gemba_line_signals_total" ["line", "outcome"] "Signals by how they ended.";
     SUCCESS = Gauge "gemba_line_success_ratio" ["line"] "Successes among what was worked on in the last 10 s; what it was last while nothing is.";
-    LATENCY = Histogram "gemba_line_duration_seconds" ["line"] "Time from arrival to answer, refusals not included.";
+    LATENCY = Histogram "gemba_line_duration_seconds" ["line"] "Time from arrival to answer of what was worked on: what was refused, rejected or given up by its caller is left out.";
     PHASE = Histogram "gemba_line_phase_seconds" ["line", "phase"] "Time in a phase (receive, evaluate, queue, execute, respond, follow_up), of about 100 signals a second.";
     FOLLOW_UPS = Counter "gemba_line_follow_ups_total" ["line", "outcome"] "What followed successes, by how it ended.";
     DEFECTS = Counter "gemba_line_defects_total" ["line", "class"] "Signals that failed or ran out of time, by the class of what went wrong; at most 16 classes a line.";

@@ -96,11 +96,11 @@ impl Meter {
         self.mine().arrived.fetch_add(1, Relaxed);
     }
 
-    /// Counts an end; the latency of a refusal says nothing about the work and is left out.
+    /// Counts an end. The latency of what was not worked on says nothing about the work and is left out.
     pub(crate) fn ended(&self, ended: Ended, latency: Duration) {
         let stripe = self.mine();
         stripe.ended[ended as usize].fetch_add(1, Relaxed);
-        if ended != Ended::Refused {
+        if ended.was_worked_on() {
             let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
             stripe.latency_us.lock().expect("recording cannot panic").saturating_record(micros);
         }
@@ -161,22 +161,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_count_together_and_refusals_leave_the_latency_alone() {
+    fn threads_count_together_and_what_was_not_worked_on_leaves_the_latency_alone() {
         let meter = Meter::new();
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        meter.arrived();
-                        meter.arrived();
                         meter.ended(Ended::Succeeded, Duration::from_millis(2));
-                        meter.ended(Ended::Refused, Duration::ZERO);
+                        for ended in [Ended::Refused, Ended::Rejected, Ended::Cancelled] {
+                            meter.ended(ended, Duration::ZERO);
+                        }
+                        (0..4).for_each(|_| meter.arrived());
                     }
                 });
             }
         });
         let counts = meter.counts();
-        assert_eq!((counts.arrived, counts.in_flight()), (800, 0));
+        assert_eq!((counts.arrived, counts.in_flight()), (1600, 0));
         assert_eq!((counts.of(Ended::Succeeded), counts.of(Ended::Refused)), (400, 400));
         let latencies = meter.take_latencies();
         assert_eq!((latencies.len(), latencies.max() / 100), (400, 20));

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!((all.arrived, all.in_flight(), all.of(Ended::Failed)), (7, 0, 2));
         let mut apart = Vec::new();
         let latencies = meters.take_latencies(|pool, latencies| apart.push((Some(pool), latencies.len())));
-        assert_eq!((latencies.len(), apart), (6, vec![(near, 2), (far, 1)]));
+        assert_eq!((latencies.len(), apart), (4, vec![(near, 2), (far, 1)]));
         assert_eq!(meters.of_pool(7), Counts::default(), "a pool of others");
         // What was refused, rejected or given up is no answer; the objective itself is in time.
         assert_eq!(meters.answers(Tier::Normal), Answers { in_time: 3, slow: 1 });
