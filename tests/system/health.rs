@@ -63,6 +63,21 @@ async fn checks_that_hang_or_panic_fail_and_delay_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_late_counts_once_though_it_may_take_the_whole_period() {
+    let (asked, _) = watch::channel(0u32);
+    let look = move || {
+        asked.send_modify(|count| *count += 1);
+        let hangs = *asked.borrow() % 2 == 0;
+        async move { if hangs { std::future::pending().await } else { Ok::<_, &str>("well") } }
+    };
+    let node = start(spec().check(Check::new("every-other", look).within(100 * MILLI))).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let moved = |receipt: &gemba::receipt::Receipt| matches!(receipt.event, Event::CheckMoved { .. });
+    assert!(!story(node.system()).iter().any(|receipt| moved(receipt)), "two in a row are asked for");
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_than_half_degrades_lights_up_and_is_over_when_they_pass() {
     let (well, watched) = watch::channel(true);
     let node = start(spec().check(switched("a", &watched)).check(switched("b", &watched))).await;

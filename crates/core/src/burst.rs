@@ -73,8 +73,8 @@ enum Phase {
     WarmingUp { arrived: u64, since: Timestamp },
     /// No surge, and none before `until`.
     Calm { until: Timestamp },
-    /// Pools may have what they need, until then at least.
-    Holding { started: Timestamp, until: Timestamp },
+    /// Pools may have what they need, for the least time at least.
+    Holding { started: Timestamp, since: Timestamp },
     /// It is withdrawn evenly.
     Shrinking { started: Timestamp, since: Timestamp },
 }
@@ -151,7 +151,9 @@ impl Burst {
         let baseline_per_s = if warming_up { None } else { Some(self.baseline_per_s) };
         let left = match self.phase {
             Phase::WarmingUp { .. } | Phase::Calm { .. } => None,
-            Phase::Holding { until, .. } => Some(until.since(now) + self.rules.shrink),
+            Phase::Holding { since, .. } => {
+                Some(self.rules.hold.saturating_sub(now.since(since)) + self.rules.shrink)
+            }
             Phase::Shrinking { since, .. } => Some(self.rules.shrink.saturating_sub(now.since(since))),
         };
         ArrivalsView {
@@ -186,7 +188,7 @@ impl Burst {
             }
             Phase::Calm { until } => {
                 if until <= now && self.bursts(now) {
-                    self.phase = Phase::Holding { started: now, until: now + self.rules.hold };
+                    self.phase = Phase::Holding { started: now, since: now };
                     self.surges = self.surges.saturating_add(1);
                     let (fast_per_s, baseline_per_s) = (self.rate.per_s(now), self.baseline_per_s);
                     return Some(SurgeChange::Started { fast_per_s, baseline_per_s });
@@ -194,15 +196,17 @@ impl Burst {
                 self.baseline_per_s += (per_s - self.baseline_per_s) * weight(elapsed, self.rules.baseline);
                 None
             }
-            Phase::Holding { started, until } => {
-                if until <= now || !self.rules.enabled {
+            Phase::Holding { started, since } => {
+                let has_held =
+                    self.rules.hold <= now.since(since) || self.rules.surge_max <= now.since(started);
+                if has_held || !self.rules.enabled {
                     self.hold_or_shrink(started, short, now);
                 }
                 None
             }
             Phase::Shrinking { started, since } => {
                 if self.bursts(now) && now.since(started) < self.rules.surge_max {
-                    self.phase = Phase::Holding { started, until: now + self.rules.hold };
+                    self.phase = Phase::Holding { started, since: now };
                     return None;
                 }
                 if now.since(since) < self.rules.shrink {
@@ -415,6 +419,16 @@ mod tests {
         assert!(matches!(ended[..], [(_, SurgeChange::Ended { .. })]), "{ended:?}");
         assert_eq!(traffic.run(5000, seconds(60)), []);
         assert!(!traffic.view().enabled);
+    }
+
+    #[test]
+    fn a_surge_that_is_on_ends_by_the_new_rules() {
+        let mut traffic = Traffic::warm();
+        assert_eq!(traffic.run(1000, seconds(10)).len(), 1);
+        let shorter = BurstRules::builder().surge(seconds(10), seconds(120), seconds(1800));
+        traffic.burst.set_rules(shorter.build().unwrap());
+        assert_eq!(traffic.run(100, seconds(60)), []);
+        assert!(matches!(traffic.burst.grant(traffic.now), Grant::Fading { .. }));
     }
 
     #[test]

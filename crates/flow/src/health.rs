@@ -141,6 +141,10 @@ impl Monitor {
         let now = ctx.now();
         if let Some(asked) = self.asked[check].as_ref().filter(|asked| !asked.task.is_finished()) {
             let hangs = now.since(asked.at);
+            // Its own time-out has not told yet, though it is over: one late answer counts once.
+            if asked.found.is_none() && hangs < self.health.within(check).saturating_mul(2) {
+                return;
+            }
             let why = format!("it was asked {} s ago and has not ended", hangs.as_secs());
             self.health.note(check, Err(why.into()), hangs, now);
             return;

@@ -180,6 +180,10 @@ impl Kaizen {
         }
         self.measuring = measuring;
         self.records.iter_mut().for_each(|record| record.learnt.set_rules(&self.measuring, now));
+        self.hold_node_to_its_rules();
+    }
+
+    fn hold_node_to_its_rules(&self) {
         let mut node = (*self.floor.node_levels.latest()).clone();
         node.set_rules(&Measure::OF_NODE, &self.measuring);
         self.floor.node_levels.publish(node);
@@ -411,6 +415,8 @@ impl Server for Kaizen {
         self.records = lines
             .map(|(index, line)| Record::new(learnt.get(index).cloned(), &self.measuring, line, now))
             .collect();
+        // They may have changed since an earlier life looked, as those of the lines.
+        self.hold_node_to_its_rules();
         self.stations_since = now;
         ctx.every(TICK, || KaizenMsg::Tick);
         ctx.every(LOOK, || KaizenMsg::Look);

@@ -290,7 +290,7 @@ impl PoolHandle {
     /// # Errors
     ///
     /// [`CallError::Timeout`] after five seconds; the change may still happen.
-    /// [`CallError::NotRunning`] and [`CallError::Died`]: the next life starts from the fewest workers.
+    /// [`CallError::NotRunning`] and [`CallError::Died`]: the next life goes on with the workers that run.
     ///
     /// # Cancel safety
     ///

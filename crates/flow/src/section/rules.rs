@@ -63,7 +63,7 @@ pub struct BurstSection {
     pub surge_max_s: u32,
     /// How long to rest between two surges.
     pub cooldown_s: u32,
-    /// Workers all pools together may have beyond their maxima.
+    /// Workers that each pool may have beyond its maximum in a surge.
     pub extra_workers: u32,
 }
 
