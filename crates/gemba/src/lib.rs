@@ -52,6 +52,7 @@
 //! | one message for many | [`Group`] |
 //! | a look at a server that runs | [`System::sys`], [`System::tree`], [`Journal`] |
 //! | a configuration, with every mistake told at once | [`config`] |
+//! | an HTTP server whose callers cannot hold it up | [`http::serve`] |
 //! | more work than can be done at once | [`Plant`], [`Line`], [`Action`] |
 //! | a line whose signals come from a queue | [`feed`](feed()), [`Source`]; with the feature `store`, `Queue::source` |
 //!
@@ -138,6 +139,8 @@ pub use gemba_flow::{
     JidokaSection, LadderSection, LevelsSection, LimitsSection, LineSection, PlantSection, PoolHealthSection,
     PoolSection, PricesSection, RateSection, RegressionsSection, ThresholdsSection,
 };
+/// HTTP/1.1 served within limits, for services of one's own.
+pub use gemba_http as http;
 pub use gemba_inspect::{Client, ClientError, HostName, HostNameError, Readiness, Token, TokenError};
 pub use gemba_kernel::{
     Actions, ActorSpec, Address, Broadcast, CALL_TIMEOUT, CallError, CastError, ChildError, ChildInfo,

@@ -19,7 +19,6 @@ use gemba_kernel::{Reader, System};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::limited::SILENCE_MAX;
 use crate::problem::{Kind, Problem};
 use crate::reads::{Pairs, only, seq, value};
 use crate::server::Shared;
@@ -33,10 +32,8 @@ const BATCH: usize = 64;
 /// How often the board may be sent.
 const BOARD_PERIOD: Duration = Duration::from_secs(1);
 
-/// How often a silent stream says that it lives: within half of the silence after which a connection is closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-const _: () = assert!(2 * KEEP_ALIVE.as_secs() <= SILENCE_MAX.as_secs());
+/// How often a silent stream says that it lives.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Sends receipts after `Last-Event-ID`, or after the parameter `after`, or from now on.
 pub(crate) async fn events(

@@ -14,7 +14,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::host::HostName;
-use crate::limited::Peer;
 use crate::problem::{Kind, Problem, render};
 use crate::server::Shared;
 use crate::token::Token;
@@ -66,9 +65,7 @@ fn admits(shared: &Shared, request: &Request) -> Result<(), Problem> {
 
 /// Who sent it, as our own listener tells it, or that of whoever serves our router.
 fn sender(request: &Request) -> Option<IpAddr> {
-    let known = request.extensions();
-    let ours = known.get::<ConnectInfo<Peer>>().map(|ConnectInfo(Peer(peer))| peer.ip());
-    ours.or_else(|| known.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip()))
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip())
 }
 
 /// What the client believes it talks to.

@@ -8,7 +8,6 @@ mod client;
 mod events;
 mod gate;
 mod host;
-mod limited;
 mod problem;
 mod reads;
 mod server;

@@ -2,26 +2,19 @@
 
 use std::fmt;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
+use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
+use gemba_http::HttpLimits;
 use gemba_kernel::System;
-use hyper::server::conn::http1::{Builder, Connection};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
 
+use crate::events::KEEP_ALIVE;
 use crate::host::HostName;
-use crate::limited::{LimitedListener, Peer, Placed};
 use crate::problem::{Kind, Problem};
 use crate::token::Token;
 use crate::{actions, events, gate, reads};
@@ -29,9 +22,13 @@ use crate::{actions, events, gate, reads};
 /// How long [`Inspector::serve`] waits for open requests after the end was asked for.
 pub const DRAIN_MAX: Duration = Duration::from_secs(2);
 
-/// How long the head of a request may take to arrive, counted from when the connection was made or the answer before
-/// was given: as the doors of the payment system.
-pub(crate) const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Event streams are among the connections, and are never as silent as one may be.
+const LIMITS: HttpLimits = HttpLimits {
+    connections: 256,
+    head: Duration::from_secs(10),
+    silence: KEEP_ALIVE.saturating_mul(2),
+    drain: DRAIN_MAX,
+};
 
 /// What an inspector needs besides the node.
 #[derive(Clone)]
@@ -142,47 +139,13 @@ impl Inspector {
     ///
     /// Dropping the future closes the listener; requests already accepted run on to their end.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send + 'static) {
-        self.serve_on(LimitedListener::new(listener), shutdown).await;
-    }
-
-    async fn serve_on(self, mut listener: LimitedListener, shutdown: impl Future<Output = ()>) {
         let router = self.router();
-        let graceful = GracefulShutdown::new();
-        let mut shutdown = pin!(shutdown);
-        loop {
-            let (stream, peer) = tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                accepted = listener.accept() => accepted,
-            };
-            let served = graceful.watch(connection(stream, peer, router.clone()));
-            tokio::spawn(async move {
-                if let Err(error) = served.await {
-                    tracing::debug!(%error, peer = %peer.0, "connection of the inspector ended");
-                }
-            });
-        }
-        drop(listener);
-        self.shared.closing.send_replace(true);
-        if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
-            tracing::debug!(limit_s = DRAIN_MAX.as_secs(), "connections of the inspector left in a request");
-        }
+        let end = async move {
+            shutdown.await;
+            self.shared.closing.send_replace(true);
+        };
+        gemba_http::serve(listener, router, LIMITS, end).await;
     }
-}
-
-/// Serves what `peer` asks, and gives the connection up when it takes too long to ask.
-fn connection<S>(
-    stream: Placed<S>,
-    peer: Peer,
-    router: Router,
-) -> Connection<TokioIo<Placed<S>>, TowerToHyperService<Router>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
-    let mut http = Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-    http.serve_connection(TokioIo::new(stream), service)
 }
 
 impl fmt::Debug for Inspector {
@@ -210,9 +173,7 @@ async fn method_not_allowed() -> Problem {
 mod tests {
     use gemba_kernel::{Node, task};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::net::TcpStream;
-    use tokio::sync::oneshot;
-    use tokio::time::{Instant, sleep};
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 
@@ -230,36 +191,9 @@ mod tests {
     /// The peer's end of a connection that is served.
     fn served(inspector: &Inspector) -> DuplexStream {
         let (ours, theirs) = duplex(1024);
-        let peer = Peer("127.0.0.1:1".parse().unwrap());
-        tokio::spawn(connection(Placed::new(ours, None), peer, inspector.router()));
+        let peer = "127.0.0.1:1".parse().unwrap();
+        tokio::spawn(gemba_http::serve_connection(ours, peer, inspector.router(), LIMITS));
         theirs
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_head_that_does_not_get_on_is_given_up() {
-        let (node, inspector) = inspected().await;
-        let mut peer = served(&inspector);
-        let begun = Instant::now();
-        peer.write_all(b"GET /livez HTTP/1.1\r\nHost: ").await.unwrap();
-        // Each of these bytes would end the silence, and none ends the head.
-        while peer.write_all(b"1").await.is_ok() {
-            sleep(Duration::from_secs(1)).await;
-            assert!(begun.elapsed() <= HEAD_MAX + Duration::from_secs(2), "it goes on for ever");
-        }
-        node.stop("test").await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_has_its_answer_and_asks_nothing_more_is_closed() {
-        let (node, inspector) = inspected().await;
-        let mut peer = served(&inspector);
-        peer.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        let begun = Instant::now();
-        let mut answer = String::new();
-        timeout(2 * HEAD_MAX, peer.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert_eq!(begun.elapsed().as_secs(), HEAD_MAX.as_secs());
-        node.stop("test").await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -273,29 +207,6 @@ mod tests {
             let read = timeout(Duration::from_secs(60), peer.read_buf(&mut told)).await.unwrap().unwrap();
             assert_ne!(read, 0, "it was closed after {:?}", begun.elapsed());
         }
-        node.stop("test").await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn those_who_say_nothing_do_not_keep_a_probe_out() {
-        let (node, inspector) = inspected().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopping) = oneshot::channel::<()>();
-        let serving =
-            inspector.serve_on(LimitedListener::with_places(listener, 1), async { drop(stopping.await) });
-        let serving = tokio::spawn(serving);
-        let _silent = TcpStream::connect(address).await.unwrap();
-        let mut probe = TcpStream::connect(address).await.unwrap();
-        probe
-            .write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .await
-            .unwrap();
-        let mut answer = String::new();
-        timeout(2 * HEAD_MAX, probe.read_to_string(&mut answer)).await.expect("there is a place").unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        drop(stop);
-        serving.await.unwrap();
         node.stop("test").await.unwrap();
     }
 }

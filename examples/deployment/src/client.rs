@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::host;
 use crate::policy::Strategy;
 use crate::store::Past;
 use crate::view::{RegionView, ServiceView, WaitingView};
@@ -62,7 +63,7 @@ pub struct Client {
 impl Client {
     /// A client of the manager at `base`.
     pub fn new(base: &str) -> Self {
-        Self { http: reqwest::Client::new(), base: base.trim_end_matches('/').to_owned() }
+        Self { http: host::client(None), base: base.trim_end_matches('/').to_owned() }
     }
 
     /// How a service is.

@@ -91,6 +91,19 @@ pub enum HostError {
     System(#[from] std::io::Error),
 }
 
+/// A client that asks straight, whatever proxy the environment names: what it asks is on this machine or beside it.
+///
+/// # Panics
+///
+/// If the system has no source of randomness, as every client of HTTP.
+pub(crate) fn client(answer_max: Option<Duration>) -> reqwest::Client {
+    let mut client = reqwest::Client::builder().no_proxy();
+    if let Some(limit) = answer_max {
+        client = client.timeout(limit);
+    }
+    client.build().expect("nothing in it can be wrong")
+}
+
 /// Takes the address.
 pub(crate) async fn bind(address: &ListenAddress) -> Result<TcpListener, HostError> {
     let address = address.0;

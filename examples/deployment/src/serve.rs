@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gemba::http::HttpLimits;
 use gemba::supervision::Backoff;
 use gemba::{
     ChildSpec, LogRules, Node, Probe, ProcessHandle, ProcessSpec, Shutdown, Stop, Supervisor, TaskContext,
@@ -82,7 +83,7 @@ pub async fn run(options: ConfigOptions, fleet: Fleet) -> Result<(), HostError> 
             home: fleet.state.join("instances").join(service.name.as_str()),
             store: store.clone(),
             supervisor: instances.handle(),
-            client: reqwest::Client::new(),
+            client: host::client(None),
             remotes: remotes.remove(service.name.as_str()).unwrap_or_default(),
             view: Arc::new(sender),
         };
@@ -194,6 +195,15 @@ fn build(program: &std::path::Path, listen: SocketAddr, admin: SocketAddr) -> st
     Ok(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes())))
 }
 
+/// The longest request, one that ends everything, is silent until all has ended: longer than its client waits. What is
+/// open when the manager stops is answered, or cut off, before its task is killed.
+const HTTP: HttpLimits = HttpLimits {
+    connections: 256,
+    head: Duration::from_secs(10),
+    silence: Duration::from_secs(180),
+    drain: Duration::from_secs(8),
+};
+
 /// Takes requests. It is the last to start and the first to stop.
 fn http(listener: std::net::TcpListener, office: Arc<Office>) -> ChildSpec {
     let listener = Arc::new(listener);
@@ -201,7 +211,7 @@ fn http(listener: std::net::TcpListener, office: Arc<Office>) -> ChildSpec {
         let (listener, office) = (listener.clone(), office.clone());
         async move {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-            axum::serve(listener, api::router(office)).with_graceful_shutdown(ctx.stopped()).await?;
+            gemba::http::serve(listener, api::router(office), HTTP, ctx.stopped()).await;
             Ok::<(), Stop>(())
         }
     };

@@ -111,7 +111,9 @@ impl Manager {
         let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
         let file = self.file();
         let args = ["serve", "--config", file.to_str().unwrap()];
-        self.child = Some(run_from(&self.program, &args, log.into()).await);
+        // Nothing on this machine is asked through a proxy, whatever the environment says.
+        let proxy = [("http_proxy", "http://127.0.0.1:1"), ("no_proxy", "")];
+        self.child = Some(run_from(&self.program, &args, &proxy, log.into()).await);
     }
 
     /// As a fault would: SIGKILL, and another one.

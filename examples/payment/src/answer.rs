@@ -56,7 +56,7 @@ impl Answer {
     }
 }
 
-fn problem(problem: &Problem) -> (u16, serde_json::Value) {
+fn problem(problem: &Problem) -> (u16, Value) {
     (problem.kind().status().as_u16(), problem.to_json())
 }
 

@@ -24,7 +24,6 @@ pub mod idempotency;
 mod json;
 pub mod measures;
 pub mod money;
-mod patience;
 pub mod pay;
 pub mod payment;
 pub mod plant;

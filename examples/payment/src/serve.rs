@@ -92,7 +92,7 @@ fn http(listener: std::net::TcpListener, service: Arc<Service>, measures: Measur
         let (listener, service) = (listener.clone(), service.clone());
         async move {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
-            host::serve(listener, api::router(service.clone()), ctx.stopped()).await?;
+            gemba::http::serve(listener, api::router(service.clone()), host::HTTP, ctx.stopped()).await;
             service.drained().await;
             Ok::<(), Stop>(())
         }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::demo::stage::unix_ms;
+use crate::host;
 use crate::sample::REQUEST_HEADER;
 use crate::splitter::proxy::VERSION_HEADER;
 
@@ -89,15 +90,15 @@ pub(crate) struct Load {
 
 impl Load {
     /// Sends `rate` requests a second, to each region in turn.
-    pub(crate) fn start(regions: &[SocketAddr], rate: u32, seed: u64) -> std::io::Result<Self> {
-        let client = reqwest::Client::builder().timeout(ANSWER_MAX).build().map_err(std::io::Error::other)?;
+    pub(crate) fn start(regions: &[SocketAddr], rate: u32, seed: u64) -> Self {
+        let client = host::client(Some(ANSWER_MAX));
         let urls: Arc<[String]> = regions.iter().map(|region| format!("http://{region}/")).collect();
         let (sending, noted) = mpsc::channel(NOTES_MAX);
         let (stop, stopping) = watch::channel(false);
         let (sender, tallied) = watch::channel(Tallied::default());
         tokio::spawn(send(client, urls, rate, seed, sending, stopping));
         let counting = tokio::spawn(count(noted, sender));
-        Ok(Self { tallied, stop, counting })
+        Self { tallied, stop, counting }
     }
 
     /// Sends no more, waits for the last answers, and tells what came of all.

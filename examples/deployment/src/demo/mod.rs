@@ -106,7 +106,7 @@ async fn perform(options: &DemoOptions, stage: &mut Stage) -> Result<Report, Dem
     settled(stage, &sender, "the first version", PATIENCE).await?;
     // From here on there is somebody who must not notice.
     let began = Instant::now();
-    let load = Load::start(&stage.regions, options.rate, options.seed)?;
+    let load = Load::start(&stage.regions, options.rate, options.seed);
     let face = if options.json || !std::io::stdout().is_terminal() {
         face::Face::plain(views, options.json)
     } else {

@@ -26,6 +26,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::future::join_all;
+use gemba::http::HttpLimits;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::{Semaphore, watch};
@@ -198,15 +199,15 @@ pub async fn run(options: SplitterOptions) -> Result<(), HostError> {
         None => None,
     };
     let mut leaving = goes.clone();
-    let desks = axum::serve(admin, router(desk)).with_graceful_shutdown(async move {
+    let desks = gemba::http::serve(admin, router(desk), HttpLimits::default(), async move {
         let _ = leaving.wait_for(|going| *going != Going::On).await;
     });
-    let (desks, ()) = tokio::join!(desks, accept(listener, workers, limits, goes));
+    tokio::join!(desks, accept(listener, workers, limits, goes));
     over.send_replace(true);
     if let Some(giving) = giving {
         let _ = giving.await;
     }
-    Ok(desks?)
+    Ok(())
 }
 
 /// The sockets: those of the splitter before, where they are at the addresses asked for, else new ones.

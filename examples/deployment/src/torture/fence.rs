@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::host;
 use crate::torture::stage::Ground;
 use crate::torture::witness;
 
@@ -58,7 +59,7 @@ impl Fence {
 }
 
 async fn look(grounds: Vec<Ground>, mut stopping: watch::Receiver<bool>) -> Generations {
-    let (client, mut generations) = (reqwest::Client::new(), Generations::default());
+    let (client, mut generations) = (host::client(None), Generations::default());
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

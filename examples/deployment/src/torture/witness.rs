@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::host;
 use crate::instances::Seat;
 use crate::splitter::Counted;
 use crate::splitter::table::{Table, WHOLE};
@@ -54,7 +55,7 @@ impl Witness {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let record = Connection::open_with_flags(stage.database(), flags)?;
         record.busy_timeout(ANSWER_MAX)?;
-        let client = reqwest::Client::builder().timeout(ANSWER_MAX).build()?;
+        let client = host::client(Some(ANSWER_MAX));
         Ok(Self { record, client, grounds: stage.grounds.clone(), state: stage.state() })
     }
 

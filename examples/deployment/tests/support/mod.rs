@@ -33,7 +33,7 @@ pub(crate) fn at(port: u16) -> SocketAddr {
 
 /// The program with these arguments, once it has said where it listens.
 pub(crate) async fn run(args: &[&str]) -> Child {
-    run_from(PROGRAM.as_ref(), args, Stdio::null()).await
+    run_from(PROGRAM.as_ref(), args, &[], Stdio::null()).await
 }
 
 /// The sample service as this version, and where it listens.
@@ -44,10 +44,11 @@ pub(crate) async fn sample(version: &str, more: &[&str]) -> (Child, SocketAddr) 
     (run(&args).await, address)
 }
 
-/// The program, or a copy of it, with these arguments, once it has said where it listens.
-pub(crate) async fn run_from(program: &Path, args: &[&str], log: Stdio) -> Child {
+/// The program, or a copy of it, with these arguments and variables, once it has said where it listens.
+pub(crate) async fn run_from(program: &Path, args: &[&str], env: &[(&str, &str)], log: Stdio) -> Child {
     let mut child = Command::new(program)
         .args(args)
+        .envs(env.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -13,26 +13,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The most connections at once, event streams included.
-pub(crate) const CONNECTIONS_MAX: usize = 256;
+use crate::serve::HttpLimits;
 
-/// How long a connection may be silent in both directions, and how long a write may wait for its reader to take
-/// anything: twice the time after which an event stream says that it lives.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
-
-/// A TCP listener with [`CONNECTIONS_MAX`] places.
+/// A TCP listener with a place for each connection it may hold.
 pub(crate) struct LimitedListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    silence: Duration,
 }
 
 impl LimitedListener {
-    pub(crate) fn new(listener: TcpListener) -> Self {
-        Self::with_places(listener, CONNECTIONS_MAX)
-    }
-
-    pub(crate) fn with_places(listener: TcpListener, places: usize) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(places)) }
+    pub(crate) fn new(listener: TcpListener, limits: HttpLimits) -> Self {
+        let places = Arc::new(Semaphore::new(limits.connections));
+        Self { listener, places, silence: limits.silence }
     }
 
     /// The next connection, when there is a place for it.
@@ -40,28 +33,27 @@ impl LimitedListener {
     /// # Cancel safety
     ///
     /// A connection that was accepted is returned.
-    pub(crate) async fn accept(&mut self) -> (Placed<TcpStream>, Peer) {
+    pub(crate) async fn accept(&mut self) -> (Placed<TcpStream>, SocketAddr) {
         let place = Arc::clone(&self.places).acquire_owned().await.expect("the places are never closed");
         // axum's own accept waits and tries again when the process is out of file descriptors.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Placed::new(stream, Some(place)), Peer(peer))
+        // An answer is a packet or a few: waiting to fill a larger one only costs time.
+        let _ = stream.set_nodelay(true);
+        (Placed::new(stream, Some(place), self.silence), peer)
     }
 }
 
-/// Who is at the other end of a connection of [`LimitedListener`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-/// A wait that must not last longer than [`SILENCE_MAX`].
+/// A wait that must not last longer than so.
 struct Wait {
+    max: Duration,
     since: Option<Instant>,
     /// Set anew only when it fires: that is cheaper than with each byte.
     timer: Pin<Box<Sleep>>,
 }
 
 impl Wait {
-    fn new() -> Self {
-        Self { since: None, timer: Box::pin(sleep(SILENCE_MAX)) }
+    fn new(max: Duration) -> Self {
+        Self { max, since: None, timer: Box::pin(sleep(max)) }
     }
 
     fn over(&mut self) {
@@ -75,7 +67,7 @@ impl Wait {
 
     /// The wait goes on; ready when it has lasted too long.
     fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let end = *self.since.get_or_insert_with(Instant::now) + SILENCE_MAX;
+        let end = *self.since.get_or_insert_with(Instant::now) + self.max;
         loop {
             ready!(self.timer.as_mut().poll(cx));
             if end <= Instant::now() {
@@ -87,7 +79,7 @@ impl Wait {
 }
 
 /// A connection that gives its place back when it is dropped, and fails with [`io::ErrorKind::TimedOut`] when nothing
-/// has come or gone for [`SILENCE_MAX`], or a write has waited as long.
+/// has come or gone for [`HttpLimits::silence`], or a write has waited as long.
 ///
 /// Without that a peer that says nothing, or does not take its answer, would hold a place for ever.
 pub(crate) struct Placed<S> {
@@ -98,8 +90,8 @@ pub(crate) struct Placed<S> {
 }
 
 impl<S> Placed<S> {
-    pub(crate) fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Self {
-        Self { stream, read: Wait::new(), write: Wait::new(), _place: place }
+    pub(crate) fn new(stream: S, place: Option<OwnedSemaphorePermit>, silence: Duration) -> Self {
+        Self { stream, read: Wait::new(silence), write: Wait::new(silence), _place: place }
     }
 
     fn wrote(&mut self, written: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -164,17 +156,20 @@ mod tests {
 
     use super::*;
 
+    const SILENCE_MAX: Duration = Duration::from_secs(30);
+
     /// A connection, and the peer's end of it, which takes 64 bytes before somebody reads them.
     fn connected() -> (Placed<DuplexStream>, DuplexStream) {
         let (ours, theirs) = duplex(64);
-        (Placed::new(ours, None), theirs)
+        (Placed::new(ours, None, SILENCE_MAX), theirs)
     }
 
     #[tokio::test]
     async fn a_full_house_accepts_again_when_somebody_leaves() {
         let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = inner.local_addr().unwrap();
-        let mut listener = LimitedListener::with_places(inner, 1);
+        let mut listener =
+            LimitedListener::new(inner, HttpLimits { connections: 1, ..HttpLimits::default() });
         let _clients =
             (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
         let (first, _) = listener.accept().await;
