@@ -66,32 +66,40 @@ fn histograms() -> Histograms {
 }
 
 pub(crate) struct Phases {
-    /// Of how many signals one is timed.
-    one_in: AtomicU32,
+    /// The share of signals that are timed, of [`u32::MAX`].
+    share: AtomicU32,
     /// How many may be timed yet. Threads that take the last ones together may take a few more.
     left: AtomicU32,
     nanos: Mutex<Histograms>,
 }
 
 thread_local! {
-    /// Signals this thread has seen; each thread times every so many of its own.
+    /// Grows with each signal of this thread by [`STEP`] and wraps: as evenly spread as numbers can be, whichever of
+    /// them a line sees. A count would not do: with another line's signals in between it says nothing of this one's.
     static SEEN: Cell<u32> = const { Cell::new(0) };
 }
 
+/// The golden section of all numbers.
+const STEP: u32 = 0x9E37_79B9;
+
 impl Phases {
     pub(crate) fn new() -> Self {
-        Self { one_in: AtomicU32::new(1), left: AtomicU32::new(TIMED_MAX), nanos: Mutex::new(histograms()) }
+        Self {
+            share: AtomicU32::new(u32::MAX),
+            left: AtomicU32::new(TIMED_MAX),
+            nanos: Mutex::new(histograms()),
+        }
     }
 
     /// Begins with a signal; most of a busy line's are not timed, and never ask for the time.
     pub(crate) fn begin(&self, now: impl FnOnce() -> Timestamp) -> Lap<'_> {
-        let seen = SEEN.get().wrapping_add(1);
+        let seen = SEEN.get().wrapping_add(STEP);
+        SEEN.set(seen);
         let left = self.left.load(Relaxed);
-        let is_timed = 0 < left && self.one_in.load(Relaxed) <= seen;
+        let is_timed = 0 < left && seen <= self.share.load(Relaxed);
         if is_timed {
             self.left.store(left - 1, Relaxed);
         }
-        SEEN.set(if is_timed { 0 } else { seen });
         Lap { phases: self, since: is_timed.then(now) }
     }
 
@@ -103,7 +111,7 @@ impl Phases {
     /// Times so many of a second's signals that about [`TIMED_PER_S`] are, and never more than [`TIMED_MAX`].
     pub(crate) fn follow(&self, arrived: u64) {
         let one_in = u32::try_from(arrived / TIMED_PER_S).unwrap_or(u32::MAX).max(1);
-        self.one_in.store(one_in, Relaxed);
+        self.share.store(u32::MAX / one_in, Relaxed);
         self.left.store(TIMED_MAX, Relaxed);
     }
 
@@ -121,7 +129,7 @@ impl Phases {
 
 impl fmt::Debug for Phases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Phases").field("one_in", &self.one_in.load(Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Phases").field("share", &self.share.load(Relaxed)).finish_non_exhaustive()
     }
 }
 
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn of_a_busy_line_one_in_so_many_is_timed_and_of_a_calm_one_every_signal() {
-        for (arrived, expected) in [(0, 400), (199, 400), (300, 333), (5_000, 20)] {
+        for (arrived, expected) in [(0, 400), (199, 400), (300, 334), (5_000, 19)] {
             let phases = Phases::new();
             SEEN.set(0);
             phases.follow(arrived);
@@ -171,6 +179,21 @@ mod tests {
             assert_eq!(taken, [(Phase::Receive, timed as u64, 50)]);
             phases.take(|phase, _| panic!("{phase:?} was not taken"));
         }
+    }
+
+    #[test]
+    fn a_busy_line_is_timed_beside_calm_ones() {
+        let (busy, calm) = (Phases::new(), Phases::new());
+        SEEN.set(0);
+        busy.follow(10_000);
+        calm.follow(100);
+        let is_timed = |phases: &Phases| phases.begin(|| Timestamp::from_secs(1)).since().is_some();
+        let mut timed = 0;
+        for _ in 0..390 {
+            timed += (0..10).filter(|_| is_timed(&busy)).count();
+            assert!(is_timed(&calm));
+        }
+        assert!((30..=50).contains(&timed), "{timed} of 3 900");
     }
 
     #[test]
