@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use gemba::ab_test::AbRules;
 use gemba::light::Light;
 use gemba::receipt::{Event, Seq};
-use gemba::{Action, FollowUp, JobContext, Line, LineSpec, Node, Plant, PlantError, PoolSpec, Signal};
+use gemba::{Action, FollowUp, JobContext, Line, LineSpec, Node, Plant, PlantError, PoolSpec, Signal, Trial};
 use gemba_kit::{board, finish, receipt, workers};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -117,6 +118,20 @@ async fn what_fails_runs_out_of_time_or_takes_its_worker_along_is_told() {
     .await;
     assert_eq!(yellow.lines[0].failed, 0, "no signal failed");
     assert_eq!(line.submit(Signal::new(Then::Nothing), &()).await.unwrap(), Then::Nothing);
+    finish(node).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_follows_a_trial_is_what_follows_its_first_action() {
+    let (sender, mut notes) = mpsc::channel(100);
+    let trial = Trial::new("test", AbRules::default(), Noted(sender.clone()), Noted(sender), |_| 0).unwrap();
+    let node = Node::builder("test");
+    let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work"));
+    let line = plant.line(LineSpec::new("work", trial));
+    let node = node.child(plant.build().unwrap()).start().await.unwrap();
+    line.submit(Signal::new(Then::Note), &()).await.unwrap();
+    let what_follows = tokio::time::timeout(Duration::from_secs(10), notes.recv()).await;
+    assert!(what_follows.expect("it follows").is_some());
     finish(node).await;
 }
 

@@ -13,6 +13,7 @@ use gemba_core::time::Timestamp;
 use gemba_kernel::System;
 
 use crate::action::{Action, JobContext};
+use crate::follow_up::FollowUp;
 
 /// Two ways to do the work of a line, tried side by side until one is known to be better.
 ///
@@ -113,6 +114,10 @@ where
         };
         attempt.outcome = Some(outcome);
         result
+    }
+
+    fn follow_up(&self, output: &A::Output, job: &JobContext) -> Option<FollowUp> {
+        self.a.follow_up(output, job)
     }
 
     fn class(&self, error: &A::Error) -> &'static str {
