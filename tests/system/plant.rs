@@ -6,7 +6,7 @@ use gemba::receipt::{Event, Seq};
 use gemba::supervision::Strategy;
 use gemba::view::ActorState;
 use gemba::wait::WaitRules;
-use gemba::{JobContext, Line, LineSpec, Node, Plant, PoolSpec, Signal, SubmitError};
+use gemba::{JobContext, Line, LineSpec, Node, Plant, PoolSpec, RefusalReason, Signal, SubmitError};
 use gemba_kit::{actor, finish, receipt, story, workers};
 
 /// Answers at once, sleeps, or panics, as its input says.
@@ -236,6 +236,36 @@ async fn a_node_that_stops_answers_everything_that_is_in_flight() {
     assert!(matches!(&refused, Err(SubmitError::Refused(_))), "{refused:?}");
     assert!(line.submit(Signal::new(Input::Answer(2)), &()).await.is_err());
     assert_eq!(actor(&system, "/").state, ActorState::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_while_the_pools_stop_is_told_that_the_node_goes_down() {
+    let (node, line) = start_with(|spec| spec, PoolSpec::new("work").workers(1, 1)).await;
+    let running = {
+        let line = line.clone();
+        let input = Input::Sleep(Duration::from_secs(1));
+        tokio::spawn(async move { line.submit(Signal::new(input), &()).await })
+    };
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let stopping = tokio::spawn(async move { node.stop("test").await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let late = line.submit(Signal::new(Input::Answer(1)), &()).await;
+    let Err(SubmitError::Refused(refused)) = late else { panic!("{late:?}") };
+    assert_eq!(refused.reason, RefusalReason::Draining);
+    assert_eq!(running.await.unwrap().unwrap(), 0, "a worker finishes what it has");
+    stopping.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_wrong_pool_or_line_is_one_fault_and_makes_no_others() {
+    for (workers, deadline_s) in [((5, 2), 1), ((2, 5), 0), ((2, 5), 86_401)] {
+        let node = Node::builder("test");
+        let (min, max) = workers;
+        let mut plant = Plant::builder(node.system()).pool(PoolSpec::new("work").workers(min, max));
+        plant.line(LineSpec::<Work>::new("work", Work).deadline(Duration::from_secs(deadline_s)));
+        let errors = plant.build().unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{errors}");
+    }
 }
 
 #[test]

@@ -456,6 +456,8 @@ impl<A: Action, F> Inner<A, F> {
             Because::Busy { retry_in } => refused(RefusalReason::DownstreamBusy, retry_in),
             Because::HolderDied => match self.cell.gate.closed(tier) {
                 Some(standing) => closed(standing, tier),
+                // The pools stop before the gates close.
+                None if self.station.system.is_stopping() => refused(RefusalReason::Draining, RETRY_AFTER),
                 None => refused(RefusalReason::Restarting, Duration::from_millis(100)),
             },
         }

@@ -41,7 +41,7 @@ use crate::phases::Phases;
 use crate::pool::{PoolCell, PoolHandle, PoolSpec};
 use crate::rate::{RateGate, Rates};
 use crate::regulator::{Regulator, RegulatorHandle};
-use crate::settings::{ApplyError, Settings};
+use crate::settings::{ApplyError, DEADLINE_MAX, Settings};
 use crate::tally::Account;
 
 mod error;
@@ -222,13 +222,18 @@ impl PlantBuilder {
     /// Adds a line and gives the handle where signals enter. A fault in the spec is told by
     /// [`build`](Self::build); until the plant runs, the line refuses.
     pub fn line<A: Action, F: Sync + 'static>(&mut self, spec: LineSpec<A, F>) -> Line<A, F> {
-        let name = Name::new(&spec.name).unwrap_or_else(|error| {
-            self.errors.push(error.into());
-            Name::new("line").expect("a valid literal")
-        });
-        if self.lines.iter().any(|line| line.name == name) {
-            self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
-        }
+        let name = match Name::new(&spec.name) {
+            Ok(name) => {
+                if self.lines.iter().any(|line| line.name == name) {
+                    self.errors.push(PlantError::Duplicate { what: "line", name: name.to_string() });
+                }
+                name
+            }
+            Err(error) => {
+                self.errors.push(error.into());
+                Name::new("line").expect("a valid literal")
+            }
+        };
         let plant = ActorPath::new("/plant").expect("a valid literal");
         let LineRules { breaker, adaptive, deadline, follow_up_within: within, objective, .. } = spec.rules;
         let guard = Guard::new(name.clone(), plant, breaker, adaptive, self.system.clone());
@@ -236,6 +241,9 @@ impl PlantBuilder {
             self.errors.push(PlantError::Rate { line: spec.name.clone(), error });
             RateGate::new(&Rates::default()).expect("no rate is a sound one")
         });
+        if deadline.is_zero() || DEADLINE_MAX < deadline {
+            self.errors.push(PlantError::Deadline { line: spec.name.clone(), deadline });
+        }
         if within.is_zero() || FOLLOW_UP_MAX < within {
             self.errors.push(PlantError::FollowUp { line: spec.name.clone(), within });
         }
@@ -268,6 +276,7 @@ impl PlantBuilder {
     pub fn build(mut self) -> Result<Plant, PlantErrors> {
         let mut pools = Vec::new();
         let mut pool_specs = Vec::new();
+        let named: HashSet<String> = self.pools.iter().map(|spec| spec.name.clone()).collect();
         for spec in std::mem::take(&mut self.pools) {
             match assemble_pool(&spec) {
                 Ok((cell, supervisor)) => {
@@ -278,7 +287,7 @@ impl PlantBuilder {
             }
         }
         self.check_pool_names(&pools);
-        let serves = self.resolve(&pools);
+        let serves = self.resolve(&pools, &named);
         let baselines = self.read_baselines();
         let checking_built = self.health.own_rules();
         if let Some(rules) = self.checking.take() {
@@ -344,8 +353,8 @@ impl PlantBuilder {
         }
     }
 
-    /// Turns the names of pools into places in the list.
-    fn resolve(&mut self, pools: &[Arc<PoolCell>]) -> Vec<Vec<usize>> {
+    /// Turns the names of pools into places in the list. What is wrong with one that was `named` has been told.
+    fn resolve(&mut self, pools: &[Arc<PoolCell>], named: &HashSet<String>) -> Vec<Vec<usize>> {
         let mut resolved = Vec::new();
         for (line, names) in self.lines.iter().zip(&self.serves) {
             let line = line.name.to_string();
@@ -356,6 +365,7 @@ impl PlantBuilder {
             for pool in names {
                 match pools.iter().position(|other| other.name.as_str() == pool) {
                     Some(index) => serves.push(index),
+                    None if named.contains(pool) => {}
                     None => {
                         self.errors.push(PlantError::UnknownPool { line: line.clone(), pool: pool.clone() });
                     }

@@ -10,6 +10,7 @@ use gemba_core::wait::WaitRulesErrors;
 
 use crate::balancer::POOLS_PER_LINE_MAX;
 use crate::line::FOLLOW_UP_MAX;
+use crate::settings::DEADLINE_MAX;
 
 /// What is wrong with a plant. All faults are told together, and nothing is started.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -57,6 +58,14 @@ pub enum PlantError {
         pool: String,
         /// What is wrong.
         error: ScaleRulesError,
+    },
+    /// A line's signals have no time, or more than anybody waits.
+    #[error("line '{line}': a deadline of {deadline:?}; give more than zero and at most {DEADLINE_MAX:?}")]
+    Deadline {
+        /// The line.
+        line: String,
+        /// The refused deadline.
+        deadline: Duration,
     },
     /// What follows a success has no time, or keeps a worker for too long.
     #[error(
