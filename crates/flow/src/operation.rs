@@ -128,6 +128,10 @@ impl Ended {
 
 impl Timed {
     fn record(&self, ended: Ended, took: Duration) {
+        // Whoever asks for them before settles that there are none, and the node would not start with its own.
+        if !self.system.has_instruments() {
+            return;
+        }
         let histogram = |ended: Ended| {
             self.system.instruments().histogram(&metric::OPERATION, &[self.name.as_str(), ended.word()])
         };

@@ -176,6 +176,10 @@ impl Inner {
     }
 
     fn show(&self, state: &State) {
+        // Before the node starts there is nowhere to show it, and asking would settle that there never is.
+        if !self.system.has_instruments() {
+            return;
+        }
         let all = std::iter::once((None, state.regions.state()));
         for (region, is) in state.regions.states().map(|(name, is)| (Some(name), is)).chain(all) {
             let breaker = self.breaker_of(region);

@@ -280,6 +280,11 @@ impl System {
         self.0.instruments.get_or_init(Instruments::default)
     }
 
+    /// Whether it is settled where the metrics go: since the node started, or somebody asked.
+    pub fn has_instruments(&self) -> bool {
+        self.0.instruments.get().is_some()
+    }
+
     /// Says where the metrics go. Gives the instruments back if that is settled: by who said it earlier, or by
     /// who asked, and was given instruments that go nowhere.
     pub(crate) fn set_instruments(&self, instruments: Instruments) -> Result<(), Instruments> {
