@@ -58,10 +58,27 @@ pub enum RateError {
 /// # Ok::<(), gemba_core::rate::RateError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Told")]
 pub struct Rate {
     count: u32,
     period: Duration,
     burst: u32,
+}
+
+/// A rate as somebody wrote it down.
+#[derive(Deserialize)]
+struct Told {
+    count: u32,
+    period: Duration,
+    burst: u32,
+}
+
+impl TryFrom<Told> for Rate {
+    type Error = RateError;
+
+    fn try_from(told: Told) -> Result<Self, RateError> {
+        Self::new(told.count, told.period)?.burst(told.burst)
+    }
 }
 
 impl Rate {
@@ -213,6 +230,19 @@ mod tests {
 
     fn at(nanos: u64) -> Timestamp {
         Timestamp::from_secs(1000) + Duration::from_nanos(nanos)
+    }
+
+    #[test]
+    fn a_rate_that_was_written_down_is_checked_as_any_other() {
+        let sound = Rate::new(5, Duration::from_secs(1)).unwrap().burst(2).unwrap();
+        let text = serde_json::to_string(&sound).unwrap();
+        assert_eq!(serde_json::from_str::<Rate>(&text).unwrap(), sound);
+        for (part, wrong) in
+            [("\"count\":5", "\"count\":0"), ("\"burst\":2", "\"burst\":0"), ("\"secs\":1", "\"secs\":0")]
+        {
+            assert!(text.contains(part), "{text}");
+            assert!(serde_json::from_str::<Rate>(&text.replace(part, wrong)).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl Regulator {
             let line = &self.floor.lines[*index];
             changes.note(&format!("rates of line {}", line.name), &line.rate.rates(), rates);
             line.rate.set(*rates);
+            if rates.key.is_none() {
+                // Without a rate for each key nobody tells of keys any more.
+                ctx.system().instruments().gauge(&metric::RATE_KEYS, &[line.name.as_str()]).set(0.0);
+            }
         }
         for (index, rules) in &checked.lines {
             let line = &self.floor.lines[*index];
