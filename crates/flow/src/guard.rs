@@ -139,13 +139,14 @@ impl Guard {
         self.free.closed.store(breaker.closed().map_or(0, Closed::to_bits), Release);
     }
 
-    /// Shows whether all calls pass from now on, before anybody else can change it, and tells of the change.
+    /// Shows whether all calls pass from now on, and tells of the change, before anybody else can make another one:
+    /// receipts are in the order of the changes.
     fn moved(&self, breaker: MutexGuard<'_, Breaker>, moved: Option<Moved>) {
         if moved.is_some() {
             self.show(&breaker);
+            self.tell(moved);
         }
         drop(breaker);
-        self.tell(moved);
     }
 
     fn leave(&self, slip: Option<Slip>, outcome: Outcome, now: Timestamp) {
@@ -172,11 +173,11 @@ impl Guard {
             BreakerState::Closed => breaker.force_close(now),
         };
         self.show(&breaker);
-        drop(breaker);
         let why = format!("forced by {by}: {why}").into();
         let event = Event::BreakerMoved { breaker: self.name.clone(), from, to, why };
         let receipt = self.system.record(None, &self.path, event);
         self.told.store(receipt.0, Release);
+        drop(breaker);
         receipt
     }
 
