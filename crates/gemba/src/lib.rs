@@ -52,7 +52,7 @@
 //! | one message for many | [`Group`] |
 //! | a look at a server that runs | [`System::sys`], [`System::tree`], [`Journal`] |
 //! | a configuration, with every mistake told at once | [`config`] |
-//! | an HTTP server whose callers cannot hold it up | [`http::serve`] |
+//! | an HTTP server that bounds what its callers hold | [`http::serve`] |
 //! | more work than can be done at once | [`Plant`], [`Line`], [`Action`] |
 //! | a line whose signals come from a queue | [`feed`](feed()), [`Source`]; with the feature `store`, `Queue::source` |
 //!

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::serve::HttpLimits;
+use crate::serve::{HttpLimits, LIMIT_MAX};
 
 /// A TCP listener with a place for each connection it may hold.
 pub(crate) struct LimitedListener {
@@ -53,6 +53,7 @@ struct Wait {
 
 impl Wait {
     fn new(max: Duration) -> Self {
+        let max = max.min(LIMIT_MAX);
         Self { max, since: None, timer: Box::pin(sleep(max)) }
     }
 
@@ -186,6 +187,15 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed().as_secs(), SILENCE_MAX.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_without_an_end_is_one_of_a_day() {
+        let (ours, _theirs) = duplex(64);
+        let mut connection = Placed::new(ours, None, Duration::MAX);
+        let begun = Instant::now();
+        assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), LIMIT_MAX.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,12 @@ use tokio::time::timeout;
 
 use crate::limited::{LimitedListener, Placed};
 
-/// How much of a server its callers may hold, and for how long.
+/// The longest of the times below; a longer one is this.
+pub(crate) const LIMIT_MAX: Duration = Duration::from_secs(86_400);
+
+/// How much of a server its callers may hold, and for how long: a day at most, each of the times.
+///
+/// The body of a request has no time but the silence: a handler bounds how long and how much it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpLimits {
     /// Connections at once; the next ones wait in the listener's backlog. A process may usually have 1024 descriptors.
@@ -96,7 +101,7 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    if timeout(limits.drain.min(LIMIT_MAX), graceful.shutdown()).await.is_err() {
         tracing::warn!(limit_s = limits.drain.as_secs(), "connections are left in the middle of a request");
     }
 }
@@ -125,7 +130,7 @@ where
 {
     let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(peer))));
     let mut http = Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head.min(LIMIT_MAX));
     http.serve_connection(TokioIo::new(stream), service)
 }
 
