@@ -283,13 +283,21 @@ impl Supervision {
                 self.end(ExitReason::Error { message: message.into() })
             }
             Purpose::First | Purpose::Restart => {
-                // What the group still had to start waits for the retry, which starts it too.
-                self.pending.clear();
+                // What the retry starts too waits for it; the others do not.
+                match self.flags.strategy {
+                    Strategy::OneForAll => self.pending.clear(),
+                    Strategy::RestForOne => self.pending.retain(|other| *other < key),
+                    Strategy::OneForOne | Strategy::Dynamic => {}
+                }
                 child.tries = child.tries.saturating_add(1);
                 let delay = self.flags.backoff.delay(child.tries, receipt.0);
-                let commands = self.put_off(key, Some((reason.clone(), receipt)), now + delay);
+                let mut commands = self.put_off(key, Some((reason.clone(), receipt)), now + delay);
                 let end = self.give_up_hopes();
-                if self.is_ending() { end } else { commands }
+                if self.is_ending() {
+                    return end;
+                }
+                commands.extend(self.settle());
+                commands
             }
         }
     }

@@ -259,6 +259,30 @@ mod tests {
     }
 
     #[test]
+    fn one_that_fails_to_come_back_keeps_nobody_down_but_its_group() {
+        let (a, b) = (ChildKey(0), ChildKey(1));
+        for (strategy, is_grouped) in
+            [(Strategy::OneForOne, false), (Strategy::RestForOne, true), (Strategy::OneForAll, true)]
+        {
+            let mut world = World::started(strategy, &[("a", PERMANENT), ("b", PERMANENT)]);
+            world.halt();
+            assert_eq!(world.supervision.run_again(Seq(6)), [Command::Start(a)], "{strategy}");
+            let mut expected = vec![Command::Retry { key: a, generation: 1, at: NOW }];
+            if !is_grouped {
+                expected.push(Command::Start(b));
+            }
+            let commands = world.supervision.start_failed(a, &ExitReason::Killed, Seq(7), NOW);
+            assert_eq!(commands, expected, "{strategy}");
+            world.follow(commands);
+            let commands = world.supervision.retry(a, 1, NOW);
+            world.story.clear();
+            world.follow(commands);
+            let retried = if is_grouped { &["start 0", "start 1"][..] } else { &["start 0"] };
+            assert_eq!(world.story, retried, "{strategy}");
+        }
+    }
+
+    #[test]
     fn one_that_does_not_stop_comes_back_once_it_is_gone() {
         let mut world = World::started(Strategy::OneForOne, &[("a", PERMANENT), ("b", PERMANENT)]);
         assert_eq!(world.supervision.halt(Seq(5)), [Command::Stop(ChildKey(1))]);

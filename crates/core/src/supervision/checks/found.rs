@@ -230,3 +230,13 @@ fn a_child_that_is_terminated_before_its_turn_ends_nobody_else() {
     assert!(matches!(fail(&mut supervision, d)[..], [Command::Retry { .. }]));
     assert!(!supervision.is_ending());
 }
+
+#[test]
+fn a_child_that_was_left_behind_comes_back_though_one_behind_it_fails_to_start() {
+    let (mut supervision, [a, b]) = running(Flags::new(Strategy::RestForOne), [PERMANENT; 2]);
+    assert_eq!(supervision.stop_failed(a), []);
+    assert_eq!(exit(&mut supervision, b, 2, &CRASH), [Command::Start(b)]);
+    assert_eq!(exit(&mut supervision, a, 1, &CRASH), [], "it waits for b's start");
+    let retry = Command::Retry { key: b, generation: 1, at: NOW };
+    assert_eq!(fail(&mut supervision, b), [retry, Command::Start(a)]);
+}

@@ -7,7 +7,7 @@ use gemba_core::receipt::Event;
 use gemba_core::view::ActorState;
 use gemba_kernel::{ChildError, HaltError, Node, Supervisor};
 
-use super::stage::{End, Trace, dynamic_stage, receipt_where, stage, tell};
+use super::stage::{End, Start, Trace, dynamic_stage, receipt_where, stage, tell};
 
 fn path(text: &str) -> ActorPath {
     text.parse().expect("a path of a row is valid")
@@ -84,6 +84,24 @@ async fn a_halt_outlives_the_supervisor_and_those_above_it() {
     trace.wait_for("+b").await;
     assert_eq!(system.tree().root.find(&path("/plant/halted")).unwrap().state, ActorState::Running);
     node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_fails_to_come_back_at_first_keeps_the_others_from_nothing() {
+    let trace = Trace::default();
+    let a = trace.kid("a");
+    a.starts([Start::Runs, Start::Fails]);
+    let stage = stage(top().child(a.spec()).child(trace.spec("b"))).await;
+    let system = stage.node.system();
+    system.halt(&path("/top"), "ann", "test").unwrap();
+    stage.exit("a", 0).await;
+    trace.take();
+    system.resume(&path("/top"), "ann").unwrap();
+    trace.wait_for("+b").await;
+    stage.restarted("a", 0).await;
+    stage.restarted("b", 0).await;
+    assert_eq!(stage.list().await, "a=Running b=Running");
+    stage.stops_cleanly().await;
 }
 
 #[tokio::test(start_paused = true)]

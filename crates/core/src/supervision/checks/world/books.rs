@@ -35,7 +35,9 @@ impl World {
             child.row += 1;
             self.wait = Some(wait_between(&self.flags.backoff, child.row));
             if group {
-                for (_, other) in self.children.iter_mut().filter(|(other, _)| **other != key) {
+                let rest = self.flags.strategy == Strategy::RestForOne;
+                let takes_along = |other: ChildKey| if rest { key < other } else { other != key };
+                for (_, other) in self.children.iter_mut().filter(|(other, _)| takes_along(**other)) {
                     // They wait for the retry, which starts them too.
                     let stays = |life: &Life| !life.doomed || life.stage == Stage::LeftBehind;
                     other.wanted &= other.life.as_ref().is_some_and(stays) || other.retry.is_some();
