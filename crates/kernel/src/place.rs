@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::Name;
+use gemba_core::receipt::Seq;
 use gemba_core::supervision::ChildKey;
+use gemba_core::view::ActorKind;
 use ractor::ActorRef;
 use tokio::task::AbortHandle;
 
 use crate::address::Reply;
+use crate::bonds::Killer;
 use crate::child::Shutdown;
 use crate::deadlines::Ticket;
 use crate::handle::{ChildError, Started};
@@ -63,6 +66,18 @@ impl Place {
             let _ = me.cast(report);
         });
         self.starting = Some(waiting.abort_handle());
+    }
+
+    /// Tells the supervisor that is starting here to stop, as there is no handle yet. It stops those below it in their
+    /// own time, whether they run or start.
+    pub(crate) fn stop_start(&self, cause: Option<Seq>) {
+        if self.slot.kind() == ActorKind::Supervisor
+            && let Some((life, Killer::Actor(cell))) = self.slot.killer()
+            && life == self.incarnation
+        {
+            // One that is gone has nobody to stop.
+            let _ = ActorRef::<Message>::from(cell).cast(Message::Shutdown { cause });
+        }
     }
 
     pub(crate) fn answer_start(&mut self, answer: impl FnOnce() -> Result<Option<Started>, ChildError>) {

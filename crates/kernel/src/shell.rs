@@ -13,13 +13,13 @@ use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Seq};
 use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Strategy, Supervision};
 use gemba_core::time::Timestamp;
-use gemba_core::view::ActorState;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
 
 use crate::address::Reply;
-use crate::child::{ChildSpec, Shutdown};
+use crate::child::ChildSpec;
 use crate::deadlines::{Deadlines, Due};
+use crate::exit::{guarded, guarded_call};
 use crate::handle::{ChildError, ChildInfo, ChildSettings, Started};
 use crate::lifeline::{Lifeline, Report};
 use crate::place::{Place, StartReply, StopReply, profile};
@@ -30,6 +30,7 @@ mod fall;
 mod latch;
 mod requests;
 mod rest;
+mod stop;
 
 /// How long a killed child has to be gone before it is called unkillable and left behind.
 pub(crate) const KILL_GRACE: Duration = Duration::from_secs(1);
@@ -276,16 +277,28 @@ impl Shell {
         let lifeline = Lifeline::new(self.system.clone(), place.slot.clone(), incarnation, report, mine);
         let birth = Birth { lifeline, cause };
         let mut starting = start.start(birth);
-        // Most starts are over at once; only those that wait cost a task.
-        if let Some(result) = (&mut starting).now_or_never() {
-            return self.started(key, incarnation, result);
+        // Most starts are over at once; only those that wait cost a task. What ends here is the user's, and what it
+        // held may panic: that is a failed start.
+        match guarded_call(|| (&mut starting).now_or_never()) {
+            Ok(Some(result)) => return self.started(key, incarnation, result),
+            Ok(None) => {}
+            Err(panic) => {
+                let _ = guarded_call(move || drop(starting));
+                return self.started(key, incarnation, Err(NoStart::Failed(panic)));
+            }
         }
         let me = self.me.clone();
         let task = tokio::spawn(async move {
-            let result = tokio::time::timeout(START_LIMIT, starting).await.unwrap_or_else(|_| {
-                let message = format!("it did not start within {START_LIMIT:?}");
-                Err(NoStart::Failed(ExitReason::Error { message: message.into() }))
-            });
+            let result = match guarded(tokio::time::timeout(START_LIMIT, &mut starting)).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    let message = format!("it did not start within {START_LIMIT:?}");
+                    Err(NoStart::Failed(ExitReason::Error { message: message.into() }))
+                }
+                Err(panic) => Err(NoStart::Failed(panic)),
+            };
+            // The place is free when it is told; and a panic in what the start held keeps no report back.
+            let _ = guarded_call(move || drop(starting));
             // A supervisor that is gone takes the new life with it.
             let _ = me.cast(Message::Started { key, incarnation, result: Box::new(result) });
         });
@@ -373,77 +386,6 @@ impl Shell {
         let commands = self.core.exited(key, incarnation, reason, receipt, now);
         self.note_rest(key);
         commands
-    }
-
-    fn stop(&mut self, key: ChildKey) {
-        let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
-        let place = self.places.get_mut(&key).expect("core stops only children that were added");
-        place.slot.set_state(place.incarnation, ActorState::Stopping);
-        let mut killed = false;
-        let limit = match (&mut place.handle, place.shutdown) {
-            (Some(handle), Shutdown::Brutal) => {
-                handle.killer.kill();
-                killed = true;
-                KILL_GRACE
-            }
-            (Some(handle), Shutdown::Within(limit)) => {
-                handle.stop(cause);
-                limit
-            }
-            (Some(handle), Shutdown::Infinity) => return handle.stop(cause),
-            // It is still starting: its start has its own limit, and is told to stop as soon as it runs.
-            (None, Shutdown::Within(limit)) => limit,
-            (None, Shutdown::Brutal) => Duration::ZERO,
-            (None, Shutdown::Infinity) => return,
-        };
-        self.arm(key, limit, killed);
-    }
-
-    /// Looks after a child that was asked to stop, or killed, when its time is over.
-    fn arm(&mut self, key: ChildKey, limit: Duration, killed: bool) {
-        let now = self.system.now();
-        let Some(place) = self.places.get_mut(&key) else { return };
-        let due = Due::StopOverdue { key, incarnation: place.incarnation, killed };
-        if let Some(earlier) = place.deadline.replace(self.deadlines.add(&self.me, due, now + limit, now)) {
-            self.deadlines.remove(earlier);
-        }
-    }
-
-    fn stop_overdue(&mut self, key: ChildKey, incarnation: Incarnation, killed: bool) -> Vec<Command> {
-        let Some(place) = self.places.get_mut(&key).filter(|place| place.incarnation == incarnation) else {
-            return Vec::new();
-        };
-        match &place.handle {
-            // The exit, or the report of the start, has been handled meanwhile.
-            None if place.starting.is_none() => Vec::new(),
-            Some(handle) if !killed => {
-                handle.killer.kill();
-                self.arm(key, KILL_GRACE, true);
-                Vec::new()
-            }
-            Some(handle) => {
-                let Some(lifeline) = handle.lifeline.upgrade() else { return Vec::new() };
-                lifeline.detach();
-                place.slot.set_state(incarnation, ActorState::Unkillable);
-                let cause = if self.core.is_ending() { self.end_cause } else { self.core.cause(key) };
-                self.system.record(cause, &place.slot.path, Event::ChildUnkillable { incarnation });
-                place.answer_stops(&Err(ChildError::Unkillable { name: place.name() }));
-                self.core.stop_failed(key)
-            }
-            None => {
-                if let Some(starting) = place.starting.take() {
-                    starting.abort();
-                }
-                let message = "it was to stop before it had started".into();
-                let commands =
-                    self.started(key, incarnation, Err(NoStart::Failed(ExitReason::Error { message })));
-                // A report of the start that is under way belongs to nobody now.
-                if let Some(place) = self.places.get_mut(&key) {
-                    place.incarnation = Incarnation(0);
-                }
-                commands
-            }
-        }
     }
 
     /// Tries again to start a child whose place was held.

@@ -203,6 +203,36 @@ async fn g02_an_init_beyond_its_limit_is_a_failed_start_that_leaves_the_place_fr
 }
 
 #[tokio::test(start_paused = true)]
+async fn g02_a_panic_in_what_a_late_init_held_keeps_no_report_back() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in drop");
+        }
+    }
+    struct Late;
+    impl Server for Late {
+        type Msg = ();
+        async fn init(&mut self, _: &mut Context<()>) -> Result<(), Stop> {
+            let _bomb = Bomb;
+            std::future::pending().await
+        }
+        async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+            Ok(())
+        }
+    }
+    let (sender, _notes) = notebook();
+    let pool = Supervisor::dynamic("pool");
+    let handle = pool.handle();
+    let node = Node::builder("test").child(pool).start().await.unwrap();
+    handle.start_child_soon(server("p", || Late));
+    let failed = receipt(&node, "child_start_failed", 0).await;
+    assert_eq!(failed.event.to_string(), "failed to start: error: it did not start within 30s");
+    assert!(handle.start_child(probe("p", Ways::default(), &sender)).await.unwrap().is_some());
+    node.stop("test").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn g03_init_may_decline_and_that_is_no_failure() {
     let (sender, mut notes) = notebook();
     let pool = Supervisor::dynamic("pool");

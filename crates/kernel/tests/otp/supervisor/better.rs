@@ -269,6 +269,24 @@ async fn l3_a_supervisor_stops_while_a_child_hangs_in_its_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn l3_a_supervisor_that_starts_is_stopped_with_the_child_it_waits_for() {
+    for shutdown in [Shutdown::Infinity, Shutdown::Within(MINUTE)] {
+        let trace = Trace::default();
+        let (before, slow) = (trace.spec("before"), trace.kid("slow"));
+        let inner = Supervisor::one_for_one("inner").shutdown(shutdown).child(before).child(slow.spec());
+        let stage = stage(one_for_one().child(inner)).await;
+        slow.always(Start::Hangs);
+        stage.end("inner", End::Kill);
+        trace.wait_for("…slow").await;
+        trace.take();
+        let begun = Instant::now();
+        stage.stops_cleanly().await;
+        assert_eq!(begun.elapsed(), 5 * SECOND, "as long as the child has to stop");
+        assert_eq!(trace.take(), "-before");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn l3_an_added_child_that_is_stopped_before_it_runs_is_not_kept() {
     for by_hand in [true, false] {
         let trace = Trace::default();
