@@ -135,10 +135,11 @@ impl Registry {
         missing.or_else(|| children.iter().find_map(|child| self.missing_supervisor(&child.path)))
     }
 
-    /// Removes the places right below `path` that nobody holds.
-    pub(crate) fn sweep(&self, path: &ActorPath) {
+    /// Gives up the places right below `path` but for those whose names `keeps` knows: they go now, or with who still
+    /// holds them.
+    pub(crate) fn sweep(&self, path: &ActorPath, keeps: impl Fn(&str) -> bool) {
         for child in self.children(path) {
-            if child.give_up() {
+            if !keeps(child.path.name()) && child.give_up() {
                 self.forget(&child.path, true);
             }
         }

@@ -3,7 +3,7 @@
 //! A start that is not over at once goes on in a side task, a stop is a request with a timer, and both report
 //! back by message. So it answers, and sees other deaths, meanwhile.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Seq};
-use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Strategy, Supervision};
+use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Supervision};
 use gemba_core::time::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
@@ -182,10 +182,9 @@ impl Shell {
             ready: Some(ready),
             lifeline: Some(lifeline),
         };
-        if shell.core.flags().strategy == Strategy::Dynamic {
-            // Children that were added to an earlier life do not come back: their places are given up.
-            shell.system.registry().sweep(&shell.path);
-        }
+        // Children that only an earlier life had do not come back: their places are given up.
+        let names: HashSet<_> = children.iter().map(ChildSpec::checked_name).collect();
+        shell.system.registry().sweep(&shell.path, |name| names.contains(name));
         for child in &children[..] {
             shell.add(child.clone()).expect("specs are checked before anything starts");
         }

@@ -542,6 +542,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_supervisor_that_the_next_life_above_it_does_not_have_is_not_missed() {
+        let below = |name: &str| Supervisor::one_for_one(name).child(idle("idle"));
+        let plant = Supervisor::one_for_one("plant").child(below("kept"));
+        let handle = plant.handle();
+        let once = OnceLock::new();
+        let shards = supervisor("shards", move || {
+            let fewer = Supervisor::one_for_one("made").child(below("kept"));
+            Ok(if once.set(()).is_ok() { fewer.child(below("more")) } else { fewer })
+        });
+        let node = Node::builder("test").child(plant).child(shards).start().await.unwrap();
+        let system = node.system();
+        handle.start_child(below("more")).await.unwrap();
+        for above in ["/plant", "/shards"] {
+            let stands = |name: &str| system.tree().root.find(&path(&format!("{above}/{name}"))).is_some();
+            assert_eq!((stands("kept"), stands("more")), (true, true));
+            system.kill(&path(above), "test").unwrap();
+            told(system, above, "child_restarted").await;
+            assert_eq!((stands("kept"), stands("more")), (true, false));
+            assert_eq!(system.ready(), Ok(()));
+        }
+        node.stop("test").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_supervisor_that_waits_for_its_turn_after_a_halt_is_missed() {
         let last = Supervisor::one_for_one("last").child(idle("idle"));
         let plant = Supervisor::one_for_one("plant").child(slow_to_restart()).child(last);
