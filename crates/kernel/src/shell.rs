@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use gemba_core::exit::{ExitReason, Incarnation};
 use gemba_core::name::ActorPath;
 use gemba_core::receipt::{Event, Seq};
-use gemba_core::supervision::{ChildCounts, ChildKey, Command, Restart, Supervision};
+use gemba_core::supervision::{ChildCounts, ChildKey, ChildStatus, Command, Restart, Supervision};
 use gemba_core::time::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
@@ -338,7 +338,12 @@ impl Shell {
                 if self.core.rules(key).is_some_and(|rules| rules.restart == Restart::Temporary) {
                     place.start = None;
                 }
-                self.core.started(key, incarnation, now)
+                let commands = self.core.started(key, incarnation, now);
+                if !matches!(self.core.status(key), Some(ChildStatus::Running | ChildStatus::Stopping)) {
+                    // Its end had come before: whoever asked for it meanwhile has what it asked for.
+                    place.answer_stops(&Ok(()));
+                }
+                commands
             }
             Err(NoStart::Ignored) => {
                 place.answer_start(|| Ok(None));

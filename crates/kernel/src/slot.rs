@@ -208,10 +208,13 @@ impl Slot {
     /// The life of this place serves from now on. Tells how often the place has been filled again.
     pub(crate) fn running(&self, incarnation: Incarnation, now: Timestamp) -> u64 {
         let mut life = self.life();
-        if life.incarnation == Some(incarnation) && life.state == ActorState::Starting {
-            life.state = ActorState::Running;
-            life.started = now;
+        if life.incarnation == Some(incarnation) {
+            // One that is over already, or is to stop, has filled the place all the same.
             life.lives += 1;
+            life.started = now;
+            if life.state == ActorState::Starting {
+                life.state = ActorState::Running;
+            }
         }
         life.lives.saturating_sub(1)
     }

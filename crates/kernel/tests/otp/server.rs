@@ -1010,3 +1010,27 @@ async fn a_panic_in_the_drop_of_a_state_that_declined_does_not_reach_its_supervi
     assert!(handle.start_child(probe("p", Ways::default(), &sender)).await.unwrap().is_some());
     node.stop("test").await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_life_that_is_over_before_its_start_is_told_counts_as_one() {
+    struct Brief;
+    impl Server for Brief {
+        type Msg = ();
+        async fn init(&mut self, ctx: &mut Context<()>) -> Result<(), Stop> {
+            tokio::task::yield_now().await;
+            ctx.continue_with(());
+            Ok(())
+        }
+        async fn handle(&mut self, (): (), _: &mut Context<()>) -> Result<(), Stop> {
+            Err(Stop::error("over"))
+        }
+    }
+    let pool = Supervisor::dynamic("pool");
+    let handle = pool.handle();
+    let node = Node::builder("test").child(pool).start().await.unwrap();
+    handle.start_child_soon(server("p", || Brief));
+    let restarted = receipt(&node, "child_restarted", 0).await;
+    assert_eq!(restarted.path.as_str(), "/pool/p");
+    assert!(matches!(restarted.event, Event::ChildRestarted { restarts: 1, .. }), "{restarted:?}");
+    node.stop("test").await.unwrap();
+}
